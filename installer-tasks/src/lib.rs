@@ -1,0 +1,1 @@
+//! Everything that touches a host: installs, supervises and checks Calico's parts.

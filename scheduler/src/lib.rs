@@ -1,0 +1,1 @@
+//! The Mesos framework that installs Calico on every agent and keeps it running.

@@ -1,0 +1,1 @@
+//! A real local cluster: Mesos, etcd, ZooKeeper and agent hosts with systemd and Docker.

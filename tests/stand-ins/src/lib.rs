@@ -1,0 +1,1 @@
+//! Strict stand-ins for Calico's own programs, for tests and the demo.

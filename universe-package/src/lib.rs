@@ -1,0 +1,1 @@
+//! Builds, validates and renders the DC/OS Universe package.
