@@ -1,1 +1,3 @@
 //! The Mesos framework that installs Calico on every agent and keeps it running.
+
+pub mod core;

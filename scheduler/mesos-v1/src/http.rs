@@ -1,0 +1,297 @@
+//! The HTTP that the scheduler and the executor share: POST over a given connection, with the
+//! answer as bytes or as a stream of records.
+//!
+//! Redirects are not followed and status codes not judged: the callers do. A connection is
+//! made over any byte stream, so TLS is the caller's choice.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures::Stream;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::{
+    body::{Body as _, Incoming},
+    client::conn::http1,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_util::codec::Decoder as _;
+
+use crate::recordio::{RecordDecoder, RecordError};
+
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// No connection.
+    #[error("cannot connect to {authority}: {source}")]
+    Connect {
+        /// `host:port` of the server.
+        authority: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The server did not answer in time.
+    #[error("{authority} did not {what} within {limit:?}")]
+    Timeout {
+        /// `host:port` of the server.
+        authority: String,
+        /// What was awaited.
+        what: &'static str,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The authority, path or a header cannot be sent.
+    #[error("cannot make a request for {authority}{path}: {source}")]
+    Request {
+        /// `host:port` of the server.
+        authority: String,
+        /// The path asked for.
+        path: String,
+        /// The reason.
+        source: http::Error,
+    },
+    /// The connection broke, or the answer is not HTTP.
+    #[error("the connection to {authority} failed: {source}")]
+    Connection {
+        /// `host:port` of the server.
+        authority: String,
+        /// The reason.
+        source: hyper::Error,
+    },
+    /// The answer's body is longer than the caller takes.
+    #[error("the answer of {authority} is longer than {limit} bytes")]
+    BodyTooLong {
+        /// `host:port` of the server.
+        authority: String,
+        /// The limit in bytes.
+        limit: usize,
+    },
+}
+
+/// Opens a TCP connection to `authority` (`host:port`).
+pub async fn connect(authority: &str, limit: Duration) -> Result<TcpStream, HttpError> {
+    let connected = timeout(limit, TcpStream::connect(authority))
+        .await
+        .map_err(|_| HttpError::Timeout {
+            authority: authority.to_owned(),
+            what: "accept a connection",
+            limit,
+        })?
+        .and_then(|stream| stream.set_nodelay(true).map(|()| stream));
+    connected.map_err(|source| HttpError::Connect { authority: authority.to_owned(), source })
+}
+
+/// Ends the task that drives a connection when the last user of it is gone.
+#[derive(Debug)]
+struct Driver(JoinHandle<()>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// An HTTP/1.1 connection. It lives until it and all its responses are dropped.
+#[derive(Debug)]
+pub struct Connection {
+    authority: String,
+    sender: http1::SendRequest<Full<Bytes>>,
+    driver: Arc<Driver>,
+}
+
+impl Connection {
+    /// Speaks HTTP over `io`, which is connected to `authority` (`host:port`, for the Host header
+    /// and for errors).
+    pub async fn over<T>(io: T, authority: &str) -> Result<Self, HttpError>
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (sender, connection) = http1::handshake(TokioIo::new(io))
+            .await
+            .map_err(|source| HttpError::Connection { authority: authority.to_owned(), source })?;
+        // A failure of the connection is seen by its users.
+        let driver = tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        Ok(Self { authority: authority.to_owned(), sender, driver: Arc::new(Driver(driver)) })
+    }
+
+    /// Connects over plain TCP to `authority` (`host:port`).
+    pub async fn open(authority: &str, limit: Duration) -> Result<Self, HttpError> {
+        Self::over(connect(authority, limit).await?, authority).await
+    }
+
+    /// Whether the server has closed the connection.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Sends a protobuf `body` to `path` with further `headers`, which may replace the ones set
+    /// here (`Host`, `Content-Type`, `Accept`), and waits for the head of the answer. The body of
+    /// an earlier answer must have been read.
+    pub async fn post(
+        &mut self,
+        path: &str,
+        headers: &HeaderMap,
+        body: impl Into<Bytes>,
+        limit: Duration,
+    ) -> Result<Response, HttpError> {
+        let mut request = http::Request::post(path)
+            .header(header::HOST, &self.authority)
+            .header(header::CONTENT_TYPE, crate::PROTOBUF)
+            .header(header::ACCEPT, crate::PROTOBUF)
+            .body(Full::new(body.into()))
+            .map_err(|source| HttpError::Request {
+                authority: self.authority.clone(),
+                path: path.to_owned(),
+                source,
+            })?;
+        for name in headers.keys() {
+            request.headers_mut().remove(name);
+        }
+        request.headers_mut().extend(headers.iter().map(|(n, v)| (n.clone(), v.clone())));
+        self.send(request, limit).await
+    }
+
+    /// Sends any request as it is, but for a `Host` header where there is none.
+    pub async fn send(
+        &mut self,
+        mut request: http::Request<Full<Bytes>>,
+        limit: Duration,
+    ) -> Result<Response, HttpError> {
+        if !request.headers().contains_key(header::HOST) {
+            let host = HeaderValue::from_str(&self.authority).map_err(|e| HttpError::Request {
+                authority: self.authority.clone(),
+                path: request.uri().to_string(),
+                source: e.into(),
+            })?;
+            request.headers_mut().insert(header::HOST, host);
+        }
+        let sent = async {
+            self.sender.ready().await?;
+            self.sender.send_request(request).await
+        };
+        let response = timeout(limit, sent)
+            .await
+            .map_err(|_| HttpError::Timeout { authority: self.authority.clone(), what: "answer", limit })?
+            .map_err(|source| HttpError::Connection { authority: self.authority.clone(), source })?;
+        let (head, body) = response.into_parts();
+        Ok(Response {
+            status: head.status,
+            headers: head.headers,
+            authority: self.authority.clone(),
+            body,
+            driver: Arc::clone(&self.driver),
+        })
+    }
+}
+
+/// The head of an answer; its body is still to be read, as bytes or as records.
+#[derive(Debug)]
+pub struct Response {
+    /// The status code, whatever it is.
+    pub status: StatusCode,
+    /// The headers, such as `Mesos-Stream-Id` or `Location`.
+    pub headers: HeaderMap,
+    authority: String,
+    body: Incoming,
+    driver: Arc<Driver>,
+}
+
+impl Response {
+    /// A header as text; `None` when it is absent or not text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The whole body, of at most `limit` bytes. The time it takes is the caller's to bound.
+    pub async fn bytes(self, limit: usize) -> Result<Bytes, HttpError> {
+        let authority = self.authority;
+        match Limited::new(self.body, limit).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => Err(HttpError::BodyTooLong { authority, limit }),
+            Err(error) => Err(match error.downcast::<hyper::Error>() {
+                Ok(source) => HttpError::Connection { authority, source: *source },
+                Err(other) => HttpError::Connect { authority, source: io::Error::other(other) },
+            }),
+        }
+    }
+
+    /// The body as a stream of records of at most `limit` bytes. Dropping it closes the
+    /// connection, unless a [`Connection`] still holds it.
+    pub fn records(self, limit: usize) -> Records {
+        Records {
+            body: self.body,
+            decoder: RecordDecoder::new(limit),
+            buffer: BytesMut::new(),
+            state: State::Open,
+            _driver: self.driver,
+        }
+    }
+}
+
+/// The records of an event stream. It ends when the server ended it, and after an error.
+#[derive(Debug)]
+pub struct Records {
+    body: Incoming,
+    decoder: RecordDecoder,
+    buffer: BytesMut,
+    state: State,
+    _driver: Arc<Driver>,
+}
+
+#[derive(Debug, PartialEq)]
+enum State {
+    Open,
+    /// The server has sent all; the buffer may hold more records.
+    Ended,
+    Failed,
+}
+
+impl Stream for Records {
+    type Item = Result<Bytes, RecordError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            let decoded = match this.state {
+                State::Open => this.decoder.decode(&mut this.buffer),
+                State::Ended => this.decoder.decode_eof(&mut this.buffer),
+                State::Failed => return Poll::Ready(None),
+            };
+            match decoded {
+                Ok(Some(record)) => return Poll::Ready(Some(Ok(record))),
+                Ok(None) if this.state == State::Ended => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(error) => {
+                    this.state = State::Failed;
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
+            match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        this.buffer.extend_from_slice(&data);
+                    }
+                }
+                Some(Err(error)) => {
+                    this.state = State::Failed;
+                    return Poll::Ready(Some(Err(io::Error::other(error).into())));
+                }
+                None => this.state = State::Ended,
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! When offers are wanted: SUPPRESS when there is nothing to launch, REVIVE when there is and offers stay away.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::Core;
+use super::frame::{Effect, Frame};
+use super::ids::{AgentKey, Timestamp};
+use super::progress::Next;
+
+/// What is known about who waits for offers.
+#[derive(Debug, Default)]
+pub(super) struct Demand {
+    connected: bool,
+    suppressed: bool,
+    /// Agents on which something is to be launched, now or after a backoff.
+    launchable: BTreeSet<AgentKey>,
+    /// Agents on which something is on its way: what follows it will want an offer.
+    waiting: BTreeSet<AgentKey>,
+    /// The same two for the task types that run once.
+    cluster_launchable: bool,
+    cluster_waiting: bool,
+    /// Agents whose offers we sent away for long.
+    filtered: HashSet<AgentKey>,
+    /// Whether something is to be launched on a filtered agent.
+    revive: bool,
+    last_revive: Option<Timestamp>,
+}
+
+impl Demand {
+    pub fn subscribed(&mut self) {
+        // A subscription that takes over may find old filters in place: revive when there is work.
+        self.connected = true;
+        self.suppressed = false;
+        self.revive = true;
+    }
+
+    pub fn disconnected(&mut self) {
+        self.connected = false;
+    }
+
+    /// This agent's offers stay away for long.
+    pub fn filter(&mut self, key: &AgentKey) {
+        self.filtered.insert(key.clone());
+    }
+
+    fn work(&self) -> bool {
+        self.cluster_launchable || !self.launchable.is_empty()
+    }
+
+    fn idle(&self) -> bool {
+        !self.work() && !self.cluster_waiting && self.waiting.is_empty()
+    }
+}
+
+impl Core {
+    /// Sorts one agent by what comes next on it.
+    pub(super) fn reconsider(&mut self, key: &AgentKey) {
+        let known = self.state.agents.contains_key(key);
+        let next = self.next_on(key);
+        let demand = &mut self.demand;
+        demand.launchable.remove(key);
+        demand.waiting.remove(key);
+        if !known {
+            demand.filtered.remove(key);
+            return;
+        }
+        match next {
+            Next::Launch(..) => {
+                demand.launchable.insert(key.clone());
+                demand.revive |= demand.filtered.contains(key);
+            }
+            Next::Wait(_) => {
+                demand.waiting.insert(key.clone());
+            }
+            Next::Held(_) | Next::Complete => {}
+        }
+    }
+
+    /// Sorts all agents: what concerns them all has changed.
+    pub(super) fn reconsider_all(&mut self) {
+        let next = self.next_in_cluster();
+        self.demand.cluster_launchable = matches!(next, Next::Launch(..));
+        self.demand.cluster_waiting = matches!(next, Next::Wait(_));
+        let keys: Vec<AgentKey> = self.state.agents.keys().cloned().collect();
+        for key in keys {
+            self.reconsider(&key);
+        }
+    }
+
+    /// Ends a frame: says whether we want offers, when that has changed.
+    pub(super) fn settle_demand(&mut self, now: Timestamp, frame: &mut Frame) {
+        let ready = self.inventory.is_some();
+        let interval = self.settings.revive_interval;
+        let demand = &mut self.demand;
+        if !demand.connected || !ready {
+            return;
+        }
+        if demand.work() {
+            let due = demand.last_revive.is_none_or(|last| now >= last.after(interval));
+            if (demand.suppressed || demand.revive) && due {
+                demand.suppressed = false;
+                demand.revive = false;
+                demand.filtered.clear();
+                demand.last_revive = Some(now);
+                frame.effects.push(Effect::Revive);
+            }
+        } else if demand.idle() && !demand.suppressed {
+            demand.suppressed = true;
+            demand.revive = false;
+            frame.effects.push(Effect::Suppress);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What the core answers: what to store, what to do once that is stored, and why.
+
+use std::time::Duration;
+
+use super::ids::{AgentId, OfferId, TargetHash, TaskId, TaskType};
+use super::resources::Resource;
+use super::state::{Slot, StateChange};
+
+/// The answer to one input.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Frame {
+    /// To be stored before any effect is carried out.
+    pub changes: Vec<StateChange>,
+    /// Calls to the master, in this order.
+    pub effects: Vec<Effect>,
+    /// Why: for logs.
+    pub decisions: Vec<Decision>,
+}
+
+/// Something to be done in the world. Each may be lost; the core sees to it that none is needed twice, or that
+/// doing it twice is harmless.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Launch one task with part of an offer.
+    Launch(Launch),
+    /// Give offers back, not to be offered again for a while unless there is more.
+    Decline {
+        /// The offers.
+        offers: Vec<OfferId>,
+        /// How long resources that are no more than these stay away.
+        refuse: Duration,
+    },
+    /// Confirm that an update is stored.
+    Acknowledge {
+        /// The task.
+        task: TaskId,
+        /// Its agent.
+        agent: AgentId,
+        /// As the update had it.
+        uuid: Vec<u8>,
+    },
+    /// End a task.
+    Kill {
+        /// The task.
+        task: TaskId,
+        /// Its agent.
+        agent: AgentId,
+    },
+    /// Ask for the state of these tasks; of all when there are none.
+    Reconcile(Vec<(TaskId, AgentId)>),
+    /// Read the last lines that a failed task wrote to its stderr, and tell the core.
+    ReadOutput {
+        /// What, where.
+        slot: Slot,
+        /// The task.
+        task: TaskId,
+        /// Its agent.
+        agent: AgentId,
+    },
+    /// Take offers again, and forget all filters.
+    Revive,
+    /// Take no more offers.
+    Suppress,
+    /// Ask for the inventory now.
+    RefreshInventory,
+    /// Stop: going on is not possible.
+    Abort(String),
+}
+
+/// One launch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Launch {
+    /// The offer that pays.
+    pub offer: OfferId,
+    /// Where.
+    pub agent: AgentId,
+    /// What.
+    pub task_type: TaskType,
+    /// Its ID.
+    pub task: TaskId,
+    /// The part of the offer that it takes.
+    pub resources: Vec<Resource>,
+}
+
+/// Why something was, or was not, done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// A launch.
+    Launched {
+        /// What, where.
+        slot: Slot,
+        /// The task.
+        task: TaskId,
+        /// Its configuration.
+        target: TargetHash,
+    },
+    /// A goal was reached.
+    Reached {
+        /// What, where.
+        slot: Slot,
+    },
+    /// A task failed.
+    Failed {
+        /// What, where.
+        slot: Slot,
+        /// Why.
+        reason: String,
+        /// What follows.
+        then: AfterFailure,
+    },
+    /// A task was found running that no record tells of, and taken over.
+    Adopted {
+        /// What, where.
+        slot: Slot,
+        /// The task.
+        task: TaskId,
+    },
+    /// A task is ended that must not run.
+    Killed {
+        /// The task.
+        task: TaskId,
+        /// Why.
+        reason: String,
+    },
+    /// An agent joined, came back, or was rebuilt.
+    AgentSeen {
+        /// Its address and what is new about it.
+        what: String,
+    },
+    /// An agent is no longer in the inventory.
+    AgentAbsent {
+        /// Its address.
+        what: String,
+    },
+}
+
+/// What a failure leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterFailure {
+    /// Launched again after this time.
+    Retry(Duration),
+    /// Nothing until an operator acts.
+    Hold,
+}

@@ -1,0 +1,154 @@
+//! The names that everything in the core is found by.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A moment: milliseconds since the Unix epoch. The core has no clock: it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// This moment and `duration` later.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long ago `earlier` was; nothing when it is in the future.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(value: &str) -> Self {
+                Self(value.to_owned())
+            }
+        }
+    };
+}
+
+name!(
+    /// An agent's address, `host:port`: what an agent is known by, for its ID changes when it is removed or rebuilt.
+    AgentKey
+);
+name!(
+    /// The ID that the master gave to an agent's registration.
+    AgentId
+);
+name!(
+    /// The ID that the master gave to us; stored before the first launch.
+    FrameworkId
+);
+name!(
+    /// The ID of one launch.
+    TaskId
+);
+name!(
+    /// The ID of one offer.
+    OfferId
+);
+name!(
+    /// SHA-256 (hexadecimal) over everything that a task type would be launched with.
+    TargetHash
+);
+
+/// What we run, in the order in which an agent gets it. Those of scope [`Scope::Cluster`] run once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskType {
+    /// Makes the IP pool and the profile.
+    ClusterInit,
+    /// Gives the host's programs etcd on a loopback address.
+    EtcdProxy,
+    /// Installs the CNI plugins and the network's configuration.
+    Cni,
+    /// Supervises the `calico/node` container.
+    CalicoNode,
+}
+
+/// How many of a task type there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// One in the whole cluster.
+    Cluster,
+    /// One on every agent.
+    Agent,
+}
+
+impl TaskType {
+    /// Every task type, in order.
+    pub const ALL: [Self; 4] = [Self::ClusterInit, Self::EtcdProxy, Self::Cni, Self::CalicoNode];
+
+    /// The name that operators see.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ClusterInit => "cluster-init",
+            Self::EtcdProxy => "etcd-proxy",
+            Self::Cni => "cni",
+            Self::CalicoNode => "calico-node",
+        }
+    }
+
+    /// Whether it runs once, or on every agent.
+    pub fn scope(self) -> Scope {
+        match self {
+            Self::ClusterInit => Scope::Cluster,
+            Self::EtcdProxy | Self::Cni | Self::CalicoNode => Scope::Agent,
+        }
+    }
+}
+
+impl fmt::Display for TaskType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl TaskId {
+    /// The ID of a launch: unique because an agent launches a task type at most once in a millisecond.
+    pub fn new(task_type: TaskType, agent: &AgentKey, at: Timestamp) -> Self {
+        // Mesos makes a directory of it: no separators, and no `:` that shells and mounts stumble over.
+        let agent: String = agent
+            .0
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '.' })
+            .collect();
+        Self(format!("{task_type}.{agent}.{:x}", at.0))
+    }
+
+    /// The task type that this ID was made for, if it was made by us.
+    pub fn task_type(&self) -> Option<TaskType> {
+        let name = self.0.split('.').next()?;
+        TaskType::ALL.into_iter().find(|t| t.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn task_ids_name_their_type_and_are_safe_as_a_directory() {
+        let id = TaskId::new(TaskType::CalicoNode, &"10.0.0.1:5051".into(), Timestamp(255));
+        assert_eq!(id.0, "calico-node.10.0.0.1.5051.ff");
+        assert_eq!(id.task_type(), Some(TaskType::CalicoNode));
+        assert_eq!(TaskId::from("something-else.1").task_type(), None);
+    }
+}

@@ -1,0 +1,119 @@
+//! What the core is told: checked, and free of any protocol's form.
+
+use super::ids::{AgentId, AgentKey, FrameworkId, OfferId, TaskId};
+use super::resources::Resource;
+use super::state::Slot;
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// The master said something.
+    Event(Event),
+    /// The master's list of agents, whole.
+    Agents(Vec<Agent>),
+    /// The last lines of a failed task's stderr, as [`Effect::ReadOutput`](super::Effect::ReadOutput) asked for.
+    Output {
+        /// What failed, where.
+        slot: Slot,
+        /// The lines.
+        text: String,
+    },
+    /// Time went by.
+    Tick,
+    /// The subscription is lost, and with it every offer.
+    Disconnected,
+}
+
+/// What the master says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// We are subscribed. Says who we are.
+    Subscribed(FrameworkId),
+    /// Resources that we may use.
+    Offers(Vec<Offer>),
+    /// An offer is no longer valid.
+    Rescind(OfferId),
+    /// A task's state.
+    Update(Update),
+    /// An agent was removed, or an executor ended; the updates of its tasks follow.
+    Failure(Option<AgentId>),
+    /// The master refuses us: the subscription is over for good.
+    Error(String),
+}
+
+/// Resources of one agent, allocated to one role.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Offer {
+    /// To be accepted or declined.
+    pub id: OfferId,
+    /// Whose resources they are.
+    pub agent: AgentId,
+    /// What there is.
+    pub resources: Vec<Resource>,
+    /// Whether its agent is going down for maintenance: nothing new starts there.
+    pub unavailable: bool,
+}
+
+/// One agent of the inventory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Agent {
+    /// Its address.
+    pub key: AgentKey,
+    /// The ID of its registration.
+    pub id: AgentId,
+    /// Its Mesos version.
+    pub version: String,
+    /// Whether it is connected and takes tasks.
+    pub active: bool,
+    /// Its attributes as `name:value`, as far as they are texts or numbers.
+    pub attributes: Vec<String>,
+}
+
+/// A task's state as the master or the agent tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Update {
+    /// The task.
+    pub task: TaskId,
+    /// Its agent; the master leaves it out for tasks that it does not know.
+    pub agent: Option<AgentId>,
+    /// Its state.
+    pub state: TaskState,
+    /// For people, and the executor's word on how the command ended.
+    pub message: String,
+    /// The result of the health check, where there is one.
+    pub healthy: Option<bool>,
+    /// The result of the check, where there is one.
+    pub check: CheckResult,
+    /// To be acknowledged with; none when no acknowledgement is wanted.
+    pub uuid: Option<Vec<u8>>,
+}
+
+/// What the task's check said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckResult {
+    /// The update does not say, or the task has no check.
+    None,
+    /// There is a check, and no result yet.
+    Pending,
+    /// The check's command exited with this status.
+    Exited(i32),
+}
+
+/// Mesos' task states, as far as they make a difference here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskState {
+    /// Known, and not running yet (`TASK_STAGING`, `TASK_STARTING`).
+    Starting,
+    /// `TASK_RUNNING`.
+    Running,
+    /// `TASK_KILLING`.
+    Killing,
+    /// `TASK_FINISHED`.
+    Finished,
+    /// Ended otherwise (`TASK_FAILED`, `TASK_KILLED`, `TASK_ERROR`).
+    Failed,
+    /// Never started, or lost with its agent (`TASK_DROPPED`, `TASK_GONE`, `TASK_GONE_BY_OPERATOR`, `TASK_UNKNOWN`).
+    Gone,
+    /// Its agent is partitioned: it may come back (`TASK_UNREACHABLE`, `TASK_LOST`).
+    Unreachable,
+}

@@ -1,0 +1,196 @@
+//! The arithmetic of offers: enough of it to take a task's part out of an offer without mixing up roles.
+
+use serde::{Deserialize, Serialize};
+
+/// One resource of an offer. What does not concern us is carried along unseen, so that the task's resources
+/// echo the offer's reservations exactly.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resource {
+    /// `cpus`, `mem`, `ports`, …
+    pub name: String,
+    /// How much.
+    pub value: Value,
+    /// The role that the offer was made to (`allocation_info`).
+    pub allocated_to: String,
+    /// Its reservations, the innermost last; empty when unreserved.
+    pub reservations: Vec<Reservation>,
+    /// Whether it may be taken away again, is shared, or is tied to a disk: never used by us.
+    pub special: bool,
+}
+
+/// An amount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// Thousandths, which is the precision that Mesos computes with.
+    Scalar(i64),
+    /// Inclusive ranges.
+    Ranges(Vec<(u64, u64)>),
+    /// Anything else: never used by us.
+    Other,
+}
+
+/// One reservation (`ReservationInfo`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// Whether it was made by the agent's own configuration.
+    pub is_static: bool,
+    /// Whose it is.
+    pub role: String,
+    /// Who made it.
+    pub principal: Option<String>,
+    /// Its labels.
+    pub labels: Vec<(String, Option<String>)>,
+}
+
+/// What a task needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    /// Thousandths of a CPU.
+    pub cpus: i64,
+    /// Thousandths of a megabyte (2^20 bytes), as Mesos counts `mem`.
+    pub mem: i64,
+}
+
+/// What is missing in an offer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shortage {
+    /// `cpus` or `mem`.
+    pub name: &'static str,
+    /// Thousandths that are needed.
+    pub needed: i64,
+    /// Thousandths that the offer has.
+    pub offered: i64,
+}
+
+impl std::fmt::Display for Shortage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, needed, offered } = self;
+        write!(f, "needs {name} {}, the offer had {}", thousandths(*needed), thousandths(*offered))
+    }
+}
+
+fn thousandths(amount: i64) -> String {
+    let text = format!("{}.{:03}", amount / 1000, amount % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// The part of `offered` that a task of `needs` takes: reserved resources first, so that what others could use
+/// stays free.
+pub fn take(offered: &[Resource], needs: Needs) -> Result<Vec<Resource>, Shortage> {
+    let mut taken = Vec::new();
+    for (name, needed) in [("cpus", needs.cpus), ("mem", needs.mem)] {
+        let mut candidates: Vec<(&Resource, i64)> = offered
+            .iter()
+            .filter(|r| r.name == name && !r.special)
+            .filter_map(|r| match r.value {
+                Value::Scalar(amount) if amount > 0 => Some((r, amount)),
+                _ => None,
+            })
+            .collect();
+        candidates.sort_by_key(|(r, _)| r.reservations.is_empty());
+        let mut missing = needed;
+        for (resource, amount) in candidates {
+            if missing == 0 {
+                break;
+            }
+            let part = amount.min(missing);
+            missing -= part;
+            taken.push(Resource { value: Value::Scalar(part), ..resource.clone() });
+        }
+        if missing > 0 {
+            return Err(Shortage { name, needed, offered: needed - missing });
+        }
+    }
+    Ok(taken)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub fn scalar(name: &str, amount: i64, reserved: Option<&str>) -> Resource {
+        Resource {
+            name: name.into(),
+            value: Value::Scalar(amount),
+            allocated_to: reserved.unwrap_or("*").into(),
+            reservations: reserved
+                .map(|role| Reservation {
+                    is_static: true,
+                    role: role.into(),
+                    principal: None,
+                    labels: vec![],
+                })
+                .into_iter()
+                .collect(),
+            special: false,
+        }
+    }
+
+    const NEEDS: Needs = Needs { cpus: 100, mem: 64_000 };
+
+    #[test]
+    fn reserved_resources_go_first_and_the_rest_is_left() {
+        let offer = [
+            scalar("cpus", 4000, None),
+            scalar("cpus", 50, Some("slave_public")),
+            scalar("mem", 64_000, None),
+        ];
+        let taken = take(&offer, NEEDS).unwrap();
+        assert_eq!(
+            taken,
+            [scalar("cpus", 50, Some("slave_public")), scalar("cpus", 50, None), scalar("mem", 64_000, None)]
+        );
+    }
+
+    #[test]
+    fn a_shortage_names_what_is_missing() {
+        let short = take(&[scalar("cpus", 100, None), scalar("mem", 32_500, None)], NEEDS).unwrap_err();
+        assert_eq!(short.to_string(), "needs mem 64, the offer had 32.5");
+    }
+
+    #[test]
+    fn revocable_shared_and_gpu_resources_are_never_taken() {
+        let revocable = Resource { special: true, ..scalar("cpus", 4000, None) };
+        assert!(take(&[revocable, scalar("mem", 64_000, None)], NEEDS).is_err());
+        let taken = take(
+            &[scalar("gpus", 1000, None), scalar("cpus", 100, None), scalar("mem", 64_000, None)],
+            NEEDS,
+        );
+        assert!(taken.unwrap().iter().all(|r| r.name != "gpus"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_is_what_is_needed_and_never_more_than_was_there(
+            parts in prop::collection::vec((prop::bool::ANY, 0_i64..200, prop::option::of("[ab]")), 0..8),
+            cpus in 1_i64..400,
+        ) {
+            let mut offer: Vec<Resource> = parts
+                .iter()
+                .map(|(special, amount, role)| Resource { special: *special, ..scalar("cpus", *amount, role.as_deref()) })
+                .collect();
+            offer.push(scalar("mem", 1000, None));
+            let there: i64 = parts.iter().filter(|(special, ..)| !special).map(|(_, amount, _)| amount).sum();
+            match take(&offer, Needs { cpus, mem: 1000 }) {
+                Ok(taken) => {
+                    let sum: i64 = taken.iter().filter(|r| r.name == "cpus").map(|r| match r.value {
+                        Value::Scalar(amount) => amount,
+                        _ => 0,
+                    }).sum();
+                    prop_assert_eq!(sum, cpus);
+                    for part in taken.iter().filter(|r| r.name == "cpus") {
+                        let Value::Scalar(amount) = part.value else { unreachable!() };
+                        prop_assert!(offer.iter().any(|r| r.reservations == part.reservations
+                            && matches!(r.value, Value::Scalar(have) if have >= amount)));
+                    }
+                }
+                Err(short) => {
+                    prop_assert!(there < cpus);
+                    prop_assert_eq!(short.offered, there);
+                }
+            }
+        }
+    }
+}

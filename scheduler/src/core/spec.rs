@@ -1,0 +1,154 @@
+//! What the core is configured with: each task type's goal and needs, and the times that it keeps.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::ids::{TargetHash, TaskType};
+use super::input::Agent;
+use super::resources::Needs;
+
+/// The operator's configuration, as far as decisions depend on it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// One for every task type; a type without one is not there.
+    pub specs: BTreeMap<TaskType, Spec>,
+    /// Agents that are left alone.
+    pub exclude: Vec<Selector>,
+    /// When not empty: only these agents get anything.
+    pub only: Vec<Selector>,
+    /// How long a launch may go without an update before the master is asked about it.
+    pub launch_timeout: Duration,
+    /// The first wait after a failure; doubled by each that follows.
+    pub backoff_min: Duration,
+    /// The longest wait after a failure.
+    pub backoff_max: Duration,
+    /// A service that was ready for so long starts counting its failures anew.
+    pub stable_after: Duration,
+    /// How long offers of agents on which nothing is to be done stay away.
+    pub idle_filter: Duration,
+    /// How long offers of agents whose turn comes soon stay away.
+    pub turn_filter: Duration,
+    /// The shortest time between two REVIVE calls: each brings every agent's offer.
+    pub revive_interval: Duration,
+    /// How often the master is asked about all tasks.
+    pub reconcile_interval: Duration,
+}
+
+impl Settings {
+    /// The times that are used unless a test says otherwise.
+    pub fn new(specs: BTreeMap<TaskType, Spec>) -> Self {
+        Self {
+            specs,
+            exclude: Vec::new(),
+            only: Vec::new(),
+            launch_timeout: Duration::from_secs(60),
+            backoff_min: Duration::from_secs(1),
+            backoff_max: Duration::from_mins(5),
+            stable_after: Duration::from_mins(5),
+            idle_filter: Duration::from_hours(1),
+            turn_filter: Duration::from_secs(1),
+            revive_interval: Duration::from_secs(5),
+            reconcile_interval: Duration::from_mins(15),
+        }
+    }
+
+    /// Why `agent` is left alone, if it is.
+    pub fn excluded(&self, agent: &Agent) -> Option<String> {
+        if let Some(selector) = self.exclude.iter().find(|s| s.selects(agent)) {
+            return Some(format!("excluded by agents.exclude ({})", selector.0));
+        }
+        if !self.only.is_empty() && !self.only.iter().any(|s| s.selects(agent)) {
+            return Some("not selected by agents.only".to_owned());
+        }
+        None
+    }
+}
+
+/// One task type's part of the target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spec {
+    /// Whether the operator wants it.
+    pub enabled: bool,
+    /// What counts as done.
+    pub goal: Goal,
+    /// What one launch takes.
+    pub needs: Needs,
+    /// Identifies what it is launched with.
+    pub target: TargetHash,
+    /// Task types of the cluster that must be done before.
+    pub after: Vec<TaskType>,
+    /// The oldest Mesos that it works with.
+    pub min_mesos: MesosVersion,
+}
+
+/// What counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// It runs, is healthy, and its check passes (where it has them).
+    Running {
+        /// It has a check: ready when that exits 0.
+        check: bool,
+        /// It has a health check.
+        health: bool,
+    },
+    /// It ends with status 0.
+    Finished,
+}
+
+/// A Mesos version's first two numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MesosVersion(pub u32, pub u32);
+
+impl MesosVersion {
+    /// Reads `1.11.0` and the like.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split(['.', '-']).map(str::parse);
+        Some(Self(numbers.next()?.ok()?, numbers.next()?.ok()?))
+    }
+}
+
+/// Selects agents: a host name, an address (`host:port`), or an attribute (`name:value`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selector(pub String);
+
+impl Selector {
+    fn selects(&self, agent: &Agent) -> bool {
+        let address = &agent.key.0;
+        *address == self.0
+            || address.rsplit_once(':').is_some_and(|(host, _)| host == self.0)
+            || agent.attributes.contains(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_their_numbers() {
+        assert!(MesosVersion::parse("1.11.0") > MesosVersion::parse("1.2.3"));
+        assert_eq!(MesosVersion::parse("1.4.0-dev"), Some(MesosVersion(1, 4)));
+        assert_eq!(MesosVersion::parse("new"), None);
+    }
+
+    #[test]
+    fn an_agent_is_selected_by_host_address_or_attribute() {
+        let agent = Agent {
+            key: "10.0.0.1:5051".into(),
+            id: "S1".into(),
+            version: "1.11.0".into(),
+            active: true,
+            attributes: vec!["rack:a".into()],
+        };
+        let mut settings = Settings::new(BTreeMap::new());
+        assert_eq!(settings.excluded(&agent), None);
+        for selector in ["10.0.0.1", "10.0.0.1:5051", "rack:a"] {
+            settings.exclude = vec![Selector(selector.into())];
+            assert!(settings.excluded(&agent).unwrap().contains(selector));
+        }
+        settings.exclude = vec![Selector("10.0.0.10".into())];
+        assert_eq!(settings.excluded(&agent), None);
+        settings.only = vec![Selector("rack:b".into())];
+        assert!(settings.excluded(&agent).is_some());
+    }
+}

@@ -1,0 +1,275 @@
+//! What is stored: one record an agent, one for the cluster. Changed only through [`StateChange`], so that
+//! replaying the changes gives the same state.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{AgentId, AgentKey, FrameworkId, Scope, TargetHash, TaskId, TaskType, Timestamp};
+
+/// Everything that survives a restart of the scheduler.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Who we are to the master; none before the first registration.
+    pub framework_id: Option<FrameworkId>,
+    /// The task types that run once in the cluster.
+    pub cluster: ClusterRecord,
+    /// Every agent that was ever seen and is not forgotten.
+    pub agents: BTreeMap<AgentKey, AgentRecord>,
+}
+
+/// Tasks by task type.
+pub type Tasks = BTreeMap<TaskType, TaskRecord>;
+
+/// What is known of the task types that run once.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClusterRecord {
+    /// Their progress; a type that is not here was never launched.
+    pub tasks: Tasks,
+}
+
+/// What is known of one agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentRecord {
+    /// Its address.
+    pub key: AgentKey,
+    /// The ID of its present registration.
+    pub id: AgentId,
+    /// Its Mesos version.
+    pub version: String,
+    /// When it was first in the inventory.
+    pub first_seen: Timestamp,
+    /// Progress by task type; a type that is not here was never launched.
+    pub tasks: Tasks,
+}
+
+/// One task type on one agent (or in the cluster).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    /// Where it stands.
+    #[serde(flatten)]
+    pub phase: Phase,
+    /// What it was last launched with; none for a task that was found running.
+    pub target: Option<TargetHash>,
+    /// Failures in a row.
+    #[serde(default)]
+    pub failures: u32,
+    /// Why it failed last, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// Where a task stands. A type that was never launched has no record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "kebab-case")]
+pub enum Phase {
+    /// The intent to launch is stored; no update has come.
+    Launched {
+        /// The launch.
+        task: TaskId,
+        /// Where.
+        agent: AgentId,
+        /// When.
+        at: Timestamp,
+    },
+    /// The agent reported the task, and it has not ended.
+    Active {
+        /// The launch.
+        task: TaskId,
+        /// Where.
+        agent: AgentId,
+        /// What was reported last.
+        run: Run,
+        /// Since when it is in `run`.
+        since: Timestamp,
+    },
+    /// An install that reached its goal.
+    Done {
+        /// When.
+        at: Timestamp,
+    },
+    /// It failed, and is launched again.
+    Backoff {
+        /// Not before.
+        until: Timestamp,
+    },
+    /// It failed in a way that trying again does not mend: an operator must act.
+    Held {
+        /// Since when.
+        since: Timestamp,
+    },
+}
+
+/// What a live task is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Run {
+    /// Fetching artifacts or starting.
+    Starting,
+    /// Running; its check has not passed, or no longer passes.
+    NotReady,
+    /// Running, healthy, and its check passes: a service's goal.
+    Ready,
+    /// Its agent is partitioned from the master; the task may well be running.
+    Unreachable,
+}
+
+impl Phase {
+    /// The launch that may still be alive, and where.
+    pub fn live(&self) -> Option<(&TaskId, &AgentId)> {
+        match self {
+            Self::Launched { task, agent, .. } | Self::Active { task, agent, .. } => Some((task, agent)),
+            Self::Done { .. } | Self::Backoff { .. } | Self::Held { .. } => None,
+        }
+    }
+
+    /// Whether the goal is reached: an install is done, a service is ready.
+    pub fn at_goal(&self) -> bool {
+        matches!(self, Self::Done { .. } | Self::Active { run: Run::Ready, .. })
+    }
+}
+
+/// Whose task it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Slot {
+    /// A task type of the cluster.
+    Cluster(TaskType),
+    /// A task type on one agent.
+    Agent(AgentKey, TaskType),
+}
+
+impl Slot {
+    /// The slot of `task_type` when it is launched on `agent`.
+    pub fn of(task_type: TaskType, agent: &AgentKey) -> Self {
+        match task_type.scope() {
+            Scope::Cluster => Self::Cluster(task_type),
+            Scope::Agent => Self::Agent(agent.clone(), task_type),
+        }
+    }
+
+    /// The task type.
+    pub fn task_type(&self) -> TaskType {
+        match self {
+            Self::Cluster(task_type) | Self::Agent(_, task_type) => *task_type,
+        }
+    }
+}
+
+/// One stored record that changed, whole. Writing it twice is harmless.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "kebab-case")]
+pub enum StateChange {
+    /// Our ID.
+    Framework {
+        /// As the master gave it.
+        id: FrameworkId,
+    },
+    /// The cluster's record.
+    Cluster(ClusterRecord),
+    /// One agent's record.
+    Agent(Box<AgentRecord>),
+    /// An agent's record is no longer kept under this address.
+    Forget {
+        /// The address.
+        key: AgentKey,
+    },
+}
+
+impl State {
+    /// Applies one change.
+    pub fn apply(&mut self, change: StateChange) {
+        match change {
+            StateChange::Framework { id } => self.framework_id = Some(id),
+            StateChange::Cluster(record) => self.cluster = record,
+            StateChange::Agent(record) => {
+                self.agents.insert(record.key.clone(), *record);
+            }
+            StateChange::Forget { key } => {
+                self.agents.remove(&key);
+            }
+        }
+    }
+
+    /// The record of a slot, if it was ever launched.
+    pub fn task(&self, slot: &Slot) -> Option<&TaskRecord> {
+        match slot {
+            Slot::Cluster(task_type) => self.cluster.tasks.get(task_type),
+            Slot::Agent(key, task_type) => self.agents.get(key)?.tasks.get(task_type),
+        }
+    }
+
+    /// Every slot that was ever launched.
+    pub fn slots(&self) -> impl Iterator<Item = (Slot, &TaskRecord)> {
+        let cluster = self.cluster.tasks.iter().map(|(t, record)| (Slot::Cluster(*t), record));
+        let agents = self.agents.values().flat_map(|agent| {
+            agent.tasks.iter().map(|(t, record)| (Slot::Agent(agent.key.clone(), *t), record))
+        });
+        cluster.chain(agents)
+    }
+}
+
+/// What is derived from [`State`], kept up to date change by change.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    /// Live tasks.
+    pub tasks: HashMap<TaskId, Slot>,
+    /// Agents by their present ID.
+    pub agents: HashMap<AgentId, AgentKey>,
+}
+
+impl Index {
+    pub fn of(state: &State) -> Self {
+        let mut index = Self::default();
+        for (slot, record) in state.slots() {
+            if let Some((task, _)) = record.phase.live() {
+                index.tasks.insert(task.clone(), slot);
+            }
+        }
+        for agent in state.agents.values() {
+            index.agents.insert(agent.id.clone(), agent.key.clone());
+        }
+        index
+    }
+
+    /// Takes out what the record that is about to be replaced put in, and puts in the new one's.
+    pub fn update(&mut self, state: &State, change: &StateChange) {
+        match change {
+            StateChange::Framework { .. } => {}
+            StateChange::Cluster(record) => {
+                self.replace(&state.cluster.tasks, &record.tasks, |t| Slot::Cluster(t));
+            }
+            StateChange::Agent(record) => {
+                if let Some(old) = state.agents.get(&record.key) {
+                    self.forget(old);
+                }
+                self.replace(&Tasks::new(), &record.tasks, |t| Slot::Agent(record.key.clone(), t));
+                self.agents.insert(record.id.clone(), record.key.clone());
+            }
+            StateChange::Forget { key } => {
+                if let Some(old) = state.agents.get(key) {
+                    self.forget(old);
+                }
+            }
+        }
+    }
+
+    fn forget(&mut self, agent: &AgentRecord) {
+        self.replace(&agent.tasks, &Tasks::new(), |t| Slot::Agent(agent.key.clone(), t));
+        if self.agents.get(&agent.id) == Some(&agent.key) {
+            self.agents.remove(&agent.id);
+        }
+    }
+
+    fn replace(&mut self, old: &Tasks, new: &Tasks, slot: impl Fn(TaskType) -> Slot) {
+        for record in old.values() {
+            if let Some((task, _)) = record.phase.live() {
+                self.tasks.remove(task);
+            }
+        }
+        for (task_type, record) in new {
+            if let Some((task, _)) = record.phase.live() {
+                self.tasks.insert(task.clone(), slot(*task_type));
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Task updates: what they change, and what follows.
+
+use std::time::Duration;
+
+use super::Core;
+use super::frame::{AfterFailure, Decision, Effect, Frame};
+use super::ids::{AgentId, Scope, TaskId, Timestamp};
+use super::input::{CheckResult, TaskState, Update};
+use super::spec::{Goal, Spec};
+use super::state::{Phase, Run, Slot, TaskRecord};
+
+/// The installer's exit status for 'not permitted' (sysexits' `EX_NOPERM`).
+const EXIT_NOT_PERMITTED: i32 = 77;
+/// The installer's exit status for 'the configuration or this host cannot work' (sysexits' `EX_CONFIG`).
+const EXIT_CANNOT_WORK: i32 = 78;
+
+impl Core {
+    pub(super) fn update(&mut self, now: Timestamp, update: Update, frame: &mut Frame) {
+        self.reconciliation.answered(&update.task);
+        let ended = matches!(update.state, TaskState::Finished | TaskState::Failed | TaskState::Gone);
+        if ended {
+            self.reconciliation.ended(&update.task);
+        }
+        match self.index.tasks.get(&update.task).cloned() {
+            Some(slot) => self.known(now, &slot, &update, frame),
+            None if ended => {}
+            None if self.inventory.is_none() => {
+                // Too early to judge: without an acknowledgement it comes again.
+                return;
+            }
+            None => self.unknown(now, &update, frame),
+        }
+        if let (Some(uuid), Some(agent)) = (update.uuid, update.agent) {
+            frame.effects.push(Effect::Acknowledge { task: update.task, agent, uuid });
+        }
+    }
+
+    fn known(&mut self, now: Timestamp, slot: &Slot, update: &Update, frame: &mut Frame) {
+        // The index names only slots that have a record, and only task types that have a spec are launched; a
+        // type that is gone from the configuration is left alone.
+        let (Some(before), Some(spec)) =
+            (self.state.task(slot).cloned(), self.settings.specs.get(&slot.task_type()))
+        else {
+            return;
+        };
+        let record = match update.state {
+            TaskState::Starting => active(now, &before, Run::Starting),
+            TaskState::Running => active(now, &before, run(spec, update)),
+            TaskState::Killing => active(now, &before, Run::NotReady),
+            // An install that must be done once can be done by another agent.
+            TaskState::Unreachable if slot.task_type().scope() == Scope::Cluster => {
+                self.failed(now, slot, &before, "its agent is unreachable", frame)
+            }
+            TaskState::Unreachable => active(now, &before, Run::Unreachable),
+            TaskState::Finished if spec.goal == Goal::Finished => {
+                TaskRecord { phase: Phase::Done { at: now }, failures: 0, failure: None, ..before.clone() }
+            }
+            TaskState::Finished => self.failed(now, slot, &before, "it ended by itself", frame),
+            TaskState::Failed => self.failed(now, slot, &before, &update.message, frame),
+            TaskState::Gone => {
+                let reason = if update.message.is_empty() { "it is gone" } else { &update.message };
+                self.failed(now, slot, &before, reason, frame)
+            }
+        };
+        if record.phase.at_goal() && !before.phase.at_goal() {
+            frame.decisions.push(Decision::Reached { slot: slot.clone() });
+        }
+        if record != before {
+            self.put(frame, slot, record);
+        }
+    }
+
+    /// What becomes of a slot whose task has failed.
+    fn failed(
+        &self,
+        now: Timestamp,
+        slot: &Slot,
+        before: &TaskRecord,
+        reason: &str,
+        frame: &mut Frame,
+    ) -> TaskRecord {
+        let was_stable = matches!(&before.phase, Phase::Active { run: Run::Ready, since, .. }
+            if now.since(*since) >= self.settings.stable_after);
+        let failures = if was_stable { 1 } else { before.failures.saturating_add(1) };
+        let (phase, then) = match exit_status(reason) {
+            Some(EXIT_NOT_PERMITTED | EXIT_CANNOT_WORK) => (Phase::Held { since: now }, AfterFailure::Hold),
+            _ => {
+                let wait = self.backoff(failures);
+                (Phase::Backoff { until: now.after(wait) }, AfterFailure::Retry(wait))
+            }
+        };
+        let reason = explain(reason);
+        frame.decisions.push(Decision::Failed { slot: slot.clone(), reason: reason.clone(), then });
+        if let Some((task, agent)) = before.phase.live() {
+            let (task, agent) = (task.clone(), agent.clone());
+            frame.effects.push(Effect::ReadOutput { slot: slot.clone(), task, agent });
+        }
+        TaskRecord { phase, target: before.target.clone(), failures, failure: Some(reason) }
+    }
+
+    fn backoff(&self, failures: u32) -> Duration {
+        let doublings = failures.saturating_sub(1).min(16);
+        (self.settings.backoff_min * 2_u32.pow(doublings)).min(self.settings.backoff_max)
+    }
+
+    /// The last lines that a failed task wrote: they say more than its status.
+    pub(super) fn output(&mut self, slot: &Slot, text: &str, frame: &mut Frame) {
+        let Some(record) = self.state.task(slot) else { return };
+        let Some(failure) = &record.failure else { return };
+        let text = text.trim();
+        if record.phase.at_goal() || text.is_empty() || failure.contains(text) {
+            return;
+        }
+        let record = TaskRecord { failure: Some(format!("{failure}: {text}")), ..record.clone() };
+        self.put(frame, slot, record);
+    }
+
+    /// A live task that no record tells of. It is never ended just for that: only where it would run beside
+    /// another of its type.
+    fn unknown(&mut self, now: Timestamp, update: &Update, frame: &mut Frame) {
+        let Some(agent) = &update.agent else { return };
+        let slot = update.task.task_type().zip(self.index.agents.get(agent)).map(|(t, key)| Slot::of(t, key));
+        let reason = match &slot {
+            None => "it is none of ours".to_owned(),
+            Some(slot) => match self.state.task(slot).map(|record| &record.phase) {
+                None | Some(Phase::Backoff { .. } | Phase::Held { .. }) => {
+                    return self.adopt(now, slot.clone(), agent.clone(), update, frame);
+                }
+                Some(Phase::Done { .. }) => return,
+                Some(phase) => {
+                    let other = phase.live().map_or(String::new(), |(task, _)| task.to_string());
+                    format!("{other} has its place")
+                }
+            },
+        };
+        if self.reconciliation.kill(now, update.task.clone(), agent.clone()) {
+            frame.decisions.push(Decision::Killed { task: update.task.clone(), reason });
+        }
+        frame.effects.push(Effect::Kill { task: update.task.clone(), agent: agent.clone() });
+    }
+
+    fn adopt(&mut self, now: Timestamp, slot: Slot, agent: AgentId, update: &Update, frame: &mut Frame) {
+        let task: TaskId = update.task.clone();
+        let record = TaskRecord {
+            phase: Phase::Launched { task: task.clone(), agent, at: now },
+            target: None,
+            failures: 0,
+            failure: None,
+        };
+        frame.decisions.push(Decision::Adopted { slot: slot.clone(), task });
+        self.put(frame, &slot, record);
+        self.known(now, &slot, update, frame);
+    }
+}
+
+/// The record of a live task that now does `run`.
+fn active(now: Timestamp, before: &TaskRecord, run: Run) -> TaskRecord {
+    let mut record = before.clone();
+    if let Some((task, agent)) = before.phase.live() {
+        let since = match before.phase {
+            Phase::Active { run: old, since, .. } if old == run => since,
+            _ => now,
+        };
+        record.phase = Phase::Active { task: task.clone(), agent: agent.clone(), run, since };
+    }
+    record
+}
+
+fn run(spec: &Spec, update: &Update) -> Run {
+    let Goal::Running { check, health } = spec.goal else { return Run::Starting };
+    let checked = !check || update.check == CheckResult::Exited(0);
+    let healthy = if health { update.healthy == Some(true) } else { update.healthy != Some(false) };
+    if checked && healthy { Run::Ready } else { Run::NotReady }
+}
+
+/// The status in Mesos' `Command exited with status N`.
+fn exit_status(message: &str) -> Option<i32> {
+    let rest = message.split("Command exited with status ").nth(1)?;
+    rest.split(|c: char| !c.is_ascii_digit() && c != '-').next()?.parse().ok()
+}
+
+/// Says what the installer's exit statuses mean.
+fn explain(message: &str) -> String {
+    let meaning = match exit_status(message) {
+        Some(69) => "a service that it needs is not there",
+        Some(70) => "a fault of the installer",
+        Some(75) => "to be tried again",
+        Some(EXIT_NOT_PERMITTED) => "not permitted",
+        Some(EXIT_CANNOT_WORK) => "the configuration or this host cannot work",
+        Some(79) => "a restart is needed and not allowed",
+        _ if message.is_empty() => return "no reason was given".to_owned(),
+        _ => return message.to_owned(),
+    };
+    format!("{message} ({meaning})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_statuses_are_read_from_the_executors_words() {
+        assert_eq!(exit_status("Command exited with status 78"), Some(78));
+        assert_eq!(exit_status("Command exited with status 1; and more"), Some(1));
+        assert_eq!(exit_status("Command terminated with signal Killed"), None);
+        assert_eq!(
+            explain("Command exited with status 78"),
+            "Command exited with status 78 (the configuration or this host cannot work)"
+        );
+    }
+}
