@@ -68,7 +68,7 @@ pub enum HttpError {
         /// `host:port` of the server.
         authority: String,
         /// The reason.
-        source: hyper::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The answer's body is longer than the caller takes.
     #[error("the answer of {authority} is longer than {limit} bytes")]
@@ -120,7 +120,7 @@ impl Connection {
     {
         let (sender, connection) = http1::handshake(TokioIo::new(io))
             .await
-            .map_err(|source| HttpError::Connection { authority: authority.to_owned(), source })?;
+            .map_err(|e| HttpError::Connection { authority: authority.to_owned(), source: e.into() })?;
         // A failure of the connection is seen by its users.
         let driver = tokio::spawn(async move {
             let _ = connection.await;
@@ -186,7 +186,7 @@ impl Connection {
         let response = timeout(limit, sent)
             .await
             .map_err(|_| HttpError::Timeout { authority: self.authority.clone(), what: "answer", limit })?
-            .map_err(|source| HttpError::Connection { authority: self.authority.clone(), source })?;
+            .map_err(|e| HttpError::Connection { authority: self.authority.clone(), source: e.into() })?;
         let (head, body) = response.into_parts();
         Ok(Response {
             status: head.status,
@@ -222,10 +222,7 @@ impl Response {
         match Limited::new(self.body, limit).collect().await {
             Ok(body) => Ok(body.to_bytes()),
             Err(error) if error.is::<LengthLimitError>() => Err(HttpError::BodyTooLong { authority, limit }),
-            Err(error) => Err(match error.downcast::<hyper::Error>() {
-                Ok(source) => HttpError::Connection { authority, source: *source },
-                Err(other) => HttpError::Connect { authority, source: io::Error::other(other) },
-            }),
+            Err(source) => Err(HttpError::Connection { authority, source }),
         }
     }
 
