@@ -1,0 +1,2 @@
+//! tmp
+fn main() { cluster::prepare().unwrap() }
