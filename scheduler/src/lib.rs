@@ -1,3 +1,12 @@
 //! The Mesos framework that installs Calico on every agent and keeps it running.
+//!
+//! One way through: [`mesos`] → [`core`] → [`driver`] → [`state`] and [`mesos`]. [`tasks`] says what is
+//! launched, [`api`] shows it, [`config`] holds every option.
 
+pub mod api;
+pub mod config;
 pub mod core;
+pub mod driver;
+pub mod mesos;
+pub mod state;
+pub mod tasks;

@@ -216,6 +216,19 @@ impl Response {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// The next piece of the body, as it arrives; `None` at its end. The time it takes is the
+    /// caller's to bound.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
+        while let Some(frame) = self.body.frame().await {
+            let frame = frame
+                .map_err(|e| HttpError::Connection { authority: self.authority.clone(), source: e.into() })?;
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
     /// The whole body, of at most `limit` bytes. The time it takes is the caller's to bound.
     pub async fn bytes(self, limit: usize) -> Result<Bytes, HttpError> {
         let authority = self.authority;

@@ -82,12 +82,11 @@ impl Core {
         let was_stable = matches!(&before.phase, Phase::Active { run: Run::Ready, since, .. }
             if now.since(*since) >= self.settings.stable_after);
         let failures = if was_stable { 1 } else { before.failures.saturating_add(1) };
-        let (phase, then) = match exit_status(reason) {
-            Some(EXIT_NOT_PERMITTED | EXIT_CANNOT_WORK) => (Phase::Held { since: now }, AfterFailure::Hold),
-            _ => {
-                let wait = self.backoff(failures);
-                (Phase::Backoff { until: now.after(wait) }, AfterFailure::Retry(wait))
-            }
+        let (phase, then) = if matches!(exit_status(reason), Some(EXIT_NOT_PERMITTED | EXIT_CANNOT_WORK)) {
+            (Phase::Held { since: now }, AfterFailure::Hold)
+        } else {
+            let wait = self.backoff(failures);
+            (Phase::Backoff { until: now.after(wait) }, AfterFailure::Retry(wait))
         };
         let reason = explain(reason);
         frame.decisions.push(Decision::Failed { slot: slot.clone(), reason: reason.clone(), then });
@@ -124,7 +123,7 @@ impl Core {
             None => "it is none of ours".to_owned(),
             Some(slot) => match self.state.task(slot).map(|record| &record.phase) {
                 None | Some(Phase::Backoff { .. } | Phase::Held { .. }) => {
-                    return self.adopt(now, slot.clone(), agent.clone(), update, frame);
+                    return self.adopt(now, slot, agent.clone(), update, frame);
                 }
                 Some(Phase::Done { .. }) => return,
                 Some(phase) => {
@@ -139,7 +138,7 @@ impl Core {
         frame.effects.push(Effect::Kill { task: update.task.clone(), agent: agent.clone() });
     }
 
-    fn adopt(&mut self, now: Timestamp, slot: Slot, agent: AgentId, update: &Update, frame: &mut Frame) {
+    fn adopt(&mut self, now: Timestamp, slot: &Slot, agent: AgentId, update: &Update, frame: &mut Frame) {
         let task: TaskId = update.task.clone();
         let record = TaskRecord {
             phase: Phase::Launched { task: task.clone(), agent, at: now },
@@ -148,8 +147,8 @@ impl Core {
             failure: None,
         };
         frame.decisions.push(Decision::Adopted { slot: slot.clone(), task });
-        self.put(frame, &slot, record);
-        self.known(now, &slot, update, frame);
+        self.put(frame, slot, record);
+        self.known(now, slot, update, frame);
     }
 }
 

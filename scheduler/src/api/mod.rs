@@ -1,0 +1,91 @@
+//! The HTTP API.
+
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::core::{Status, View};
+use crate::driver::Handle;
+
+/// The loop goes round at least once a second.
+const ALIVE: Duration = Duration::from_secs(30);
+/// The loop answers between two inputs.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// All paths.
+pub fn router(handle: Handle) -> Router {
+    Router::new()
+        .route("/v1/health/live", get(live))
+        .route("/v1/plans", get(plans))
+        .route("/v1/plans/{plan}", get(plan))
+        .route("/v1/agents", get(agents))
+        .route("/v1/agents/{agent}", get(agent))
+        .route("/v1/state/frameworkId", get(framework_id))
+        .with_state(handle)
+}
+
+/// An answer that is an error, with its reason.
+type Failure = (StatusCode, Json<serde_json::Value>);
+
+fn failure(status: StatusCode, reason: impl Into<String>) -> Failure {
+    (status, Json(json!({ "error": reason.into() })))
+}
+
+async fn view(handle: &Handle) -> Result<View, Failure> {
+    let busy = || failure(StatusCode::SERVICE_UNAVAILABLE, "the scheduler's loop does not answer");
+    timeout(ANSWER, handle.view()).await.ok().flatten().ok_or_else(busy)
+}
+
+/// Whether the process and its loop are alive: a master or a store that is away is no reason to be killed.
+async fn live(State(handle): State<Handle>) -> Result<&'static str, Failure> {
+    let idle = handle.idle();
+    if idle < ALIVE {
+        return Ok("alive\n");
+    }
+    let reason = format!("the scheduler's loop has not gone round for {} s", idle.as_secs());
+    Err(failure(StatusCode::SERVICE_UNAVAILABLE, reason))
+}
+
+async fn plans() -> Json<[&'static str; 1]> {
+    Json(["deploy"])
+}
+
+/// A plan in the DC/OS SDK's form, with its status codes: 200 complete, 202 under way, 417 with errors.
+async fn plan(State(handle): State<Handle>, Path(name): Path<String>) -> Result<Response, Failure> {
+    if name != "deploy" {
+        return Err(failure(StatusCode::NOT_FOUND, format!("there is no plan '{name}'; there is: deploy")));
+    }
+    let plan = view(&handle).await?.deploy;
+    let status = match plan.status {
+        Status::Complete => StatusCode::OK,
+        _ if plan.errors.is_empty() => StatusCode::ACCEPTED,
+        _ => StatusCode::EXPECTATION_FAILED,
+    };
+    Ok((status, Json(plan)).into_response())
+}
+
+async fn agents(State(handle): State<Handle>) -> Result<Response, Failure> {
+    Ok(Json(view(&handle).await?.agents).into_response())
+}
+
+async fn agent(State(handle): State<Handle>, Path(name): Path<String>) -> Result<Response, Failure> {
+    let agents = view(&handle).await?.agents;
+    match agents.into_iter().find(|agent| agent.agent.0 == name) {
+        Some(agent) => Ok(Json(agent).into_response()),
+        None => Err(failure(StatusCode::NOT_FOUND, format!("no agent '{name}' is known; name it host:port"))),
+    }
+}
+
+/// As the DC/OS SDK has it: a list of one, 404 before the first registration.
+async fn framework_id(State(handle): State<Handle>) -> Result<Response, Failure> {
+    match view(&handle).await?.framework_id {
+        Some(id) => Ok(Json([id.0]).into_response()),
+        None => Err(failure(StatusCode::NOT_FOUND, "the framework is not registered yet")),
+    }
+}

@@ -1,0 +1,429 @@
+//! What the operator configures. See [`options::OPTIONS`] for every option.
+
+pub mod options;
+mod reader;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use serde::Serialize;
+
+pub use options::{OPTIONS, OptionDef};
+pub use reader::{Fault, Faults};
+
+use crate::core::{Needs, Selector};
+use reader::{Reader, parse};
+
+/// The whole configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Who we are.
+    pub service: Service,
+    /// How the masters are reached.
+    pub mesos: Mesos,
+    /// Which agents get Calico.
+    pub agents: Agents,
+    /// What they get.
+    pub target: Target,
+}
+
+/// `service.*`
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// The framework's name.
+    pub name: String,
+    /// Where state is kept.
+    pub state: StateLocation,
+    /// The user of all tasks.
+    pub user: String,
+    /// The roles of the subscription.
+    pub roles: Vec<String>,
+    /// How long tasks outlive an absent scheduler.
+    pub failover_timeout: Duration,
+    /// Where the API listens.
+    pub api_listen: SocketAddr,
+    /// The log filter.
+    pub log: String,
+}
+
+/// Where state is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateLocation {
+    /// In a file of this machine.
+    File(PathBuf),
+}
+
+/// `mesos.*`
+#[derive(Debug, Clone)]
+pub struct Mesos {
+    /// `host:port` of each master.
+    pub masters: Vec<String>,
+    /// How often the list of agents is read.
+    pub inventory_interval: Duration,
+}
+
+/// `agents.*`
+#[derive(Debug, Clone)]
+pub struct Agents {
+    /// Left alone.
+    pub exclude: Vec<Selector>,
+    /// When not empty: the only ones.
+    pub only: Vec<Selector>,
+}
+
+/// What agents are to look like: everything that tasks are launched with.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// `etcd.*`
+    pub etcd: Etcd,
+    /// `cni.*`; none when it is disabled.
+    pub cni: Option<Cni>,
+    /// `network.*`
+    pub network: Network,
+    /// `node.*`, `docker.*`, `registry.*`; none when it is disabled.
+    pub node: Option<Node>,
+    /// The installer.
+    pub installer: Artifact,
+    /// `calicoctl`.
+    pub calicoctl: Artifact,
+    /// Resources of each task type.
+    pub needs: TaskNeeds,
+}
+
+/// `<task>.cpus` and `<task>.mem`
+#[derive(Debug, Clone, Copy)]
+pub struct TaskNeeds {
+    /// Of `cluster-init`.
+    pub cluster_init: Needs,
+    /// Of `etcd-proxy`.
+    pub etcd_proxy: Needs,
+    /// Of `cni`.
+    pub cni: Needs,
+    /// Of `calico-node`.
+    pub calico_node: Needs,
+}
+
+/// `etcd.*`
+#[derive(Debug, Clone)]
+pub struct Etcd {
+    /// The upstream.
+    pub endpoints: Vec<String>,
+    /// How hosts reach it.
+    pub proxy: Proxy,
+    /// Where the proxy listens.
+    pub listen: SocketAddr,
+}
+
+/// How hosts reach etcd.
+#[derive(Debug, Clone)]
+pub enum Proxy {
+    /// Through `etcd gateway`, a TCP proxy; this is its program.
+    Gateway(Artifact),
+    /// Without a proxy.
+    Direct,
+}
+
+/// `cni.*`
+#[derive(Debug, Clone)]
+pub struct Cni {
+    /// Where plugins go.
+    pub plugins_dir: Option<PathBuf>,
+    /// Where the configuration goes.
+    pub config_dir: Option<PathBuf>,
+    /// The plugin `calico`.
+    pub plugin: Artifact,
+    /// The plugin `calico-ipam`.
+    pub ipam: Artifact,
+}
+
+/// `network.*`
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// The network, its pool and its profile.
+    pub name: String,
+    /// The pool.
+    pub pool: Ipv4Net,
+    /// Prefix length of a block.
+    pub block_size: u8,
+    /// Between hosts.
+    pub encapsulation: Encapsulation,
+    /// In bytes.
+    pub mtu: Option<u16>,
+    /// Whether traffic that leaves the pool is masqueraded.
+    pub nat_outgoing: bool,
+}
+
+/// How packets travel between hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encapsulation {
+    /// VXLAN.
+    Vxlan,
+    /// IP in IP.
+    Ipip,
+    /// As they are.
+    None,
+}
+
+impl Encapsulation {
+    const CHOICES: [(&str, Self); 3] = [("vxlan", Self::Vxlan), ("ipip", Self::Ipip), ("none", Self::None)];
+
+    /// The option's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Vxlan => "vxlan",
+            Self::Ipip => "ipip",
+            Self::None => "none",
+        }
+    }
+}
+
+/// `node.*`, `docker.*`, `registry.*`
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Line of Calico.
+    pub profile: &'static str,
+    /// Its image.
+    pub image: String,
+    /// Overrides the back end that follows from the encapsulation.
+    pub backend: Option<&'static str>,
+    /// Overrides detection.
+    pub ip: Option<String>,
+    /// Overrides detection.
+    pub name: Option<String>,
+    /// Docker's API.
+    pub docker_socket: PathBuf,
+    /// Where images come from.
+    pub registry_mirror: Option<String>,
+}
+
+/// A file that tasks fetch, and its SHA-256.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Artifact {
+    /// Where the agent's fetcher gets it from.
+    pub uri: String,
+    /// Hexadecimal, lower case.
+    pub sha256: String,
+}
+
+impl Artifact {
+    fn parse(value: &str) -> Result<Self, String> {
+        let right = "must be URI#sha256=HEX, where HEX is the file's SHA-256 in 64 hexadecimal digits";
+        let (uri, sha256) = value.split_once("#sha256=").ok_or(right)?;
+        let digits = sha256.len() == 64 && sha256.chars().all(|c| c.is_ascii_hexdigit());
+        let named = uri.rsplit('/').next().is_some_and(|name| !name.is_empty() && !name.contains(['?', '=']));
+        if !digits || !named || !(uri.contains("://") || uri.starts_with('/')) {
+            return Err(right.to_owned());
+        }
+        Ok(Self { uri: uri.to_owned(), sha256: sha256.to_lowercase() })
+    }
+
+    /// The name under which the fetcher puts it into the sandbox.
+    pub fn file_name(&self) -> &str {
+        self.uri.rsplit('/').next().unwrap_or(&self.uri)
+    }
+}
+
+impl Config {
+    /// Reads the configuration from environment variables alone.
+    pub fn from_env(env: &BTreeMap<String, String>) -> Result<Self, Faults> {
+        Self::read(env, BTreeMap::new())
+    }
+
+    /// Reads the configuration from environment variables, and over them from flags by option name.
+    pub fn read(
+        env: &BTreeMap<String, String>,
+        flags: BTreeMap<&'static str, String>,
+    ) -> Result<Self, Faults> {
+        let mut reader = Reader::new(env, flags);
+        let service = service(&mut reader, env.get("PORT0"));
+        let mesos = Mesos {
+            masters: reader.required_list(
+                "mesos.master",
+                "must name a master, like leader.mesos:5050",
+                master,
+            ),
+            inventory_interval: reader.required(
+                "mesos.inventory-interval",
+                Duration::ZERO,
+                at_least(Duration::from_secs(1)),
+            ),
+        };
+        let selector = |value: &str| Ok(Selector(value.to_owned()));
+        let agents = Agents {
+            exclude: reader.list("agents.exclude", selector),
+            only: reader.list("agents.only", selector),
+        };
+        let target = target(&mut reader);
+        reader.finish(Self { service, mesos, agents, target })
+    }
+}
+
+fn service(reader: &mut Reader, port0: Option<&String>) -> Service {
+    let state = StateLocation::File(PathBuf::new());
+    Service {
+        name: reader.required("service.name", String::new(), name),
+        state: reader.required("service.state", state, state_location),
+        user: reader.required("service.user", String::new(), parse::text),
+        roles: reader.required_list("service.role", "must name a role, like *", role),
+        failover_timeout: reader.required("service.failover-timeout", Duration::ZERO, parse::duration),
+        api_listen: reader.required(
+            "service.api-listen",
+            SocketAddr::from(([0, 0, 0, 0], 0)),
+            |value| match (value.contains("$PORT0"), port0) {
+                (true, None) => {
+                    Err("PORT0 is not in the environment; give an address like 0.0.0.0:8080".into())
+                }
+                (true, Some(port)) => parse::address(&value.replace("$PORT0", port)),
+                (false, _) => parse::address(value),
+            },
+        ),
+        log: reader.required("service.log", String::new(), |value| {
+            let filter: Result<tracing_subscriber::EnvFilter, _> = value.parse();
+            filter.map(|_| value.to_owned()).map_err(|error| error.to_string())
+        }),
+    }
+}
+
+fn target(reader: &mut Reader) -> Target {
+    let none = Artifact { uri: String::new(), sha256: String::new() };
+    let missing = "must name the etcd that Calico is to use, like http://10.0.0.1:2379";
+    let endpoints = reader.required_list("etcd.endpoints", missing, parse::endpoint);
+    let proxy = match reader
+        .required("etcd.proxy", true, |value| parse::one_of(value, &[("gateway", true), ("direct", false)]))
+    {
+        true => Proxy::Gateway(reader.required("artifacts.etcd", none.clone(), Artifact::parse)),
+        false => Proxy::Direct,
+    };
+    let listen = SocketAddr::from(([127, 0, 0, 1], 2379));
+    let etcd = Etcd { endpoints, proxy, listen: reader.required("etcd.listen", listen, parse::address) };
+    let cni = reader.required("cni.enable", true, parse::boolean).then(|| Cni {
+        plugins_dir: reader.optional("cni.plugins-dir", absolute),
+        config_dir: reader.optional("cni.config-dir", absolute),
+        plugin: reader.required("artifacts.cni", none.clone(), Artifact::parse),
+        ipam: reader.required("artifacts.cni-ipam", none.clone(), Artifact::parse),
+    });
+    let node = reader.required("node.enable", true, parse::boolean).then(|| Node {
+        profile: reader.required("node.profile", "v3", |value| parse::one_of(value, &[("v3", "v3")])),
+        image: reader.required("node.image", String::new(), parse::text),
+        backend: reader.optional("node.backend", |value| {
+            parse::one_of(value, &[("bird", "bird"), ("vxlan", "vxlan"), ("none", "none")])
+        }),
+        ip: reader.optional("node.ip", |value| {
+            let ip: Result<std::net::Ipv4Addr, _> = value.parse();
+            ip.map(|ip| ip.to_string()).map_err(|_| "not an IPv4 address".to_owned())
+        }),
+        name: reader.optional("node.name", parse::text),
+        docker_socket: reader.required("docker.socket", PathBuf::new(), absolute),
+        registry_mirror: reader.optional("registry.mirror", parse::authority),
+    });
+    Target {
+        etcd,
+        cni,
+        network: network(reader),
+        node,
+        installer: reader.required("artifacts.installer", none.clone(), Artifact::parse),
+        calicoctl: reader.required("artifacts.calicoctl", none, Artifact::parse),
+        needs: TaskNeeds {
+            cluster_init: needs(reader, "cluster-init.cpus", "cluster-init.mem"),
+            etcd_proxy: needs(reader, "etcd-proxy.cpus", "etcd-proxy.mem"),
+            cni: needs(reader, "cni.cpus", "cni.mem"),
+            calico_node: needs(reader, "calico-node.cpus", "calico-node.mem"),
+        },
+    }
+}
+
+fn network(reader: &mut Reader) -> Network {
+    let pool: Ipv4Net = reader.required("network.pool-cidr", Ipv4Net::default(), |value| {
+        let wrong = || "not a network; like 192.168.0.0/16".to_owned();
+        let pool: Ipv4Net = value.parse().map_err(|_| wrong())?;
+        if pool.trunc() == pool {
+            Ok(pool)
+        } else {
+            Err(format!("has host bits set; meant is {}", pool.trunc()))
+        }
+    });
+    let block_size = reader.required("network.block-size", 26, |value| match value.parse() {
+        Ok(size) if (20..=32).contains(&size) && size >= pool.prefix_len() => Ok(size),
+        _ => Err(format!(
+            "must be from 20 to 32, and not shorter than the pool's prefix ({})",
+            pool.prefix_len()
+        )),
+    });
+    Network {
+        name: reader.required("network.name", String::new(), name),
+        pool,
+        block_size,
+        encapsulation: reader.required("network.encapsulation", Encapsulation::Vxlan, |value| {
+            parse::one_of(value, &Encapsulation::CHOICES)
+        }),
+        mtu: reader.optional("network.mtu", |value| match value.parse() {
+            Ok(mtu) if mtu >= 576 => Ok(mtu),
+            _ => Err("must be a number of bytes from 576 to 65535".to_owned()),
+        }),
+        nat_outgoing: reader.required("network.nat-outgoing", true, parse::boolean),
+    }
+}
+
+fn needs(reader: &mut Reader, cpus: &'static str, mem: &'static str) -> Needs {
+    Needs {
+        cpus: reader.required(cpus, 0, parse::thousandths),
+        // Mesos' own minimum for a container.
+        mem: reader.required(mem, 0, |value| match parse::thousandths(value)? {
+            mem if mem >= 32_000 => Ok(mem),
+            _ => Err("must be at least 32 (MB)".to_owned()),
+        }),
+    }
+}
+
+fn at_least(least: Duration) -> impl FnOnce(&str) -> Result<Duration, String> {
+    move |value| match parse::duration(value)? {
+        duration if duration >= least => Ok(duration),
+        _ => Err(format!("must be at least {}", humantime::format_duration(least))),
+    }
+}
+
+fn absolute(value: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(value);
+    if path.is_absolute() { Ok(path) } else { Err("must be an absolute path".to_owned()) }
+}
+
+/// A name that is also a part of paths, container names and DNS names.
+fn name(value: &str) -> Result<String, String> {
+    let value = value.trim_start_matches('/');
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    if value.is_empty() || value.len() > 128 || !value.chars().all(fine) {
+        return Err("must be letters, digits, '-', '_', '.' and '/' only, at most 128".to_owned());
+    }
+    Ok(value.to_owned())
+}
+
+/// Mesos' rules for role names (`src/common/roles.cpp`): no white space, no leading `-`, no `.` or `..` alone.
+fn role(value: &str) -> Result<String, String> {
+    let bad = value.starts_with('-') || [".", ".."].contains(&value) || value.contains(char::is_whitespace);
+    if bad { Err(format!("'{value}' is not a role's name")) } else { Ok(value.to_owned()) }
+}
+
+fn state_location(value: &str) -> Result<StateLocation, String> {
+    match value.strip_prefix("file:") {
+        Some(path) => {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            absolute(path).map(StateLocation::File).map_err(|problem| format!("file: {problem}"))
+        }
+        None => Err("must be file:/path".to_owned()),
+    }
+}
+
+fn master(value: &str) -> Result<String, String> {
+    if value.starts_with("zk://") {
+        return Err("leader detection by ZooKeeper is not in this version; name the masters: any of them \
+                    points to the leader"
+            .to_owned());
+    }
+    parse::authority(value.strip_prefix("http://").unwrap_or(value).trim_end_matches('/'))
+}
+
+#[cfg(test)]
+mod tests;

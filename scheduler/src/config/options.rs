@@ -1,0 +1,91 @@
+//! Every option, under the one name that it has everywhere: `group.option` in the package,
+//! `CALICO_GROUP_OPTION` in the environment, `--group-option` as a flag.
+
+/// One option.
+#[derive(Debug, Clone, Copy)]
+pub struct OptionDef {
+    /// `group.option`.
+    pub name: &'static str,
+    /// The value where none is given; none when the option may be left out, or must be given.
+    pub default: Option<&'static str>,
+    /// What it means, for `--help`.
+    pub help: &'static str,
+}
+
+impl OptionDef {
+    /// The environment variable's name.
+    pub fn env(&self) -> String {
+        format!("CALICO_{}", self.name.replace(['.', '-'], "_").to_uppercase())
+    }
+
+    /// The flag's name, without its dashes.
+    pub fn flag(&self) -> String {
+        self.name.replace('.', "-")
+    }
+}
+
+const fn option(name: &'static str, default: &'static str, help: &'static str) -> OptionDef {
+    OptionDef { name, default: Some(default), help }
+}
+
+const fn bare(name: &'static str, help: &'static str) -> OptionDef {
+    OptionDef { name, default: None, help }
+}
+
+/// All of them, group by group.
+pub const OPTIONS: &[OptionDef] = &[
+    option("service.name", "calico", "Name of the framework; a leading '/' is dropped"),
+    bare("service.state", "Where state is kept: file:/path (required)"),
+    option("service.user", "root", "User of all tasks; fixed at the first registration"),
+    option("service.role", "*,slave_public", "Roles to take offers of, comma-separated"),
+    option("service.failover-timeout", "168h", "How long the tasks outlive a scheduler that is away"),
+    option("service.api-listen", "0.0.0.0:$PORT0", "Address of the HTTP API; $PORT0 is Marathon's"),
+    option(
+        "service.log",
+        "info",
+        "What is logged: error, warn, info, debug, trace, or filters like calico_scheduler=debug",
+    ),
+    option("mesos.master", "leader.mesos:5050", "Masters: host:port or http://host:port, comma-separated"),
+    option("mesos.inventory-interval", "60s", "How often the master's list of agents is read"),
+    bare(
+        "agents.exclude",
+        "Agents to leave alone: host names, host:port or attributes (name:value), comma-separated",
+    ),
+    bare("agents.only", "When given, the only agents to install on; as agents.exclude"),
+    bare("etcd.endpoints", "URLs of the etcd that Calico keeps its data in, comma-separated (required)"),
+    option("etcd.proxy", "gateway", "How hosts reach etcd: gateway (a local TCP proxy) or direct"),
+    option("etcd.listen", "127.0.0.1:2379", "Address of the local etcd proxy"),
+    option("cni.enable", "true", "Whether the CNI plugins and the network are installed"),
+    bare("cni.plugins-dir", "Where the plugins go; by default as the agent's flags say"),
+    bare("cni.config-dir", "Where the network's configuration goes; by default as the agent's flags say"),
+    option("network.name", "calico", "Name of the network and of its profile"),
+    option("network.pool-cidr", "192.168.0.0/16", "The IP pool"),
+    option("network.block-size", "26", "Prefix length of one host's block of the pool, 20 to 32"),
+    option("network.encapsulation", "vxlan", "Between hosts: vxlan, ipip or none"),
+    bare("network.mtu", "MTU of the workloads' interfaces in bytes; by default by encapsulation"),
+    option("network.nat-outgoing", "true", "Whether traffic that leaves the pool is masqueraded"),
+    option("node.enable", "true", "Whether calico/node runs on every agent"),
+    option("node.profile", "v3", "Line of Calico: v3"),
+    bare("node.image", "Image of calico/node (required when node.enable)"),
+    bare("node.backend", "bird, vxlan or none; by default by encapsulation"),
+    bare("node.ip", "The node's IP; detected when left out, so leave it out on more than one agent"),
+    bare("node.name", "The node's name; detected when left out, so leave it out on more than one agent"),
+    option("docker.socket", "/var/run/docker.sock", "Docker's API on the agents"),
+    bare("registry.mirror", "host:port of a registry that images are pulled from instead of their own"),
+    bare("artifacts.installer", "calico-installer, as URI#sha256=HEX (required)"),
+    bare(
+        "artifacts.etcd",
+        "etcd, the program or its release archive (.tar.gz), as URI#sha256=HEX (required with a proxy)",
+    ),
+    bare("artifacts.cni", "The CNI plugin calico, as URI#sha256=HEX (required when cni.enable)"),
+    bare("artifacts.cni-ipam", "The CNI plugin calico-ipam, as URI#sha256=HEX (required when cni.enable)"),
+    bare("artifacts.calicoctl", "calicoctl, as URI#sha256=HEX (required)"),
+    option("cluster-init.cpus", "0.1", "CPUs of the task"),
+    option("cluster-init.mem", "64", "Memory of the task in MB (2^20 bytes)"),
+    option("etcd-proxy.cpus", "0.1", "CPUs of the task"),
+    option("etcd-proxy.mem", "64", "Memory of the task in MB (2^20 bytes)"),
+    option("cni.cpus", "0.1", "CPUs of the task"),
+    option("cni.mem", "64", "Memory of the task in MB (2^20 bytes)"),
+    option("calico-node.cpus", "0.2", "CPUs of the task and of its container"),
+    option("calico-node.mem", "256", "Memory of the task and of its container in MB (2^20 bytes)"),
+];

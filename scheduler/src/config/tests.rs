@@ -1,0 +1,123 @@
+use super::*;
+
+fn artifact(name: &str) -> String {
+    format!("http://10.0.0.9:8080/{name}#sha256={}", "ab".repeat(32))
+}
+
+fn env() -> BTreeMap<String, String> {
+    let pairs = [
+        ("PORT0", "10001".to_owned()),
+        ("PATH", "/bin".to_owned()),
+        ("CALICO_SERVICE_STATE", "file:/var/lib/calico/state.json".to_owned()),
+        ("CALICO_ETCD_ENDPOINTS", "http://10.0.0.1:2379, http://10.0.0.2:2379".to_owned()),
+        ("CALICO_NODE_IMAGE", "calico/node:v3.14.0".to_owned()),
+        ("CALICO_ARTIFACTS_INSTALLER", artifact("calico-installer")),
+        ("CALICO_ARTIFACTS_ETCD", artifact("etcd")),
+        ("CALICO_ARTIFACTS_CNI", artifact("calico")),
+        ("CALICO_ARTIFACTS_CNI_IPAM", artifact("calico-ipam")),
+        ("CALICO_ARTIFACTS_CALICOCTL", artifact("calicoctl")),
+    ];
+    pairs.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+fn faults(changes: &[(&str, &str)]) -> Vec<String> {
+    let mut env = env();
+    for (name, value) in changes {
+        env.insert((*name).to_owned(), (*value).to_owned());
+    }
+    Config::from_env(&env).unwrap_err().0.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_must_be_given_is_enough() {
+    let config = Config::from_env(&env()).unwrap();
+    assert_eq!(config.service.api_listen.port(), 10_001);
+    assert_eq!(config.service.roles, ["*", "slave_public"]);
+    assert_eq!(config.target.etcd.endpoints, ["http://10.0.0.1:2379", "http://10.0.0.2:2379"]);
+    assert_eq!(config.target.needs.calico_node, Needs { cpus: 200, mem: 256_000 });
+    assert_eq!(config.target.installer.file_name(), "calico-installer");
+}
+
+#[test]
+fn every_fault_is_reported_at_once() {
+    let found = faults(&[
+        ("CALICO_ETCD_PROXY", "gatway"),
+        ("CALICO_NETWORK_POOL_CIDR", "192.168.1.0/16"),
+        ("CALICO_CNI_MEM", "16"),
+        ("CALICO_NETWORK_NMAE", "x"),
+        ("CALICO_ARTIFACTS_CNI", "http://10.0.0.9/calico"),
+        ("CALICO_MESOS_MASTER", "zk://10.0.0.1:2181/mesos"),
+    ]);
+    let expect = [
+        "CALICO_NETWORK_NMAE = 'x': there is no such option; the nearest is CALICO_NETWORK_NAME",
+        "mesos.master = 'zk://10.0.0.1:2181/mesos': leader detection by ZooKeeper is not in this version",
+        "etcd.proxy = 'gatway': must be one of: gateway, direct",
+        "artifacts.cni = 'http://10.0.0.9/calico': must be URI#sha256=HEX",
+        "network.pool-cidr = '192.168.1.0/16': has host bits set; meant is 192.168.0.0/16",
+        "cni.mem = '16': must be at least 32 (MB)",
+    ];
+    for text in expect {
+        assert!(found.iter().any(|fault| fault.starts_with(text)), "{text} is not in {found:#?}");
+    }
+}
+
+#[test]
+fn nothing_at_all_names_everything_that_must_be_given() {
+    let found = Config::from_env(&BTreeMap::new()).unwrap_err().to_string();
+    for option in
+        ["service.state", "service.api-listen", "etcd.endpoints", "node.image", "artifacts.installer"]
+    {
+        assert!(found.contains(option), "{option} is not in {found}");
+    }
+}
+
+#[test]
+fn what_is_disabled_needs_no_artifacts() {
+    let mut env = env();
+    for name in
+        ["CALICO_ARTIFACTS_CNI", "CALICO_ARTIFACTS_CNI_IPAM", "CALICO_ARTIFACTS_ETCD", "CALICO_NODE_IMAGE"]
+    {
+        env.remove(name);
+    }
+    for (name, value) in [("CNI_ENABLE", "false"), ("NODE_ENABLE", "false"), ("ETCD_PROXY", "direct")] {
+        env.insert(format!("CALICO_{name}"), value.to_owned());
+    }
+    let config = Config::from_env(&env).unwrap();
+    assert!(config.target.cni.is_none() && config.target.node.is_none());
+}
+
+#[test]
+fn a_flag_goes_over_the_environment_and_an_empty_value_is_none() {
+    let mut env = env();
+    env.insert("CALICO_NETWORK_NAME".to_owned(), "from-env".to_owned());
+    env.insert("CALICO_NETWORK_MTU".to_owned(), String::new());
+    let flags = BTreeMap::from([("network.name", "from-flag".to_owned())]);
+    let config = Config::read(&env, flags).unwrap();
+    assert_eq!(config.target.network.name, "from-flag");
+    assert_eq!(config.target.network.mtu, None);
+}
+
+#[test]
+fn bad_input_of_every_kind_names_the_option_and_what_would_be_right() {
+    for (option, value, right) in [
+        ("SERVICE_STATE", "/var/lib/x", "file:/path"),
+        ("SERVICE_STATE", "file:relative", "absolute"),
+        ("SERVICE_API_LISTEN", "8080", "127.0.0.1:2379"),
+        ("SERVICE_FAILOVER_TIMEOUT", "7 fortnights", "168h"),
+        ("SERVICE_ROLE", "a b", "role"),
+        ("MESOS_INVENTORY_INTERVAL", "10ms", "at least 1s"),
+        ("MESOS_MASTER", "leader.mesos", "host:port"),
+        ("ETCD_ENDPOINTS", "10.0.0.1:2379", "http://"),
+        ("NETWORK_BLOCK_SIZE", "8", "20 to 32"),
+        ("NETWORK_MTU", "1", "576"),
+        ("NETWORK_NAT_OUTGOING", "yes", "true or false"),
+        ("NODE_BACKEND", "quagga", "bird"),
+        ("NODE_IP", "::1", "IPv4"),
+        ("CNI_PLUGINS_DIR", "opt", "absolute"),
+        ("CALICO_NODE_CPUS", "lots", "0.1"),
+    ] {
+        let found = faults(&[(&format!("CALICO_{option}"), value)]);
+        assert_eq!(found.len(), 1, "{option}: {found:?}");
+        assert!(found[0].contains(right) && found[0].contains(value), "{option}: {found:?}");
+    }
+}

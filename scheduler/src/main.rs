@@ -1,0 +1,114 @@
+//! `calico-scheduler`: see `--help`.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use calico_scheduler::config::{Config, OPTIONS};
+use calico_scheduler::{core, driver, mesos, state, tasks};
+use clap::{Arg, Command};
+use mesos_v1::FrameworkInfo;
+use mesos_v1::framework_info::{Capability, capability};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+fn main() -> ExitCode {
+    let config = match Config::read(&std::env::vars().collect(), flags()) {
+        Ok(config) => config,
+        Err(faults) => {
+            eprintln!("calico-scheduler: {faults}");
+            return ExitCode::from(78);
+        }
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(config.service.log.as_str())
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("calico-scheduler: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The options given as flags, by name.
+fn flags() -> BTreeMap<&'static str, String> {
+    let arguments = OPTIONS.iter().map(|option| {
+        let default = option.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
+        let help = format!("{} [env: {}]{default}", option.help, option.env());
+        Arg::new(option.name).long(option.flag()).value_name("VALUE").help(help)
+    });
+    let matches = Command::new("calico-scheduler")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Installs Calico on every agent of a Mesos cluster and keeps it running")
+        .args(arguments)
+        .get_matches();
+    OPTIONS
+        .iter()
+        .filter_map(|option| Some((option.name, matches.get_one::<String>(option.name)?.clone())))
+        .collect()
+}
+
+#[tokio::main]
+async fn run(config: Config) -> anyhow::Result<()> {
+    let (store, stored) = state::open(&config.service.state)?;
+    info!(agents = stored.agents.len(), framework = ?stored.framework_id, "state is loaded");
+    let listener = TcpListener::bind(config.service.api_listen)
+        .await
+        .with_context(|| format!("cannot listen on service.api-listen = {}", config.service.api_listen))?;
+    let tasks = tasks::TaskTypes::new(&config);
+    let settings = core::Settings {
+        exclude: config.agents.exclude.clone(),
+        only: config.agents.only.clone(),
+        ..core::Settings::new(tasks.specs())
+    };
+    let framework = framework_info(&config, stored.framework_id.as_ref());
+    let client = mesos::Client::start(config.mesos.masters.clone(), framework);
+    let core = core::Core::new(settings, stored);
+    let (driver, handle) = driver::Driver::new(
+        core,
+        store,
+        tasks,
+        config.service.roles.clone(),
+        config.mesos.inventory_interval,
+        client,
+    );
+    info!(address = %listener.local_addr()?, "the API listens");
+    let api = axum::serve(listener, calico_scheduler::api::router(handle));
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        ended = driver.run() => Err(ended.into()),
+        served = api => served.context("the API has ended"),
+        // Tasks go on running: the next scheduler takes them over.
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+fn framework_info(config: &Config, id: Option<&core::FrameworkId>) -> FrameworkInfo {
+    use capability::Type;
+    let capabilities = [
+        Type::MultiRole,
+        Type::PartitionAware,
+        Type::ReservationRefinement,
+        Type::RegionAware,
+        // DC/OS hides agents with GPUs from all others; we take none.
+        Type::GpuResources,
+    ];
+    FrameworkInfo {
+        user: config.service.user.clone(),
+        name: config.service.name.clone(),
+        id: id.map(|id| id.0.as_str().into()),
+        failover_timeout: Some(config.service.failover_timeout.as_secs_f64()),
+        // Otherwise a restart of an agent kills our tasks there.
+        checkpoint: Some(true),
+        roles: config.service.roles.clone(),
+        capabilities: capabilities.into_iter().map(|t| Capability { r#type: Some(t.into()) }).collect(),
+        ..FrameworkInfo::default()
+    }
+}

@@ -1,0 +1,171 @@
+//! Between Mesos' messages and the core's types. `prost` does not enforce what proto2 requires, so it is
+//! checked here: what passes is whole.
+
+use mesos_v1 as mesos;
+use mesos_v1::scheduler::Event as Message;
+use mesos_v1::scheduler::event::Type;
+
+use crate::core::{
+    AgentId, CheckResult, Event, FrameworkId, Offer, OfferId, Reservation, Resource, TaskId, TaskState,
+    Update, Value,
+};
+
+/// An event that lacks what the protocol requires.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the master sent {event} without {missing}")]
+pub struct InvalidEvent {
+    event: &'static str,
+    missing: &'static str,
+}
+
+/// The core's event; none for those that it need not know of.
+pub fn event(message: Message) -> Result<Option<Event>, InvalidEvent> {
+    let required = |event, missing| InvalidEvent { event, missing };
+    let kind = Type::try_from(message.r#type.unwrap_or_default()).unwrap_or(Type::Unknown);
+    Ok(Some(match kind {
+        Type::Subscribed => {
+            let subscribed = message.subscribed.ok_or(required("SUBSCRIBED", "its body"))?;
+            let id = text(subscribed.framework_id.value).ok_or(required("SUBSCRIBED", "framework_id"))?;
+            Event::Subscribed(FrameworkId(id))
+        }
+        Type::Offers => {
+            let offers = message.offers.ok_or(required("OFFERS", "its body"))?.offers;
+            Event::Offers(offers.into_iter().map(offer).collect::<Result<_, _>>()?)
+        }
+        Type::Rescind => {
+            let rescind = message.rescind.ok_or(required("RESCIND", "its body"))?;
+            Event::Rescind(OfferId(text(rescind.offer_id.value).ok_or(required("RESCIND", "offer_id"))?))
+        }
+        Type::Update => Event::Update(update(message.update.ok_or(required("UPDATE", "its body"))?.status)?),
+        Type::Failure => Event::Failure(message.failure.and_then(|f| f.agent_id).map(|id| AgentId(id.value))),
+        Type::Error => Event::Error(message.error.ok_or(required("ERROR", "its body"))?.message),
+        // Heartbeats are the client's business; messages and operations are nothing that we ask for.
+        Type::Unknown
+        | Type::Heartbeat
+        | Type::Message
+        | Type::InverseOffers
+        | Type::RescindInverseOffer
+        | Type::UpdateOperationStatus => return Ok(None),
+    }))
+}
+
+fn text(value: String) -> Option<String> {
+    (!value.is_empty()).then_some(value)
+}
+
+fn offer(offer: mesos::Offer) -> Result<Offer, InvalidEvent> {
+    let missing = |missing| InvalidEvent { event: "OFFERS", missing };
+    let allocated_to = offer.allocation_info.and_then(|info| info.role);
+    Ok(Offer {
+        id: OfferId(text(offer.id.value).ok_or(missing("an offer's id"))?),
+        agent: AgentId(text(offer.agent_id.value).ok_or(missing("an offer's agent_id"))?),
+        resources: offer.resources.into_iter().map(|r| resource(r, allocated_to.as_deref())).collect(),
+        unavailable: offer.unavailability.is_some(),
+    })
+}
+
+fn resource(resource: mesos::Resource, offered_to: Option<&str>) -> Resource {
+    use mesos::resource::reservation_info::Type;
+    let special = resource.revocable.is_some()
+        || resource.shared.is_some()
+        || resource.disk.is_some()
+        || resource.provider_id.is_some();
+    let allocated_to = resource.allocation_info.and_then(|info| info.role);
+    let value = match (resource.scalar, resource.ranges) {
+        (Some(scalar), None) => Value::Scalar(thousandths(scalar.value)),
+        (None, Some(ranges)) => Value::Ranges(ranges.range.iter().map(|r| (r.begin, r.end)).collect()),
+        _ => Value::Other,
+    };
+    let reservations = resource.reservations.into_iter().map(|reservation| Reservation {
+        is_static: reservation.r#type == Some(Type::Static.into()),
+        role: reservation.role.unwrap_or_default(),
+        principal: reservation.principal,
+        labels: reservation
+            .labels
+            .map(|labels| labels.labels.into_iter().map(|label| (label.key, label.value)).collect())
+            .unwrap_or_default(),
+    });
+    Resource {
+        name: resource.name,
+        value,
+        allocated_to: allocated_to.or(offered_to.map(str::to_owned)).unwrap_or_else(|| "*".to_owned()),
+        reservations: reservations.collect(),
+        special,
+    }
+}
+
+/// Mesos computes with three decimals.
+#[expect(clippy::cast_possible_truncation, reason = "no agent has 2^53 thousandths of anything")]
+fn thousandths(value: f64) -> i64 {
+    (value * 1000.0).round() as i64
+}
+
+/// Mesos' form of a resource that a task takes.
+pub fn to_mesos(resource: &Resource) -> mesos::Resource {
+    use mesos::resource::reservation_info::Type;
+    use mesos::resource::{AllocationInfo, ReservationInfo};
+    let labels = |labels: &[(String, Option<String>)]| mesos::Labels {
+        labels: labels
+            .iter()
+            .map(|(key, value)| mesos::Label { key: key.clone(), value: value.clone() })
+            .collect(),
+    };
+    let reservations = resource.reservations.iter().map(|reservation| ReservationInfo {
+        r#type: Some(if reservation.is_static { Type::Static } else { Type::Dynamic }.into()),
+        role: Some(reservation.role.clone()),
+        principal: reservation.principal.clone(),
+        labels: (!reservation.labels.is_empty()).then(|| labels(&reservation.labels)),
+    });
+    let mut message = mesos::Resource {
+        name: resource.name.clone(),
+        allocation_info: Some(AllocationInfo { role: Some(resource.allocated_to.clone()) }),
+        reservations: reservations.collect(),
+        ..Default::default()
+    };
+    match &resource.value {
+        Value::Scalar(amount) => {
+            message.r#type = mesos::value::Type::Scalar.into();
+            #[expect(clippy::cast_precision_loss, reason = "no agent has 2^53 thousandths of anything")]
+            let value = *amount as f64 / 1000.0;
+            message.scalar = Some(mesos::value::Scalar { value });
+        }
+        Value::Ranges(ranges) => {
+            message.r#type = mesos::value::Type::Ranges.into();
+            let range = ranges.iter().map(|(begin, end)| mesos::value::Range { begin: *begin, end: *end });
+            message.ranges = Some(mesos::value::Ranges { range: range.collect() });
+        }
+        Value::Other => {}
+    }
+    message
+}
+
+fn update(status: mesos::TaskStatus) -> Result<Update, InvalidEvent> {
+    use mesos::TaskState as Reported;
+    let missing = |missing| InvalidEvent { event: "UPDATE", missing };
+    let task = TaskId(text(status.task_id.value).ok_or(missing("task_id"))?);
+    // The number itself: the accessor takes an unknown one for the first state.
+    let state = match Reported::try_from(status.state) {
+        Ok(Reported::TaskStaging | Reported::TaskStarting) => TaskState::Starting,
+        Ok(Reported::TaskRunning) => TaskState::Running,
+        Ok(Reported::TaskKilling) => TaskState::Killing,
+        Ok(Reported::TaskFinished) => TaskState::Finished,
+        Ok(Reported::TaskFailed | Reported::TaskKilled | Reported::TaskError) => TaskState::Failed,
+        Ok(
+            Reported::TaskDropped | Reported::TaskGone | Reported::TaskGoneByOperator | Reported::TaskUnknown,
+        ) => TaskState::Gone,
+        Ok(Reported::TaskLost | Reported::TaskUnreachable) => TaskState::Unreachable,
+        Err(_) => return Err(missing("a state that is known")),
+    };
+    Ok(Update {
+        task,
+        agent: status.agent_id.and_then(|id| text(id.value)).map(AgentId),
+        state,
+        message: status.message.unwrap_or_default(),
+        healthy: status.healthy,
+        check: status.check_status.map_or(CheckResult::None, |check| {
+            let exited = check.command.and_then(|command| command.exit_code);
+            exited.map_or(CheckResult::Pending, CheckResult::Exited)
+        }),
+        uuid: status.uuid.map(Into::into).filter(|uuid: &Vec<u8>| !uuid.is_empty()),
+    })
+}

@@ -1,0 +1,13 @@
+//! The master: the v1 scheduler API, the operator API for the list of agents, and the agents' sandboxes.
+
+mod calls;
+mod client;
+mod convert;
+mod operator;
+mod sandbox;
+
+pub use calls::call;
+pub use client::{Client, ClientEvent, Leader};
+pub use convert::{InvalidEvent, event};
+pub use operator::{OperatorError, agents};
+pub use sandbox::last_lines;

@@ -1,0 +1,58 @@
+//! The operator API: the list of agents.
+
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode};
+use mesos_v1::http::{Connection, HttpError};
+use mesos_v1::master::{Call, Response, call, response};
+use prost::Message as _;
+
+use crate::core::{Agent, AgentId, AgentKey};
+
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(30);
+/// Fifty thousand agents with their attributes and resources.
+const LONGEST: usize = 256 * 1024 * 1024;
+
+/// Why the list of agents cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// The master was not reached.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The master refused.
+    #[error("the master answered {0} to GET_AGENTS")]
+    Refused(StatusCode),
+    /// The master answered something else.
+    #[error("the answer to GET_AGENTS is not one: {0}")]
+    Answer(String),
+}
+
+/// Reads the list of agents of the master at `authority`.
+pub async fn agents(authority: &str) -> Result<Vec<Agent>, OperatorError> {
+    let call = Call { r#type: Some(call::Type::GetAgents.into()), ..Default::default() };
+    let mut connection = Connection::open(authority, CONNECT).await?;
+    let answer = connection.post("/api/v1", &HeaderMap::new(), call.encode_to_vec(), ANSWER).await?;
+    if answer.status != StatusCode::OK {
+        return Err(OperatorError::Refused(answer.status));
+    }
+    let answer = Response::decode(answer.bytes(LONGEST).await?)
+        .map_err(|error| OperatorError::Answer(error.to_string()))?;
+    let agents = answer.get_agents.ok_or_else(|| OperatorError::Answer("it names no agents".to_owned()))?;
+    Ok(agents.agents.into_iter().filter_map(agent).collect())
+}
+
+/// An agent of the answer; none when the master does not say who it is.
+fn agent(agent: response::get_agents::Agent) -> Option<Agent> {
+    let info = agent.agent_info;
+    let key = AgentKey(format!("{}:{}", info.hostname, info.port()));
+    let id = AgentId(info.id?.value);
+    let attributes = info.attributes.into_iter().filter_map(|attribute| {
+        let text = attribute.text.map(|text| text.value);
+        let value = text.or_else(|| attribute.scalar.map(|scalar| scalar.value.to_string()))?;
+        Some(format!("{}:{value}", attribute.name))
+    });
+    let attributes = attributes.collect();
+    let active = agent.active && !agent.deactivated.unwrap_or_default() && agent.drain_info.is_none();
+    Some(Agent { key, id, version: agent.version, active, attributes })
+}

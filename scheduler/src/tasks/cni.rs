@@ -1,0 +1,27 @@
+//! `cni`: installs the CNI plugins and the network's configuration.
+
+use super::{Template, artifact_flag, etcd_flags, network_name, optional_flags, words};
+use crate::config::Config;
+use crate::core::MesosVersion;
+
+pub(super) fn template(config: &Config) -> Option<Template> {
+    let target = &config.target;
+    let cni = target.cni.as_ref()?;
+    let mut args = words(&["cni", "apply"]);
+    args.push(network_name(target));
+    args.extend(etcd_flags(&target.etcd));
+    args.extend(optional_flags(&[
+        ("network-mtu", target.network.mtu.map(|mtu| mtu.to_string())),
+        ("node-name", target.node.as_ref().and_then(|node| node.name.clone())),
+        ("cni-plugins-dir", cni.plugins_dir.as_ref().map(|dir| dir.display().to_string())),
+        ("cni-config-dir", cni.config_dir.as_ref().map(|dir| dir.display().to_string())),
+    ]));
+    args.push(artifact_flag("artifacts-cni", &cni.plugin));
+    args.push(artifact_flag("artifacts-cni-ipam", &cni.ipam));
+    let artifacts = vec![cni.plugin.clone(), cni.ipam.clone()];
+    // Mesos knows CNI since 1.0.
+    Some(Template {
+        min_mesos: MesosVersion(1, 0),
+        ..Template::install(config, target.needs.cni, args, artifacts)
+    })
+}

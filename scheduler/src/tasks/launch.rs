@@ -1,0 +1,107 @@
+//! From a template to Mesos' `TaskInfo`.
+
+use std::time::Duration;
+
+use mesos_v1 as mesos;
+
+use super::{Probe, TaskTypes, Template};
+use crate::core::{AgentId, TaskId, TaskType};
+
+/// Where a task goes, and what it takes there.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The agent.
+    pub agent: AgentId,
+    /// `host:port` of the agent.
+    pub address: String,
+    /// The part of the offer.
+    pub resources: Vec<mesos::Resource>,
+}
+
+impl TaskTypes {
+    /// The message that launches `task`; none when the operator does not want this task type.
+    pub fn task_info(&self, task_type: TaskType, task: &TaskId, place: Place) -> Option<mesos::TaskInfo> {
+        let template = self.templates.get(&task_type)?;
+        let health = template.health.as_ref().map(|probe| mesos::HealthCheck {
+            r#type: Some(mesos::health_check::Type::Command.into()),
+            command: Some(command(template, &probe.args, &place.address, Vec::new())),
+            delay_seconds: Some(0.0),
+            interval_seconds: Some(probe.interval.as_secs_f64()),
+            timeout_seconds: Some(probe.timeout.as_secs_f64()),
+            grace_period_seconds: Some(probe.grace.as_secs_f64()),
+            consecutive_failures: Some(probe.failures),
+            ..Default::default()
+        });
+        Some(mesos::TaskInfo {
+            name: task_type.name().to_owned(),
+            task_id: task.0.as_str().into(),
+            agent_id: place.agent.0.as_str().into(),
+            resources: place.resources,
+            command: Some(command(template, &template.args, &place.address, uris(template))),
+            health_check: health,
+            check: template.check.as_ref().map(|probe| check(template, probe, &place.address)),
+            kill_policy: Some(mesos::KillPolicy { grace_period: Some(duration(template.grace)) }),
+            labels: Some(mesos::Labels {
+                labels: vec![mesos::Label {
+                    key: "calico-dcos.target".to_owned(),
+                    value: Some(template.target().0),
+                }],
+            }),
+            ..Default::default()
+        })
+    }
+}
+
+/// The script, the installer's SHA-256 as `$0`, and its arguments, which no shell reads.
+fn command(
+    template: &Template,
+    args: &[String],
+    address: &str,
+    uris: Vec<mesos::command_info::Uri>,
+) -> mesos::CommandInfo {
+    let head = ["sh", "-c", template.script, &template.installer.sha256].map(str::to_owned);
+    let variable = mesos::environment::Variable {
+        name: "CALICO_MESOS_AGENT".to_owned(),
+        value: Some(format!("http://{address}")),
+        ..Default::default()
+    };
+    mesos::CommandInfo {
+        uris,
+        environment: Some(mesos::Environment { variables: vec![variable] }),
+        shell: Some(false),
+        value: Some("/bin/sh".to_owned()),
+        arguments: head.into_iter().chain(args.iter().cloned()).collect(),
+        user: Some(template.user.clone()),
+    }
+}
+
+fn uris(template: &Template) -> Vec<mesos::command_info::Uri> {
+    let uri = |uri: &str, output_file: Option<&str>, executable| mesos::command_info::Uri {
+        value: uri.to_owned(),
+        executable: Some(executable),
+        extract: Some(false),
+        cache: Some(false),
+        output_file: output_file.map(str::to_owned),
+    };
+    // The script's name for it, whatever the operator's is.
+    let installer = uri(&template.installer.uri, Some("calico-installer"), true);
+    let artifacts = template.artifacts.iter().map(|artifact| uri(&artifact.uri, None, false));
+    std::iter::once(installer).chain(artifacts).collect()
+}
+
+fn check(template: &Template, probe: &Probe, address: &str) -> mesos::CheckInfo {
+    mesos::CheckInfo {
+        r#type: Some(mesos::check_info::Type::Command.into()),
+        command: Some(mesos::check_info::Command {
+            command: command(template, &probe.args, address, Vec::new()),
+        }),
+        delay_seconds: Some(0.0),
+        interval_seconds: Some(probe.interval.as_secs_f64()),
+        timeout_seconds: Some(probe.timeout.as_secs_f64()),
+        ..Default::default()
+    }
+}
+
+fn duration(duration: Duration) -> mesos::DurationInfo {
+    mesos::DurationInfo { nanoseconds: i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX) }
+}
