@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
-    match run(config) {
+    match run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("calico-scheduler: {error:#}");
@@ -54,19 +54,19 @@ fn flags() -> BTreeMap<&'static str, String> {
 }
 
 #[tokio::main]
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn run(config: &Config) -> anyhow::Result<()> {
     let (store, stored) = state::open(&config.service.state)?;
     info!(agents = stored.agents.len(), framework = ?stored.framework_id, "state is loaded");
     let listener = TcpListener::bind(config.service.api_listen)
         .await
         .with_context(|| format!("cannot listen on service.api-listen = {}", config.service.api_listen))?;
-    let tasks = tasks::TaskTypes::new(&config);
+    let tasks = tasks::TaskTypes::new(config);
     let settings = core::Settings {
         exclude: config.agents.exclude.clone(),
         only: config.agents.only.clone(),
         ..core::Settings::new(tasks.specs())
     };
-    let framework = framework_info(&config, stored.framework_id.as_ref());
+    let framework = framework_info(config, stored.framework_id.as_ref());
     let client = mesos::Client::start(config.mesos.masters.clone(), framework);
     let core = core::Core::new(settings, stored);
     let (driver, handle) = driver::Driver::new(

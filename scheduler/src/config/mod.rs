@@ -288,22 +288,22 @@ fn service(reader: &mut Reader, port0: Option<&String>) -> Service {
 }
 
 fn target(reader: &mut Reader) -> Target {
-    let none = Artifact { uri: String::new(), sha256: String::new() };
+    let no_artifact = Artifact { uri: String::new(), sha256: String::new() };
     let missing = "must name the etcd that Calico is to use, like http://10.0.0.1:2379";
     let endpoints = reader.required_list("etcd.endpoints", missing, parse::endpoint);
-    let proxy = match reader
-        .required("etcd.proxy", true, |value| parse::one_of(value, &[("gateway", true), ("direct", false)]))
-    {
-        true => Proxy::Gateway(reader.required("artifacts.etcd", none.clone(), Artifact::parse)),
-        false => Proxy::Direct,
+    let modes = [("gateway", true), ("direct", false)];
+    let proxy = if reader.required("etcd.proxy", true, |value| parse::one_of(value, &modes)) {
+        Proxy::Gateway(reader.required("artifacts.etcd", no_artifact.clone(), Artifact::parse))
+    } else {
+        Proxy::Direct
     };
     let listen = SocketAddr::from(([127, 0, 0, 1], 2379));
     let etcd = Etcd { endpoints, proxy, listen: reader.required("etcd.listen", listen, parse::address) };
     let cni = reader.required("cni.enable", true, parse::boolean).then(|| Cni {
         plugins_dir: reader.optional("cni.plugins-dir", absolute),
         config_dir: reader.optional("cni.config-dir", absolute),
-        plugin: reader.required("artifacts.cni", none.clone(), Artifact::parse),
-        ipam: reader.required("artifacts.cni-ipam", none.clone(), Artifact::parse),
+        plugin: reader.required("artifacts.cni", no_artifact.clone(), Artifact::parse),
+        ipam: reader.required("artifacts.cni-ipam", no_artifact.clone(), Artifact::parse),
     });
     let node = reader.required("node.enable", true, parse::boolean).then(|| Node {
         profile: reader.required("node.profile", "v3", |value| parse::one_of(value, &[("v3", "v3")])),
@@ -324,8 +324,8 @@ fn target(reader: &mut Reader) -> Target {
         cni,
         network: network(reader),
         node,
-        installer: reader.required("artifacts.installer", none.clone(), Artifact::parse),
-        calicoctl: reader.required("artifacts.calicoctl", none, Artifact::parse),
+        installer: reader.required("artifacts.installer", no_artifact.clone(), Artifact::parse),
+        calicoctl: reader.required("artifacts.calicoctl", no_artifact, Artifact::parse),
         needs: TaskNeeds {
             cluster_init: needs(reader, "cluster-init.cpus", "cluster-init.mem"),
             etcd_proxy: needs(reader, "etcd-proxy.cpus", "etcd-proxy.mem"),

@@ -155,6 +155,7 @@ pub(super) mod parse {
 
     use http::Uri;
 
+    #[expect(clippy::unnecessary_wraps, reason = "has the form of a parser")]
     pub fn text(value: &str) -> Result<String, String> {
         Ok(value.to_owned())
     }

@@ -10,15 +10,13 @@ use super::progress::Next;
 /// What is known about who waits for offers.
 #[derive(Debug, Default)]
 pub(super) struct Demand {
-    connected: bool,
-    suppressed: bool,
+    flow: Flow,
     /// Agents on which something is to be launched, now or after a backoff.
     launchable: BTreeSet<AgentKey>,
     /// Agents on which something is on its way: what follows it will want an offer.
     waiting: BTreeSet<AgentKey>,
-    /// The same two for the task types that run once.
-    cluster_launchable: bool,
-    cluster_waiting: bool,
+    /// The same for the task types that run once.
+    cluster: Turn,
     /// Agents whose offers we sent away for long.
     filtered: HashSet<AgentKey>,
     /// Whether something is to be launched on a filtered agent.
@@ -26,16 +24,33 @@ pub(super) struct Demand {
     last_revive: Option<Timestamp>,
 }
 
+/// Whether the master sends us offers.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    #[default]
+    Disconnected,
+    On,
+    Suppressed,
+}
+
+/// Whose turn it is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Launchable,
+    Waiting,
+    #[default]
+    Idle,
+}
+
 impl Demand {
     pub fn subscribed(&mut self) {
         // A subscription that takes over may find old filters in place: revive when there is work.
-        self.connected = true;
-        self.suppressed = false;
+        self.flow = Flow::On;
         self.revive = true;
     }
 
     pub fn disconnected(&mut self) {
-        self.connected = false;
+        self.flow = Flow::Disconnected;
     }
 
     /// This agent's offers stay away for long.
@@ -44,11 +59,11 @@ impl Demand {
     }
 
     fn work(&self) -> bool {
-        self.cluster_launchable || !self.launchable.is_empty()
+        self.cluster == Turn::Launchable || !self.launchable.is_empty()
     }
 
     fn idle(&self) -> bool {
-        !self.work() && !self.cluster_waiting && self.waiting.is_empty()
+        !self.work() && self.cluster == Turn::Idle && self.waiting.is_empty()
     }
 }
 
@@ -78,9 +93,11 @@ impl Core {
 
     /// Sorts all agents: what concerns them all has changed.
     pub(super) fn reconsider_all(&mut self) {
-        let next = self.next_in_cluster();
-        self.demand.cluster_launchable = matches!(next, Next::Launch(..));
-        self.demand.cluster_waiting = matches!(next, Next::Wait(_));
+        self.demand.cluster = match self.next_in_cluster() {
+            Next::Launch(..) => Turn::Launchable,
+            Next::Wait(_) => Turn::Waiting,
+            Next::Held(_) | Next::Complete => Turn::Idle,
+        };
         let keys: Vec<AgentKey> = self.state.agents.keys().cloned().collect();
         for key in keys {
             self.reconsider(&key);
@@ -92,20 +109,20 @@ impl Core {
         let ready = self.inventory.is_some();
         let interval = self.settings.revive_interval;
         let demand = &mut self.demand;
-        if !demand.connected || !ready {
+        if demand.flow == Flow::Disconnected || !ready {
             return;
         }
         if demand.work() {
             let due = demand.last_revive.is_none_or(|last| now >= last.after(interval));
-            if (demand.suppressed || demand.revive) && due {
-                demand.suppressed = false;
+            if (demand.flow == Flow::Suppressed || demand.revive) && due {
+                demand.flow = Flow::On;
                 demand.revive = false;
                 demand.filtered.clear();
                 demand.last_revive = Some(now);
                 frame.effects.push(Effect::Revive);
             }
-        } else if demand.idle() && !demand.suppressed {
-            demand.suppressed = true;
+        } else if demand.idle() && demand.flow == Flow::On {
+            demand.flow = Flow::Suppressed;
             demand.revive = false;
             frame.effects.push(Effect::Suppress);
         }

@@ -41,7 +41,7 @@ impl Settings {
             specs,
             exclude: Vec::new(),
             only: Vec::new(),
-            launch_timeout: Duration::from_secs(60),
+            launch_timeout: Duration::from_mins(1),
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_mins(5),
             stable_after: Duration::from_mins(5),

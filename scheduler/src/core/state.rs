@@ -236,7 +236,7 @@ impl Index {
         match change {
             StateChange::Framework { .. } => {}
             StateChange::Cluster(record) => {
-                self.replace(&state.cluster.tasks, &record.tasks, |t| Slot::Cluster(t));
+                self.replace(&state.cluster.tasks, &record.tasks, Slot::Cluster);
             }
             StateChange::Agent(record) => {
                 if let Some(old) = state.agents.get(&record.key) {

@@ -3,7 +3,7 @@
 use super::{Template, artifact_flag, flag, network_name, words};
 use crate::config::Config;
 
-pub(super) fn template(config: &Config) -> Option<Template> {
+pub(super) fn template(config: &Config) -> Template {
     let target = &config.target;
     let network = &target.network;
     let mut args = words(&["cluster-init", "apply"]);
@@ -17,5 +17,5 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         flag("etcd-endpoints", target.etcd.endpoints.join(",")),
         artifact_flag("artifacts-calicoctl", &target.calicoctl),
     ]);
-    Some(Template::install(config, target.needs.cluster_init, args, vec![target.calicoctl.clone()]))
+    Template::install(config, target.needs.cluster_init, args, vec![target.calicoctl.clone()])
 }

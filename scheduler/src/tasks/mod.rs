@@ -121,7 +121,7 @@ impl TaskTypes {
     pub fn new(config: &Config) -> Self {
         let templates = TaskType::ALL.into_iter().filter_map(|task_type| {
             let template = match task_type {
-                TaskType::ClusterInit => cluster_init::template(config),
+                TaskType::ClusterInit => Some(cluster_init::template(config)),
                 TaskType::EtcdProxy => etcd_proxy::template(config),
                 TaskType::Cni => cni::template(config),
                 TaskType::CalicoNode => calico_node::template(config),
