@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use calico_universe::{Package, Resources};
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
@@ -77,7 +77,7 @@ fn named_file(text: &str) -> Result<(String, PathBuf), String> {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Validate(source) => validate(&source),
+        Command::Validate(source) => source.load().and_then(|package| validate(&package)),
         Command::Render(render) => render.run(),
         Command::Build(build) => build.run(),
     };
@@ -99,8 +99,8 @@ impl Source {
     }
 }
 
-fn validate(source: &Source) -> Result<()> {
-    source.load()?.validate().context("the package is not valid:\n")
+fn validate(package: &Package) -> Result<()> {
+    package.validate().map_err(|faults| anyhow!("the package is not valid:\n{faults}"))
 }
 
 impl Render {
@@ -129,7 +129,7 @@ impl Build {
         }
         let resources = Resources::from_files(&self.artifacts, &files, &self.node_image)?;
         let package = self.source.load()?.filled(&resources)?;
-        package.validate().context("the package is not valid:\n")?;
+        validate(&package)?;
         Ok(package.save(&self.out)?)
     }
 }

@@ -46,16 +46,16 @@ impl fmt::Display for PackageFile {
 
 /// A file of a package that cannot be read or written.
 #[derive(Debug, Error)]
-#[error("{}: {source}", path.display())]
+#[error("{}: {reason}", path.display())]
 pub struct LoadError {
     path: PathBuf,
-    source: io::Error,
+    reason: io::Error,
 }
 
 impl LoadError {
     fn at(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        |source| Self { path, source }
+        |reason| Self { path, reason }
     }
 }
 

@@ -19,16 +19,13 @@ pub enum RenderError {
     #[error(transparent)]
     Package(#[from] Fault),
     /// The options are not such as `config.json` wants them.
-    #[error("the options are refused:\n{0}")]
+    #[error(transparent)]
     Options(#[from] OptionFaults),
-    /// The template cannot be rendered.
-    #[error("marathon.json.mustache: {0}")]
-    Template(#[from] TemplateError),
     /// The rendered text is not JSON.
-    #[error("the rendered template is not JSON: {source}\n{text}")]
+    #[error("the rendered template is not JSON: {reason}\n{text}")]
     NotJson {
         /// The parser's reason.
-        source: serde_json::Error,
+        reason: serde_json::Error,
         /// All of the rendered text.
         text: String,
     },
@@ -80,17 +77,17 @@ impl Package {
     pub fn render(&self, user: &Value) -> Result<Value, RenderError> {
         let config = self.json(PackageFile::Config)?;
         let resource = self.json(PackageFile::Resource)?;
-        let template = Template::parse(&self.template)?;
+        let template = Template::parse(&self.template).map_err(template_fault)?;
 
         let mut context = defaults(&config);
         merge(&mut context, user);
         check_options(&config, &context)?;
         merge(&mut context, &Value::Object(Map::from_iter([("resource".to_owned(), resource)])));
 
-        let text = template.render(&context)?;
+        let text = template.render(&context).map_err(template_fault)?;
         let app: Value = match serde_json::from_str(&text) {
             Ok(app) => app,
-            Err(source) => return Err(RenderError::NotJson { source, text }),
+            Err(reason) => return Err(RenderError::NotJson { reason, text }),
         };
         if !app.is_object() {
             return Err(RenderError::NotAnObject(app));
@@ -98,6 +95,11 @@ impl Package {
         check_labels(&app)?;
         Ok(app)
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn template_fault(error: TemplateError) -> Fault {
+    Fault::new(PackageFile::Template, "", error.to_string())
 }
 
 /// The environment of a rendered app, without entries that are not strings.

@@ -29,14 +29,14 @@ pub struct Resources {
 #[derive(Debug, Error)]
 pub enum HashError {
     /// It cannot be read.
-    #[error("{name}={}: {source}", path.display())]
+    #[error("{name}={}: {reason}", path.display())]
     Unreadable {
         /// The artifact.
         name: String,
         /// The file.
         path: PathBuf,
         /// The reason.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Its name cannot be the end of a URI.
     #[error("{name}={}: its file name becomes the end of its URI: only letters, digits, '.', '_' and '-'", path.display())]
@@ -88,7 +88,7 @@ impl Resources {
             }
             match sha256(&path) {
                 Ok(hash) => artifacts.insert(name, format!("{uri}#sha256={hash}")),
-                Err(source) => return Err(HashError::Unreadable { name, path, source }),
+                Err(reason) => return Err(HashError::Unreadable { name, path, reason }),
             };
         }
         Ok(Self { artifacts, node_image: node_image.to_owned() })

@@ -43,6 +43,7 @@ impl Package {
         if faults.is_empty() {
             self.check_rendering(&mut faults);
         }
+        faults.sort_by_key(|fault| fault.file);
         if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
     }
 

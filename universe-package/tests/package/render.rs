@@ -1,26 +1,11 @@
 //! The package as Cosmos renders it.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use std::collections::BTreeMap;
 
-use calico_universe::{OptionType, Package, RenderError, Resources, environment};
+use calico_universe::{OptionType, Package, RenderError, environment};
 use serde_json::{Map, Value, json};
 
-const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-
-fn uri(name: &str) -> String {
-    format!("http://10.0.0.1:8080/{name}#sha256={HASH}")
-}
-
-fn package() -> Package {
-    let names = ["calico-scheduler", "calico-installer", "etcd", "calico", "calico-ipam", "calicoctl"];
-    let resources = Resources {
-        artifacts: names.map(|name| (name.to_owned(), uri(name))).into(),
-        node_image: "registry:5000/calico/node:v3.14.0".to_owned(),
-    };
-    Package::embedded().filled(&resources).unwrap()
-}
+use crate::{HASH, package, uri};
 
 fn env(options: &Value) -> BTreeMap<String, String> {
     environment(&package().render(options).unwrap())
@@ -226,5 +211,6 @@ fn what_does_not_render_to_an_object_is_an_error() {
     let render = |template: &str| Package { template: template.to_owned(), ..package() }.render(&json!({}));
     assert!(matches!(render("{\"id\": }"), Err(RenderError::NotJson { .. })));
     assert!(matches!(render("[\"id\"]"), Err(RenderError::NotAnObject(_))));
-    assert!(matches!(render("{{#a}}"), Err(RenderError::Template(_))));
+    let open = render("{\n{{#a}}").unwrap_err();
+    assert_eq!(open.to_string(), "marathon.json.mustache: line 2: the section a is not closed");
 }

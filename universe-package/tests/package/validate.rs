@@ -1,7 +1,5 @@
 //! What `Package::validate` and building find.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
-
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use calico_universe::{FillError, HashError, Package, PackageFile, Resources};
