@@ -14,10 +14,11 @@ use crate::progress::Progress;
 const SUITE: &str = "bookworm";
 /// Hosts: Docker, the CNI plugins, tools. Services: etcd, ZooKeeper. Mesos: the libraries that it is linked with.
 const PACKAGES: &str = "docker.io iptables iproute2 iputils-ping kmod procps curl ca-certificates \
-    containernetworking-plugins etcd-server etcd-client zookeeper default-jre-headless \
+    containernetworking-plugins etcd-server etcd-client libzookeeper-java default-jre-headless \
     libsvn1 libapr1 libsasl2-2 libsasl2-modules libcurl4 zlib1g";
 /// Runs in the new root. Nothing is started, now or at boot, that a host does not want.
 const INSTALL: &str = r#"set -eu
+mount -t proc proc /proc
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
 chmod +x /usr/sbin/policy-rc.d
@@ -46,7 +47,8 @@ pub(crate) fn get(progress: &Progress) -> Result<PathBuf> {
 fn build(build: &Build<'_>) -> Result<()> {
     // The image becomes the root folder of the hosts.
     fs::set_permissions(build.folder, fs::Permissions::from_mode(0o755)).at("make readable", build.folder)?;
-    let mut debootstrap = command("debootstrap", ["--variant=minbase", "--include=systemd,systemd-sysv,dbus", SUITE]);
+    let mut debootstrap =
+        command("debootstrap", ["--variant=minbase", "--include=systemd,systemd-sysv,dbus", SUITE]);
     debootstrap.arg(build.folder);
     if let Some(mirror) = mirror() {
         debootstrap.arg(mirror);
@@ -74,7 +76,8 @@ fn copy_into(root: &Path, file: &str) -> Result<()> {
 
 /// The mirror that this machine's apt uses; without one debootstrap knows its own.
 fn mirror() -> Option<String> {
-    let folder = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path());
+    let folder =
+        fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path());
     let mut files: Vec<PathBuf> = folder.collect();
     files.sort();
     files.insert(0, "/etc/apt/sources.list".into());
@@ -100,7 +103,8 @@ fn proxied(program: &mut Command) -> &mut Command {
         }
         let setting = format!("PROXY Acquire::{scheme}::Proxy");
         let asked = command("apt-config", std::iter::once("shell").chain(setting.split(' '))).output();
-        let answer = asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let answer =
+            asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         if let Some(proxy) = answer.trim().strip_prefix("PROXY='").and_then(|rest| rest.strip_suffix('\'')) {
             program.env(variable, proxy);
         }
@@ -114,7 +118,8 @@ mod tests {
 
     #[test]
     fn the_mirror_is_found_in_both_forms() {
-        let one_line = "# deb http://old/debian x main\ndeb [signed-by=/k] http://mirror.test/debian bookworm main\n";
+        let one_line =
+            "# deb http://old/debian x main\ndeb [signed-by=/k] http://mirror.test/debian bookworm main\n";
         assert_eq!(mirror_in(one_line).as_deref(), Some("http://mirror.test/debian"));
         let deb822 = "Types: deb\nURIs: https://mirror.test/debian/\nSuites: bookworm\n";
         assert_eq!(mirror_in(deb822).as_deref(), Some("https://mirror.test/debian/"));

@@ -116,7 +116,17 @@ impl Build<'_> {
 /// A program in PID and mount namespaces of its own, which the kernel ends when we end.
 fn contained(program: &Command) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command.args([
+        "--pdeathsig",
+        "KILL",
+        "--",
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ]);
     command.arg("--").arg(program.get_program()).args(program.get_args());
     for (name, value) in program.get_envs().filter_map(|(name, value)| Some((name, value?))) {
         command.env(name, value);

@@ -139,7 +139,8 @@ impl Group {
                 return Ok(());
             }
             if started.elapsed() > LEAVING {
-                let folder = self.folders.first().map(|folder| folder.display().to_string()).unwrap_or_default();
+                let folder =
+                    self.folders.first().map(|folder| folder.display().to_string()).unwrap_or_default();
                 return Err(Error::Timeout {
                     what: format!("the end of the processes {left:?}"),
                     limit: LEAVING,
@@ -206,7 +207,9 @@ fn inherit_cpuset(folder: &Path) -> Result<()> {
 fn pass_on_controllers(folder: &Path) -> Result<()> {
     let file = folder.join("cgroup.controllers");
     let available = fs::read_to_string(&file).at("read", &file)?;
-    for controller in V2_CONTROLLERS.iter().filter(|name| available.split_whitespace().any(|one| one == **name)) {
+    for controller in
+        V2_CONTROLLERS.iter().filter(|name| available.split_whitespace().any(|one| one == **name))
+    {
         let file = folder.join("cgroup.subtree_control");
         fs::write(&file, format!("+{controller}")).at("write", &file)?;
     }
@@ -220,7 +223,8 @@ fn parse(mounts: &str) -> Vec<Hierarchy> {
         let [_, mount, kind, options, ..] = fields[..] else { continue };
         let v1 = match kind {
             "cgroup" => {
-                let general = ["rw", "ro", "relatime", "nosuid", "nodev", "noexec", "xattr", "clone_children"];
+                let general =
+                    ["rw", "ro", "relatime", "nosuid", "nodev", "noexec", "xattr", "clone_children"];
                 Some(options.split(',').filter(|name| !general.contains(name)).map(str::to_owned).collect())
             }
             "cgroup2" => None,

@@ -12,7 +12,10 @@ const POLL: Duration = Duration::from_millis(50);
 const SHOWN_LINES: usize = 15;
 
 /// A program with its arguments.
-pub(crate) fn command<S: AsRef<std::ffi::OsStr>>(program: &str, arguments: impl IntoIterator<Item = S>) -> Command {
+pub(crate) fn command<S: AsRef<std::ffi::OsStr>>(
+    program: &str,
+    arguments: impl IntoIterator<Item = S>,
+) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null());
     command
@@ -77,8 +80,12 @@ mod tests {
 
     #[test]
     fn a_failed_program_is_named_with_its_output() {
-        let error = run(&mut command("sh", ["-c", "echo out; echo err >&2; exit 3"])).unwrap_err().to_string();
-        assert!(error.contains("exit status: 3") && error.contains("out") && error.contains("err"), "{error}");
+        let error =
+            run(&mut command("sh", ["-c", "echo out; echo err >&2; exit 3"])).unwrap_err().to_string();
+        assert!(
+            error.contains("exit status: 3") && error.contains("out") && error.contains("err"),
+            "{error}"
+        );
     }
 
     #[test]

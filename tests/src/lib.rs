@@ -1,25 +1,37 @@
-//! A real local cluster: Mesos, etcd, ZooKeeper and agent hosts with systemd and Docker.
-#![allow(dead_code)]
+//! A real local cluster on one machine: Mesos, etcd, ZooKeeper and agent hosts with systemd and Docker.
+//!
+//! `Cluster::up` makes one; the program `cluster` does the same from a shell. See `tests/README.md`.
+
+pub mod artifact_server;
 mod base_image;
 mod cache;
+mod capabilities;
 mod cgroups;
+mod cluster;
 mod command;
 mod error;
+mod host;
+mod http;
 mod lock;
 mod mesos_build;
 mod mounts;
+mod network;
 mod paths;
+pub mod preflight;
 mod process;
+pub mod programs;
 mod progress;
+mod registry;
+mod running;
+mod services;
 mod spec;
 mod state;
-/// tmp
-pub fn prepare() -> error::Result<()> {
-    let p = progress::Progress::stderr();
-    std::thread::scope(|s| {
-        let a = s.spawn(|| base_image::get(&p));
-        println!("{:?}", mesos_build::get(&p));
-        println!("{:?}", a.join().unwrap());
-    });
-    Ok(())
-}
+mod teardown;
+
+pub use cluster::Cluster;
+pub use error::{Error, Result};
+pub use host::Host;
+pub use lock::{Lock, test_lock};
+pub use progress::Progress;
+pub use running::{Process, Signal};
+pub use spec::{HostKind, Spec};

@@ -1,2 +1,21 @@
-//! tmp
-fn main() { cluster::prepare().unwrap() }
+//! `cluster`: a real local cluster from a shell.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+/// The exit status when the machine cannot run a cluster.
+const CANNOT_RUN_HERE: u8 = 3;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().run() {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("cluster: {error:#}");
+            let here = matches!(error.downcast_ref(), Some(cluster::Error::Missing(_)));
+            if here { ExitCode::from(CANNOT_RUN_HERE) } else { ExitCode::FAILURE }
+        }
+    }
+}

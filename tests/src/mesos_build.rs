@@ -32,5 +32,8 @@ fn build(build: &Build<'_>) -> Result<()> {
         let file = recipe.join(name);
         fs::write(&file, text).at("write", &file)?;
     }
-    build.step("fetching and linking", command("bash", [recipe.join("build.sh"), build.folder.to_owned()]).env("LC_ALL", "C"))
+    build.step(
+        "fetching and linking",
+        command("bash", [recipe.join("build.sh"), build.folder.to_owned()]).env("LC_ALL", "C"),
+    )
 }

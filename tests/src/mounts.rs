@@ -14,7 +14,8 @@ pub(crate) fn overlay(base: &Path, layer: &Path, target: &Path) -> Result<()> {
     for folder in [&upper, &work, &target.to_path_buf()] {
         create_folder(folder)?;
     }
-    let options = format!("lowerdir={},upperdir={},workdir={}", base.display(), upper.display(), work.display());
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", base.display(), upper.display(), work.display());
     let options = std::ffi::CString::new(options).map_err(std::io::Error::other).at("mount", target)?;
     mount("overlay", target, "overlay", MountFlags::empty(), &*options).at("mount an overlay at", target)
 }
@@ -78,6 +79,9 @@ mod tests {
     #[test]
     fn only_what_is_below_the_folder_counts() {
         assert!(Path::new("/run/x/a/b").starts_with("/run/x/a"));
-        assert!(!Path::new("/run/x/ab").starts_with("/run/x/a"), "a name with the same beginning is another folder");
+        assert!(
+            !Path::new("/run/x/ab").starts_with("/run/x/a"),
+            "a name with the same beginning is another folder"
+        );
     }
 }

@@ -9,7 +9,7 @@ pub(crate) const CACHE: &str = "/var/cache/calico-dcos";
 /// One folder a cluster: its state, logs, artifacts and mounts.
 pub(crate) const RUN: &str = "/run/calico-dcos";
 /// One folder a cluster: what its hosts write. Not below /run, which is small and `noexec` on Debian.
-const DISKS: &str = "/var/lib/calico-dcos";
+pub(crate) const DISKS: &str = "/var/lib/calico-dcos";
 
 /// The folders of one cluster.
 #[derive(Debug, Clone)]

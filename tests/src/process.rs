@@ -37,7 +37,8 @@ impl Identity {
 
     /// This process.
     pub fn own() -> Result<Self> {
-        Self::of(std::process::id()).ok_or_else(|| Error::Invalid("/proc is not mounted: mount it".to_owned()))
+        Self::of(std::process::id())
+            .ok_or_else(|| Error::Invalid("/proc is not mounted: mount it".to_owned()))
     }
 
     /// Whether it still runs.
@@ -92,15 +93,7 @@ pub(crate) fn detach(group: &Group, log: &Path, program: &Command) -> Result<Ide
     let mut command = Command::new("sh");
     command.args(["-c", DETACH, "detach"]).arg(log).args(group.procs_files()).arg("--");
     command.arg(program.get_program()).args(program.get_args()).stdin(Stdio::null());
-    for (name, value) in program.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    if let Some(folder) = program.get_current_dir() {
-        command.current_dir(folder);
-    }
+    copy_surroundings(program, &mut command);
     let output = run(&mut command)?;
     let told = String::from_utf8_lossy(&output.stdout);
     told.trim().parse().ok().and_then(Identity::of).ok_or_else(|| Error::Command {
@@ -113,17 +106,26 @@ pub(crate) fn detach(group: &Group, log: &Path, program: &Command) -> Result<Ide
 /// `program` in a network namespace, with the same arguments, environment and folder.
 pub(crate) fn in_netns(netns: &Path, program: &Command) -> Command {
     let mut command = Command::new("nsenter");
-    command.arg(format!("--net={}", netns.display())).arg("--").arg(program.get_program()).args(program.get_args());
-    for (name, value) in program.get_envs() {
+    command
+        .arg(format!("--net={}", netns.display()))
+        .arg("--")
+        .arg(program.get_program())
+        .args(program.get_args());
+    copy_surroundings(program, &mut command);
+    command
+}
+
+/// Gives a command the environment and the folder that another was given.
+pub(crate) fn copy_surroundings(from: &Command, to: &mut Command) {
+    for (name, value) in from.get_envs() {
         match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
+            Some(value) => to.env(name, value),
+            None => to.env_remove(name),
         };
     }
-    if let Some(folder) = program.get_current_dir() {
-        command.current_dir(folder);
+    if let Some(folder) = from.get_current_dir() {
+        to.current_dir(folder);
     }
-    command
 }
 
 /// Puts an executable file at `target` by way of a temporary name.

@@ -50,7 +50,9 @@ impl Spec {
         }
         for (name, value) in self.master_env.iter().chain(&self.agent_env) {
             if !name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_') {
-                return Err(Error::Invalid(format!("'{name}' is no environment variable: use A-Z, 0-9 and _")));
+                return Err(Error::Invalid(format!(
+                    "'{name}' is no environment variable: use A-Z, 0-9 and _"
+                )));
             }
             if value.contains(['\n', '\0']) {
                 return Err(Error::Invalid(format!("the value of {name} must be one line")));

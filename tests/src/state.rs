@@ -22,14 +22,21 @@ pub(crate) struct State {
     pub spec: Spec,
     /// Whether `up` came to its end.
     pub ready: bool,
-    /// The process that brings or brought it up.
-    pub owner: Identity,
+    /// The process that takes it down; nobody when it is to stay.
+    pub owner: Option<Identity>,
     /// The cluster's addresses are 10.87.`subnet`.0/24.
     pub subnet: u8,
     /// Every host that was begun, by its number.
     pub hosts: Vec<HostState>,
     /// Every other process by its name: services, the artifact server, what a test spawned.
     pub processes: BTreeMap<String, Identity>,
+}
+
+impl State {
+    /// Whether somebody still wants this cluster: else it is what an earlier process left.
+    pub fn in_use(&self) -> bool {
+        self.owner.map_or(self.ready, Identity::is_alive)
+    }
 }
 
 /// A host as it is written down.
@@ -48,7 +55,9 @@ pub(crate) fn load(name: &str) -> Result<Option<State>> {
     let path = file(name);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => return Ok(None),
+        Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => {
+            return Ok(None);
+        }
         Err(error) => return Err(error).at("read", &path),
     };
     serde_json::from_str(&text).map(Some).map_err(|error| Error::State { path, reason: error.to_string() })
@@ -65,7 +74,9 @@ pub(crate) fn change<T>(name: &str, change: impl FnOnce(&mut State) -> T) -> Res
 
 /// Writes the state of a cluster for the first time, or again.
 pub(crate) fn save(state: &State) -> Result<()> {
-    let text = serde_json::to_vec_pretty(state).map_err(std::io::Error::from).context(|| "cannot write the state".to_owned())?;
+    let text = serde_json::to_vec_pretty(state)
+        .map_err(std::io::Error::from)
+        .context(|| "cannot write the state".to_owned())?;
     write_atomically(&file(&state.spec.name), &text)
 }
 

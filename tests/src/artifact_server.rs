@@ -1,0 +1,74 @@
+//! The artifact server: the files of one folder, and a registry with the image `calico/node`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path as UrlPath, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::registry::Registry;
+
+/// The port of every artifact server.
+pub(crate) const PORT: u16 = 8080;
+/// The image that it holds, of the program `calico-node`.
+pub(crate) const IMAGE: (&str, &str) = ("calico/node", "v3.14.0");
+/// The artifact that is the program of the image.
+pub(crate) const IMAGE_PROGRAM: &str = "calico-node";
+
+#[derive(Debug)]
+struct Shelf {
+    folder: PathBuf,
+    registry: Option<Registry>,
+}
+
+/// Serves the files of `folder` at `/NAME`, and below `/v2/` the image of its `calico-node`, if it has one.
+pub fn serve(listen: SocketAddr, folder: &Path) -> io::Result<()> {
+    let registry = match std::fs::read(folder.join(IMAGE_PROGRAM)) {
+        Ok(program) => Some(Registry::of_program(IMAGE.0, IMAGE.1, IMAGE_PROGRAM, &program)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let shelf = Arc::new(Shelf { folder: folder.to_owned(), registry });
+    let app = Router::new()
+        .route("/", get(|| async { "artifact server\n" }))
+        .route("/v2/", get(|| async { ([("Docker-Distribution-Api-Version", "registry/2.0")], "{}") }))
+        .route("/v2/{*path}", get(registry_content))
+        .route("/{name}", get(file))
+        .with_state(shelf);
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let listener = tokio::net::TcpListener::bind(listen).await?;
+        axum::serve(listener, app).await
+    })
+}
+
+async fn registry_content(State(shelf): State<Arc<Shelf>>, UrlPath(path): UrlPath<String>) -> Response {
+    let Some(content) = shelf.registry.as_ref().and_then(|registry| registry.find(&path)) else {
+        let error = r#"{"errors":[{"code":"NAME_UNKNOWN","message":"this registry does not have it"}]}"#;
+        return (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "application/json")], error).into_response();
+    };
+    let headers = [
+        (header::CONTENT_TYPE, content.media_type),
+        (header::HeaderName::from_static("docker-content-digest"), &content.digest),
+    ];
+    (headers, content.bytes.clone()).into_response()
+}
+
+async fn file(State(shelf): State<Arc<Shelf>>, UrlPath(name): UrlPath<String>) -> Response {
+    // A decoded name may hold a slash.
+    if Path::new(&name).file_name().is_none_or(|last| last != name.as_str()) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    match tokio::fs::read(shelf.folder.join(&name)).await {
+        Ok(bytes) => {
+            ([(header::CONTENT_TYPE, "application/octet-stream")], Body::from(bytes)).into_response()
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => StatusCode::NOT_FOUND.into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}

@@ -1,0 +1,169 @@
+//! The commands of `cluster`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use cluster::{Cluster, Progress, Spec};
+
+/// A real local cluster: Apache Mesos, etcd and agent hosts with systemd and Docker, in one network namespace.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    /// Which cluster: several can be up at a time.
+    #[arg(long, global = true, default_value_t = Spec::default().name, env = "CLUSTER_NAME")]
+    name: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a cluster and wait until all of it works.
+    Up {
+        /// Number of agent hosts; the first is set up as DC/OS does, the last of several is public.
+        #[arg(long, default_value_t = Spec::default().agents)]
+        agents: u8,
+        /// Number of masters: 1, or 3 with ZooKeeper.
+        #[arg(long, default_value_t = Spec::default().masters)]
+        masters: u8,
+        /// A setting of each master: MESOS_NAME=VALUE.
+        #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+        master_env: Vec<(String, String)>,
+        /// A setting of each agent: MESOS_NAME=VALUE.
+        #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+        agent_env: Vec<(String, String)>,
+    },
+    /// Show hosts, processes and addresses.
+    Status,
+    /// Run a command in a host and exit with its status.
+    Exec {
+        /// The host: `1`, `host1`, its full name or its address.
+        host: String,
+        /// The command and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+    /// Show the journal of a host, or the output of etcd, a master or another process.
+    Logs {
+        /// A host, or the name of a process that `status` shows.
+        name: String,
+    },
+    /// Shut a host down.
+    PowerOff {
+        /// The host.
+        host: String,
+        /// End it at once, as when the power fails.
+        #[arg(long)]
+        hard: bool,
+    },
+    /// Start a host again and wait until its agent is registered.
+    PowerOn {
+        /// The host.
+        host: String,
+    },
+    /// Start one more agent host.
+    AddHost,
+    /// End the cluster and remove all of it.
+    Down,
+    /// The artifact server; `up` starts it.
+    #[command(hide = true)]
+    Serve {
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
+        artifacts: PathBuf,
+    },
+}
+
+impl Cli {
+    /// Does what was asked for; the result is the program's exit status.
+    pub fn run(self) -> Result<ExitCode> {
+        let name = self.name;
+        match self.command {
+            Command::Up { agents, masters, master_env, agent_env } => {
+                let (master_env, agent_env) =
+                    (master_env.into_iter().collect(), agent_env.into_iter().collect());
+                up(&Spec { name, agents, masters, master_env, agent_env })?;
+            }
+            Command::Status => status(&Cluster::attach(&name)?)?,
+            Command::Exec { host, words } => {
+                let status = Cluster::attach(&name)?
+                    .host(&host)?
+                    .command(&words)?
+                    .status()
+                    .context("cannot run nsenter")?;
+                let code = status.code().and_then(|code| u8::try_from(code).ok());
+                return Ok(code.map_or(ExitCode::FAILURE, ExitCode::from));
+            }
+            Command::Logs { name: of } => logs(&Cluster::attach(&name)?, &of)?,
+            Command::PowerOff { host, hard } => {
+                let cluster = Cluster::attach(&name)?;
+                let host = cluster.host(&host)?;
+                if hard { host.unplug()? } else { host.power_off()? }
+            }
+            Command::PowerOn { host } => Cluster::attach(&name)?.host(&host)?.power_on()?,
+            Command::AddHost => {
+                let cluster = Cluster::attach(&name)?;
+                let host = cluster.add_host()?;
+                println!("{} {}", host.name(), host.address());
+            }
+            Command::Down => Cluster::remove(&name)?,
+            Command::Serve { listen, artifacts } => cluster::artifact_server::serve(listen, &artifacts)
+                .with_context(|| format!("cannot serve {} at {listen}", artifacts.display()))?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn up(spec: &Spec) -> Result<()> {
+    let progress = Progress::stderr();
+    let mut cluster = Cluster::up(spec, &progress)?;
+    cluster.keep()?;
+    progress.line("all of it works");
+    status(&cluster)
+}
+
+fn status(cluster: &Cluster) -> Result<()> {
+    println!("{:<20} {:<15} {:<8} {:<4} agent", "host", "address", "kind", "on");
+    for host in cluster.hosts()? {
+        let on = host.is_on()?;
+        let agent =
+            if on { host.agent_id().unwrap_or_else(|error| error.to_string()) } else { String::new() };
+        let kind = match host.kind() {
+            cluster::HostKind::DcOs => "dc/os",
+            cluster::HostKind::Mesos => "mesos",
+            cluster::HostKind::Public => "public",
+        };
+        let on = if on { "yes" } else { "no" };
+        println!("{:<20} {:<15} {kind:<8} {on:<4} {agent}", host.name(), host.address().to_string());
+    }
+    println!();
+    for name in cluster.processes()? {
+        let process = cluster.process(&name)?;
+        let state =
+            if process.is_running() { format!("process {}", process.pid()) } else { "ended".to_owned() };
+        println!("{name:<20} {state}");
+    }
+    println!("\nmaster   {} ({})", cluster.mesos_master(), cluster.master_urls().join(" "));
+    println!("etcd     {}", cluster.etcd_endpoint());
+    println!("image    {}", cluster.node_image());
+    println!("files    {}", cluster.run_dir().display());
+    Ok(())
+}
+
+fn logs(cluster: &Cluster, name: &str) -> Result<()> {
+    let text = match cluster.process(name) {
+        Ok(process) => process.log()?,
+        Err(_) => cluster.host(name)?.journal()?,
+    };
+    print!("{text}");
+    Ok(())
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}

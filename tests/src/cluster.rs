@@ -1,0 +1,442 @@
+//! A cluster: brought up, looked at, changed, taken down.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use sha2::{Digest, Sha256};
+
+use crate::artifact_server as server;
+use crate::cgroups::Hierarchies;
+use crate::error::{Context, Error, Result};
+use crate::host::files::HostFiles;
+use crate::host::{self, Host};
+use crate::network::{self, Subnet};
+use crate::paths::{Paths, create_folder, write_atomically};
+use crate::process::{self, Identity};
+use crate::progress::Progress;
+use crate::running::Process;
+use crate::services;
+use crate::spec::{HostKind, MOST_HOSTS, Spec, check_name};
+use crate::state::{self, HostState, State};
+use crate::{base_image, capabilities, lock, mesos_build, preflight, programs, teardown};
+
+/// A cluster that is up. One that `up` made is taken down when this is dropped, unless `keep` was called.
+#[derive(Debug)]
+pub struct Cluster {
+    name: String,
+    paths: Paths,
+    subnet: Subnet,
+    spec: Spec,
+    mesos: PathBuf,
+    base: PathBuf,
+    owned: bool,
+}
+
+impl Cluster {
+    /// Brings a cluster up and waits until all of it works. What is left of an earlier one of this name, whose
+    /// process ended without taking it down, is removed first.
+    pub fn up(spec: &Spec, progress: &Progress) -> Result<Self> {
+        spec.check()?;
+        preflight::check()?;
+        let _lock = lock::of_cluster(&spec.name)?;
+        if let Ok(Some(state)) = state::load(&spec.name)
+            && state.in_use()
+        {
+            return Err(Error::AlreadyUp(spec.name.clone()));
+        }
+        teardown::remove(&spec.name)?;
+        let (base, mesos) = prepare(progress)?;
+        let subnet = begin(spec)?;
+        let cluster = Self {
+            name: spec.name.clone(),
+            paths: Paths::of(&spec.name),
+            subnet,
+            spec: spec.clone(),
+            mesos,
+            base,
+            owned: true,
+        };
+        match cluster.start(progress) {
+            Ok(()) => Ok(cluster),
+            Err(error) => {
+                progress.line(format_args!("{error}"));
+                progress.line("taking down what was begun");
+                cluster.forget();
+                teardown::remove(&spec.name)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// A cluster that another process brought up; it stays when this is dropped.
+    pub fn attach(name: &str) -> Result<Self> {
+        check_name(name)?;
+        let state =
+            state::load(name)?.filter(|state| state.ready).ok_or_else(|| Error::NotUp(name.to_owned()))?;
+        Ok(Self {
+            name: name.to_owned(),
+            paths: Paths::of(name),
+            subnet: Subnet(state.subnet),
+            spec: state.spec,
+            mesos: mesos_build::get(&Progress::silent())?,
+            base: base_image::get(&Progress::silent())?,
+            owned: false,
+        })
+    }
+
+    /// Takes a cluster down, whatever is left of it. Fine when there is nothing.
+    pub fn remove(name: &str) -> Result<()> {
+        check_name(name)?;
+        let _lock = lock::of_cluster(name)?;
+        teardown::remove(name)
+    }
+
+    /// Takes this cluster down and says when that failed, which dropping cannot.
+    pub fn down(self) -> Result<()> {
+        let name = self.name.clone();
+        self.forget();
+        Self::remove(&name)
+    }
+
+    /// Leaves the cluster running when this is dropped and when this process ends.
+    pub fn keep(&mut self) -> Result<()> {
+        self.owned = false;
+        state::change(&self.name, |state| state.owner = None)
+    }
+
+    /// The cluster's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The address of etcd, the first master and the artifact server.
+    pub fn services_address(&self) -> Ipv4Addr {
+        self.subnet.services()
+    }
+
+    /// The address of the machine itself in the cluster's network.
+    pub fn machine_address(&self) -> Ipv4Addr {
+        self.subnet.machine()
+    }
+
+    /// `http://address:5050` of every master.
+    pub fn master_urls(&self) -> Vec<String> {
+        let masters = 1..=self.spec.masters;
+        masters
+            .map(|number| format!("http://{}:{}", self.subnet.master(number), services::MASTER_PORT))
+            .collect()
+    }
+
+    /// Where a framework finds the leading master: `host:port`, or `zk://…/mesos` when there are three.
+    pub fn mesos_master(&self) -> String {
+        services::leader(&self.spec, self.subnet)
+    }
+
+    /// `http://address:2379` of etcd.
+    pub fn etcd_endpoint(&self) -> String {
+        services::etcd_endpoint(self.subnet)
+    }
+
+    /// `address:8080` of the artifact server, as a Docker registry is named.
+    pub fn registry(&self) -> String {
+        format!("{}:{}", self.subnet.services(), server::PORT)
+    }
+
+    /// The image `calico/node` in the cluster's registry.
+    pub fn node_image(&self) -> String {
+        format!("{}/{}:{}", self.registry(), server::IMAGE.0, server::IMAGE.1)
+    }
+
+    /// State, logs and artifacts.
+    pub fn run_dir(&self) -> &Path {
+        &self.paths.run
+    }
+
+    /// Names an artifact that the server has: `http://…/NAME#sha256=HEX`; `installer` is `calico-installer`.
+    pub fn artifact(&self, name: &str) -> Result<String> {
+        let name = if name == "installer" { "calico-installer" } else { name };
+        let path = self.paths.artifacts().join(name);
+        let content = match fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let entries = fs::read_dir(self.paths.artifacts()).into_iter().flatten().flatten();
+                let mut known: Vec<_> =
+                    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+                known.sort();
+                return Err(unknown("artifact", name, &known));
+            }
+            result => result.at("read", &path)?,
+        };
+        Ok(format!("http://{}/{name}#sha256={}", self.registry(), hex::encode(Sha256::digest(&content))))
+    }
+
+    /// Puts another content under an artifact's name, as a corrupt one. The image keeps the program it has.
+    pub fn set_artifact(&self, name: &str, content: &[u8]) -> Result<()> {
+        write_atomically(&self.paths.artifacts().join(name), content)
+    }
+
+    /// All hosts, by number.
+    pub fn hosts(&self) -> Result<Vec<Host<'_>>> {
+        Ok(self.state()?.hosts.iter().map(|host| Host::new(self, host)).collect())
+    }
+
+    /// A host by name (`NAME-host1`, `host1` or `1`) or address.
+    pub fn host(&self, name: &str) -> Result<Host<'_>> {
+        let hosts = self.hosts()?;
+        let known: Vec<String> = hosts.iter().map(|host| host.name().to_owned()).collect();
+        let wanted = name.strip_prefix("host").unwrap_or(name);
+        hosts
+            .into_iter()
+            .find(|host| {
+                let number = host.name().rsplit_once("-host").map(|(_, number)| number);
+                host.name() == name || number == Some(wanted) || host.address().to_string() == name
+            })
+            .ok_or_else(|| unknown("host", name, &known))
+    }
+
+    /// One more agent host, of plain Mesos; it is ready when this returns.
+    pub fn add_host(&self) -> Result<Host<'_>> {
+        let host = state::change(&self.name, |state| {
+            let number = state.hosts.iter().map(|host| host.number).max().unwrap_or_default() + 1;
+            (number <= MOST_HOSTS).then(|| {
+                let host = self.new_host(number, HostKind::Mesos);
+                state.hosts.push(host.clone());
+                host
+            })
+        })?;
+        let host = host.ok_or_else(|| Error::Invalid(format!("a cluster has at most {MOST_HOSTS} hosts")))?;
+        let host = Host::new(self, &host);
+        self.start_host(&host)?;
+        host.wait_ready()?;
+        Ok(host)
+    }
+
+    /// Starts a program in the cluster's network, in a session of its own, with its output in `logs/NAME.log`.
+    /// It ends with the cluster at the latest, not with this process.
+    pub fn spawn(&self, name: &str, program: &Command) -> Result<Process> {
+        check_name(name)?;
+        if self.process(name).is_ok_and(|process| process.is_running()) {
+            return Err(Error::Invalid(format!(
+                "process '{name}' runs already: kill it first, or take another name"
+            )));
+        }
+        let group = Hierarchies::mounted()?.create(&services::process_group(&self.name, name))?;
+        let log = self.paths.log(name);
+        let identity = process::detach(&group, &log, &process::in_netns(&self.paths.netns, program))?;
+        self.record(name, identity)?;
+        Ok(Process::new(name, identity, log))
+    }
+
+    /// A program in the cluster's network, to be run as the caller likes: as a child whose exit status counts.
+    pub fn command(&self, program: &Command) -> Result<Command> {
+        let group = Hierarchies::mounted()?.create(&services::process_group(&self.name, "commands"))?;
+        let inside = process::in_netns(&self.paths.netns, program);
+        let mut command =
+            process::joined(&group, std::iter::once(inside.get_program()).chain(inside.get_args()));
+        process::copy_surroundings(program, &mut command);
+        Ok(command)
+    }
+
+    /// A process by name: `etcd`, `zookeeper`, `master-1`…, `artifacts`, or what was spawned.
+    pub fn process(&self, name: &str) -> Result<Process> {
+        let processes = self.state()?.processes;
+        let identity = processes.get(name).copied();
+        let identity = identity
+            .ok_or_else(|| unknown("process", name, &processes.keys().cloned().collect::<Vec<_>>()))?;
+        Ok(Process::new(name, identity, self.paths.log(name)))
+    }
+
+    /// The names of all processes.
+    pub fn processes(&self) -> Result<Vec<String>> {
+        Ok(self.state()?.processes.into_keys().collect())
+    }
+
+    /// Starts etcd, `zookeeper` or a master again that was killed, on the data that it had.
+    pub fn start_service(&self, name: &str) -> Result<()> {
+        let services = services::all(&self.spec, self.subnet);
+        let known: Vec<String> = services.iter().map(|service| service.name.clone()).collect();
+        let service = services.into_iter().find(|service| service.name == name);
+        let service = service.ok_or_else(|| unknown("service", name, &known))?;
+        let identity = service.start(&self.name)?;
+        self.record(name, identity)?;
+        service.wait_ready(&self.name, identity)
+    }
+
+    pub(crate) fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    pub(crate) fn mesos(&self) -> &Path {
+        &self.mesos
+    }
+
+    pub(crate) fn host_state(&self, number: u8) -> Result<HostState> {
+        let found = self.state()?.hosts.into_iter().find(|host| host.number == number);
+        found.ok_or_else(|| unknown("host", &host::short_name(number), &[]))
+    }
+
+    pub(crate) fn change_host(&self, number: u8, change: impl FnOnce(&mut HostState)) -> Result<()> {
+        state::change(&self.name, |state| {
+            if let Some(host) = state.hosts.iter_mut().find(|host| host.number == number) {
+                change(host);
+            }
+        })
+    }
+
+    fn state(&self) -> Result<State> {
+        state::load(&self.name)?.ok_or_else(|| Error::NotUp(self.name.clone()))
+    }
+
+    fn record(&self, name: &str, identity: Identity) -> Result<()> {
+        state::change(&self.name, |state| {
+            state.processes.insert(name.to_owned(), identity);
+        })
+    }
+
+    /// Drops this without taking the cluster down.
+    fn forget(mut self) {
+        self.owned = false;
+    }
+
+    fn new_host(&self, number: u8, kind: HostKind) -> HostState {
+        let name = format!("{}-{}", self.name, host::short_name(number));
+        HostState { number, name, address: self.subnet.host(number), kind, supervisor: None }
+    }
+
+    /// All that `up` does once the name and the addresses are written down.
+    fn start(&self, progress: &Progress) -> Result<()> {
+        Hierarchies::with_freezer()?;
+        network::create(&self.name, self.subnet, self.spec.masters)?;
+        self.put_programs(progress)?;
+        let hosts: Vec<HostState> = (1..=self.spec.agents)
+            .map(|number| self.new_host(number, HostKind::of_host(number, self.spec.agents)))
+            .collect();
+        state::change(&self.name, |state| state.hosts.clone_from(&hosts))?;
+        progress.line(format_args!("cluster {} on 10.87.{}.0/24", self.name, self.subnet.0));
+        thread::scope(|scope| {
+            let services = scope.spawn(|| self.start_services(progress));
+            let hosts: Vec<_> = hosts
+                .iter()
+                .map(|host| {
+                    scope.spawn(|| {
+                        let host = Host::new(self, host);
+                        self.start_host(&host)?;
+                        host.wait_ready()?;
+                        progress.line(format_args!("{} is ready at {}", host.name(), host.address()));
+                        Ok(())
+                    })
+                })
+                .collect();
+            let results: Vec<Result<()>> = std::iter::once(services).chain(hosts).map(joined).collect();
+            results.into_iter().collect::<Result<()>>()
+        })?;
+        state::change(&self.name, |state| state.ready = true)
+    }
+
+    fn start_services(&self, progress: &Progress) -> Result<()> {
+        self.start_artifact_server()?;
+        services::make_root(&self.paths, &self.base, &self.mesos)?;
+        let mut started = Vec::new();
+        for service in services::all(&self.spec, self.subnet) {
+            let identity = service.start(&self.name)?;
+            self.record(&service.name, identity)?;
+            started.push((service, identity));
+        }
+        for (service, identity) in started {
+            service.wait_ready(&self.name, identity)?;
+            progress.line(format_args!("{} is ready", service.name));
+        }
+        Ok(())
+    }
+
+    fn start_artifact_server(&self) -> Result<()> {
+        let mut serve = Command::new(programs::find("cluster")?);
+        serve.args(["serve", "--listen", &self.registry(), "--artifacts"]).arg(self.paths.artifacts());
+        self.spawn("artifacts", &serve).map(|_| ())
+    }
+
+    fn start_host(&self, host: &Host<'_>) -> Result<()> {
+        let missing = capabilities::missing();
+        let files = HostFiles {
+            name: host.name(),
+            address: host.address(),
+            gateway: self.subnet.services(),
+            kind: host.kind(),
+            master: &self.mesos_master(),
+            registry: &self.registry(),
+            agent_env: &self.spec.agent_env,
+            v1_controllers: Hierarchies::mounted()?.has_v1_controllers(),
+            missing_capabilities: &missing,
+        };
+        host.make(&self.base, &files)?;
+        host.boot()
+    }
+
+    /// Copies the programs of this build: a later build changes nothing in a cluster that is up.
+    fn put_programs(&self, progress: &Progress) -> Result<()> {
+        let helpers = self.paths.helpers();
+        create_folder(&helpers)?;
+        let containerizer = helpers.join("mesos-containerizer");
+        std::os::unix::fs::symlink("/opt/mesos/bin/mesos-containerizer", &containerizer)
+            .at("write", &containerizer)?;
+        let artifacts = self.paths.artifacts();
+        process::install(&self.base.join("usr/bin/etcd"), &artifacts.join("etcd"))?;
+        let wanted = programs::MESOS_HELPERS.map(|name| (name, &helpers)).into_iter();
+        for (name, folder) in wanted.chain(programs::ARTIFACTS.map(|name| (name, &artifacts))) {
+            match programs::find(name) {
+                Ok(program) => process::install(&program, &folder.join(name))?,
+                Err(error) => progress.line(format_args!("going on without {name}: {error}")),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.owned
+            && let Err(error) = Self::remove(&self.name)
+        {
+            eprintln!("{error}");
+        }
+    }
+}
+
+/// Base image and Mesos, both built at once when they are not there.
+fn prepare(progress: &Progress) -> Result<(PathBuf, PathBuf)> {
+    thread::scope(|scope| {
+        let mesos = scope.spawn(|| mesos_build::get(progress));
+        let base = base_image::get(progress);
+        Ok((base?, joined(mesos)?))
+    })
+}
+
+/// Writes down that there will be a cluster, with addresses that nobody else has.
+fn begin(spec: &Spec) -> Result<Subnet> {
+    let _lock = lock::wait("subnets")?;
+    let subnet = network::free_subnet()?;
+    let paths = Paths::of(&spec.name);
+    for folder in [&paths.run, &paths.disks, &paths.logs(), &paths.artifacts()] {
+        create_folder(folder)?;
+    }
+    state::save(&State {
+        spec: spec.clone(),
+        ready: false,
+        owner: Some(Identity::own()?),
+        subnet: subnet.0,
+        hosts: Vec::new(),
+        processes: BTreeMap::new(),
+    })?;
+    Ok(subnet)
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn unknown(kind: &'static str, name: &str, known: &[String]) -> Error {
+    Error::Unknown { kind, name: name.to_owned(), known: known.join(", ") }
+}
