@@ -1,12 +1,14 @@
 //! The commands of `cluster`.
 
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use cluster::{Cluster, Progress, Spec};
+use cluster::{Cluster, HostKind, Progress, Spec};
 
 /// A real local cluster: Apache Mesos, etcd and agent hosts with systemd and Docker, in one network namespace.
 #[derive(Debug, Parser)]
@@ -49,7 +51,7 @@ enum Command {
     /// Show the journal of a host, or the output of etcd, a master or another process.
     Logs {
         /// A host, or the name of a process that `status` shows.
-        name: String,
+        of: String,
     },
     /// Shut a host down.
     PowerOff {
@@ -98,7 +100,7 @@ impl Cli {
                 let code = status.code().and_then(|code| u8::try_from(code).ok());
                 return Ok(code.map_or(ExitCode::FAILURE, ExitCode::from));
             }
-            Command::Logs { name: of } => logs(&Cluster::attach(&name)?, &of)?,
+            Command::Logs { of } => logs(&Cluster::attach(&name)?, &of)?,
             Command::PowerOff { host, hard } => {
                 let cluster = Cluster::attach(&name)?;
                 let host = cluster.host(&host)?;
@@ -127,31 +129,41 @@ fn up(spec: &Spec) -> Result<()> {
 }
 
 fn status(cluster: &Cluster) -> Result<()> {
-    println!("{:<20} {:<15} {:<8} {:<4} agent", "host", "address", "kind", "on");
+    let mut text = format!("{:<20} {:<15} {:<8} {:<4} agent\n", "host", "address", "kind", "on");
     for host in cluster.hosts()? {
-        let on = host.is_on()?;
+        let (name, address, on) = (host.name(), host.address().to_string(), host.is_on()?);
         let agent =
             if on { host.agent_id().unwrap_or_else(|error| error.to_string()) } else { String::new() };
         let kind = match host.kind() {
-            cluster::HostKind::DcOs => "dc/os",
-            cluster::HostKind::Mesos => "mesos",
-            cluster::HostKind::Public => "public",
+            HostKind::DcOs => "dc/os",
+            HostKind::Mesos => "mesos",
+            HostKind::Public => "public",
         };
         let on = if on { "yes" } else { "no" };
-        println!("{:<20} {:<15} {kind:<8} {on:<4} {agent}", host.name(), host.address().to_string());
+        writeln!(text, "{name:<20} {address:<15} {kind:<8} {on:<4} {agent}")?;
     }
-    println!();
+    writeln!(text)?;
     for name in cluster.processes()? {
         let process = cluster.process(&name)?;
         let state =
             if process.is_running() { format!("process {}", process.pid()) } else { "ended".to_owned() };
-        println!("{name:<20} {state}");
+        writeln!(text, "{name:<20} {state}")?;
     }
-    println!("\nmaster   {} ({})", cluster.mesos_master(), cluster.master_urls().join(" "));
-    println!("etcd     {}", cluster.etcd_endpoint());
-    println!("image    {}", cluster.node_image());
-    println!("files    {}", cluster.run_dir().display());
-    Ok(())
+    writeln!(text, "\nmaster   {} ({})", cluster.mesos_master(), cluster.master_urls().join(" "))?;
+    writeln!(text, "etcd     {}", cluster.etcd_endpoint())?;
+    writeln!(text, "image    {}", cluster.node_image())?;
+    writeln!(text, "files    {}", cluster.run_dir().display())?;
+    show(&text)
+}
+
+/// Prints to a pipe that may be closed early, as by `head`.
+fn show(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn logs(cluster: &Cluster, name: &str) -> Result<()> {
@@ -159,8 +171,7 @@ fn logs(cluster: &Cluster, name: &str) -> Result<()> {
         Ok(process) => process.log()?,
         Err(_) => cluster.host(name)?.journal()?,
     };
-    print!("{text}");
-    Ok(())
+    show(&text)
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {

@@ -17,6 +17,17 @@ const PUBLIC_PORTS: &str = "ports:[1-21,23-5050,5052-32000]";
 /// What each agent offers: not what the machine has, which all of them share.
 const RESOURCES: &str = "cpus:4;mem:4096;disk:8192";
 
+/// Units that a container has no use for; without them it boots in half the time.
+const UNWANTED: [&str; 7] = [
+    "console-getty.service",
+    "dev-hugepages.mount",
+    "e2scrub_reap.service",
+    "modprobe@.service",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-logind.service",
+];
+
 /// All that a host's files depend on.
 #[derive(Debug)]
 pub(crate) struct HostFiles<'a> {
@@ -77,7 +88,9 @@ impl HostFiles<'_> {
         let wanted = |unit: &str| {
             (format!("/etc/systemd/system/multi-user.target.wants/{unit}"), format!("../{unit}"))
         };
-        vec![wanted("host-setup.service"), wanted(self.agent_unit())]
+        let masked = |unit: &&str| (format!("/etc/systemd/system/{unit}"), "/dev/null".to_owned());
+        let enabled = ["host-setup.service", self.agent_unit()];
+        enabled.into_iter().map(wanted).chain(UNWANTED.iter().map(masked)).collect()
     }
 
     /// Every file.

@@ -92,7 +92,7 @@ impl<'a> Host<'a> {
         // Below cgroup v2 only the lowest groups may have processes, so these have one of their own.
         let group = Hierarchies::mounted()?.create(&format!("{}/exec", self.group_path()))?;
         let pid = init.pid.to_string();
-        let enter = ["nsenter", "-t", &pid, "-m", "-u", "-i", "-n", "-p", "--", "env", "-i"];
+        let enter = ["nsenter", "-t", &pid, "-m", "-u", "-i", "-n", "-p", "-C", "--", "env", "-i"];
         let env = [
             "HOME=/root",
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
