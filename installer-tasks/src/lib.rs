@@ -1,1 +1,12 @@
 //! Everything that touches a host: installs, supervises and checks Calico's parts.
+//!
+//! [`cli`] is the way in; each file of [`steps`] is one step on the host; [`host`] is the only code that does
+//! I/O on it; [`journal`] records what was there before, so that it can be taken back.
+
+pub mod cli;
+pub mod exit;
+pub mod host;
+pub mod journal;
+pub mod options;
+pub mod steps;
+pub mod values;

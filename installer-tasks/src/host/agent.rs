@@ -1,0 +1,189 @@
+//! The Mesos agent of this host, asked over its HTTP endpoints `/version`, `/flags` and `/containers`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::files;
+use super::http::{self, HttpError};
+use crate::exit::{Exit, Failure, Result};
+use crate::values::Endpoint;
+
+/// An agent that is there answers at once; a busy one within this.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A version of Mesos, as far as it decides anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MesosVersion {
+    /// The first number.
+    pub major: u32,
+    /// The second number.
+    pub minor: u32,
+}
+
+impl fmt::Display for MesosVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+impl FromStr for MesosVersion {
+    type Err = ();
+
+    /// `1.11.0`, `1.2.0-rc1`, `0.28.3`.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut numbers = text.split('.').map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) => Ok(Self { major, minor }),
+            _ => Err(()),
+        }
+    }
+}
+
+/// The flags that the running agent was started with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AgentFlags(BTreeMap<String, String>);
+
+impl AgentFlags {
+    /// A flag's value, if it is set to something.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Where the CNI isolator keeps what it knows of each container: `<container>/<network>/<interface>/`.
+    pub fn cni_root(&self) -> PathBuf {
+        let persist = self.get("network_cni_root_dir_persist") == Some("true");
+        let base = if persist { self.get("work_dir") } else { self.get("runtime_dir") };
+        Path::new(base.unwrap_or("/var/run/mesos")).join("isolators/network/cni")
+    }
+}
+
+impl<const N: usize> From<[(&str, &str); N]> for AgentFlags {
+    fn from(flags: [(&str, &str); N]) -> Self {
+        Self(flags.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+}
+
+/// The agent at an address.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    endpoint: Endpoint,
+}
+
+impl Agent {
+    /// The agent at `endpoint`; nothing is asked yet.
+    pub fn at(endpoint: Endpoint) -> Self {
+        Self { endpoint }
+    }
+
+    /// Which version runs.
+    pub async fn version(&self) -> Result<MesosVersion> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: String,
+        }
+        let Version { version } = self.get("/version").await?;
+        version.parse().map_err(|()| {
+            Failure::unsuitable(format!("{}/version: {version:?} is not a version of Mesos", self.endpoint))
+        })
+    }
+
+    /// What it was started with.
+    pub async fn flags(&self) -> Result<AgentFlags> {
+        #[derive(Deserialize)]
+        struct Flags {
+            flags: BTreeMap<String, String>,
+        }
+        let Flags { flags } = self.get("/flags").await?;
+        Ok(AgentFlags(flags))
+    }
+
+    /// What runs in each container: its ID, and its executor and framework in words.
+    pub async fn containers(&self) -> Result<BTreeMap<String, String>> {
+        #[derive(Deserialize)]
+        struct Container {
+            #[serde(rename = "container_id")]
+            id: String,
+            #[serde(rename = "executor_id")]
+            executor: String,
+            #[serde(rename = "framework_id")]
+            framework: String,
+        }
+        let containers: Vec<Container> = self.get("/containers").await?;
+        let named = |it: Container| (it.id, format!("{} of framework {}", it.executor, it.framework));
+        Ok(containers.into_iter().map(named).collect())
+    }
+
+    async fn get<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T> {
+        let answer = http::get(&self.endpoint, path, LIMIT).await.map_err(|error| {
+            let exit = if matches!(error, HttpError::Tls(_)) { Exit::Unsuitable } else { Exit::Unavailable };
+            Failure::new(
+                exit,
+                "the Mesos agent of this host does not answer (--mesos-agent says where it is)",
+            )
+            .because(error)
+        })?;
+        let url = format!("{}{path}", self.endpoint);
+        match answer.status {
+            200 => serde_json::from_slice(&answer.body).map_err(|error| {
+                Failure::unsuitable(format!("{url}: not the answer of a Mesos agent")).because(error)
+            }),
+            401 | 403 => Err(Failure::new(
+                Exit::NotPermitted,
+                format!("{url}: the agent wants authentication ({})", answer.status),
+            )),
+            status @ 500.. => {
+                Err(Failure::new(Exit::Unavailable, format!("{url}: the agent answers {status}")))
+            }
+            status => {
+                Err(Failure::unsuitable(format!("{url}: the agent answers {status}: is this a Mesos agent?")))
+            }
+        }
+    }
+}
+
+/// The containers that use a network, from the state directory of the CNI isolator: it has every container from
+/// before its ADD until after its DEL, which the agent's API has not.
+pub fn containers_on(cni_root: &Path, network: &str) -> Result<Vec<String>> {
+    let uses = |container: &PathBuf| container.join(network).is_dir();
+    let name = |container: PathBuf| container.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(files::list(cni_root)?.into_iter().filter(uses).map(name).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_ordered_as_numbers() {
+        let version = |text: &str| text.parse::<MesosVersion>();
+        assert!(version("1.11.0").unwrap() > version("1.2.0-rc1").unwrap());
+        assert!(version("0.28.3").unwrap() < version("1.0").unwrap());
+        assert!(version("new").is_err());
+        assert!(version("1").is_err());
+    }
+
+    #[test]
+    fn the_isolator_s_directory_follows_the_flags() {
+        let root = |flags: AgentFlags| flags.cni_root().display().to_string();
+        assert_eq!(root(AgentFlags::default()), "/var/run/mesos/isolators/network/cni");
+        assert_eq!(root([("runtime_dir", "/run/m")].into()), "/run/m/isolators/network/cni");
+        let persistent =
+            [("network_cni_root_dir_persist", "true"), ("work_dir", "/w"), ("runtime_dir", "/r")];
+        assert_eq!(root(persistent.into()), "/w/isolators/network/cni");
+    }
+
+    #[test]
+    fn containers_are_those_with_the_network_s_directory() {
+        let root = tempfile::tempdir().unwrap();
+        for path in ["one/calico/eth0", "two/other/eth0", "three/calico/eth0"] {
+            std::fs::create_dir_all(root.path().join(path)).unwrap();
+        }
+        assert_eq!(containers_on(root.path(), "calico").unwrap(), ["one", "three"]);
+        assert!(containers_on(&root.path().join("none"), "calico").unwrap().is_empty());
+    }
+}

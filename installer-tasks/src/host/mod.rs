@@ -1,0 +1,48 @@
+//! The only code that does I/O on the host. What to do is decided in [`crate::steps`].
+
+use std::path::{Path, PathBuf};
+
+pub mod agent;
+pub mod artifact;
+pub mod docker;
+pub mod files;
+pub mod http;
+pub mod kernel;
+pub mod name;
+pub mod net;
+pub mod ports;
+pub mod process;
+
+/// The host that is worked on.
+#[derive(Debug, Clone)]
+pub struct Host {
+    root: PathBuf,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self { root: PathBuf::from("/") }
+    }
+}
+
+impl Host {
+    /// A host whose well-known places (`/proc`, `/sys`, `/opt/mesosphere`, …) are below `root`: for tests.
+    pub fn below(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Where the well-known absolute path `place` is.
+    pub fn place(&self, place: &str) -> PathBuf {
+        self.root.join(place.trim_start_matches('/'))
+    }
+
+    /// Whether the well-known path `place` is there.
+    pub fn has(&self, place: &str) -> bool {
+        self.place(place).exists()
+    }
+
+    /// Where the host is mounted: `/`, but for tests.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}

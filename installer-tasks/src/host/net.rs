@@ -1,0 +1,105 @@
+//! This host's own address.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+
+use crate::exit::{Exit, Failure, Result};
+use crate::values::Endpoint;
+
+/// The port on which a Mesos agent listens by default.
+const AGENT_PORT: u16 = 5051;
+
+/// This host's IPv4 address: the one given if the host has it, else the one from which the first of `towards`
+/// is reached that is not on this host's loopback.
+///
+/// Never an empty or made-up address: without one it is an error.
+pub fn node_ip<'a>(
+    given: Option<Ipv4Addr>,
+    towards: impl IntoIterator<Item = &'a Endpoint>,
+) -> Result<Ipv4Addr> {
+    if let Some(ip) = given {
+        return if UdpSocket::bind((ip, 0)).is_ok() {
+            Ok(ip)
+        } else {
+            Err(Failure::unsuitable(format!("--node-ip {ip} is not an address of this host")))
+        };
+    }
+    let mut tried = Vec::new();
+    for endpoint in towards {
+        match source_towards(endpoint) {
+            Ok(ip) if usable(ip) => return Ok(ip),
+            Ok(ip) => tried.push(format!("{endpoint} is reached from {ip}")),
+            Err(error) => tried.push(format!("{endpoint}: {error}")),
+        }
+    }
+    let tried = if tried.is_empty() { "nothing to reach was given".to_owned() } else { tried.join("; ") };
+    Err(Failure::new(
+        Exit::Unavailable,
+        format!(
+            "cannot tell this host's address ({tried}): give it as --node-ip, or an --etcd-endpoints that is reached over the network"
+        ),
+    ))
+}
+
+/// The agent's URL: the one given, else the default port on this host's address.
+pub fn agent_url(given: Option<&Endpoint>, node_ip: Option<Ipv4Addr>, etcd: &[Endpoint]) -> Result<Endpoint> {
+    if let Some(endpoint) = given {
+        return Ok(endpoint.clone());
+    }
+    let ip = self::node_ip(node_ip, etcd)?;
+    Ok(Endpoint { scheme: crate::values::Scheme::Http, host: ip.to_string(), port: AGENT_PORT })
+}
+
+/// An address that other hosts can have as ours.
+fn usable(ip: Ipv4Addr) -> bool {
+    !(ip.is_loopback() || ip.is_unspecified() || ip.is_link_local() || ip.is_multicast())
+}
+
+/// Connects a UDP socket, which sends nothing, and asks which source address the kernel chose.
+fn source_towards(endpoint: &Endpoint) -> std::io::Result<Ipv4Addr> {
+    let target = (endpoint.host.as_str(), endpoint.port)
+        .to_socket_addrs()?
+        .find(SocketAddr::is_ipv4)
+        .ok_or_else(|| std::io::Error::other("it has no IPv4 address"))?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect(target)?;
+    match socket.local_addr()?.ip() {
+        IpAddr::V4(ip) => Ok(ip),
+        IpAddr::V6(ip) => Err(std::io::Error::other(format!("{ip} is not an IPv4 address"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_no_address_of_a_node() {
+        let loopback: Endpoint = "http://127.0.0.1:2379".parse().unwrap();
+        let failure = node_ip(None, [&loopback]).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Unavailable);
+        assert!(failure.to_string().contains("127.0.0.1"), "{failure}");
+        assert!(node_ip(None, []).is_err());
+    }
+
+    #[test]
+    fn only_addresses_that_others_can_use() {
+        for (ip, is) in [("10.0.0.1", true), ("127.1.2.3", false), ("0.0.0.0", false), ("169.254.1.1", false)]
+        {
+            assert_eq!(usable(ip.parse().unwrap()), is, "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_given_address_must_be_this_host_s() {
+        assert_eq!(node_ip(Some(Ipv4Addr::LOCALHOST), []).unwrap(), Ipv4Addr::LOCALHOST);
+        assert!(
+            node_ip(Some("192.0.2.1".parse().unwrap()), []).unwrap_err().to_string().contains("192.0.2.1")
+        );
+    }
+
+    #[test]
+    fn the_agent_s_default_port_is_on_the_node_s_address() {
+        let url = agent_url(None, Some(Ipv4Addr::LOCALHOST), &[]).unwrap();
+        assert_eq!(url.to_string(), "http://127.0.0.1:5051");
+    }
+}

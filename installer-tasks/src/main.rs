@@ -1,0 +1,36 @@
+//! `calico-installer`: see [`calico_installer::cli`].
+
+use std::process::ExitCode;
+
+use calico_installer::cli::Cli;
+use calico_installer::exit::Exit;
+use calico_installer::host::Host;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(Exit::Unsuitable as u8)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start the asynchronous runtime: {error}");
+            return ExitCode::from(Exit::Bug as u8);
+        }
+    };
+    match runtime.block_on(cli.run(&Host::default())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {}", failure.one_line());
+            ExitCode::from(failure.exit() as u8)
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! `cluster-init`: the network's pool and its profile, once in the cluster, through calicoctl.
+//!
+//! They are made on the first install only: what is there already belongs to the operator.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::exit::{Exit, Failure, Result};
+use crate::host::{artifact, http, process};
+use crate::options::{ClusterInitOptions, join};
+use crate::values::{Cidr, Encapsulation, Endpoint, NetworkName, Scheme};
+
+/// How long an etcd member may take to answer.
+const MEMBER_LIMIT: Duration = Duration::from_secs(3);
+/// How long one run of calicoctl may take.
+const CALICOCTL_LIMIT: Duration = Duration::from_secs(30);
+
+/// A pool as far as we compare it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PoolSpec {
+    cidr: String,
+    #[serde(default = "default_block_size")]
+    block_size: u8,
+    #[serde(default = "never")]
+    ipip_mode: String,
+    #[serde(default = "never")]
+    vxlan_mode: String,
+    #[serde(default)]
+    nat_outgoing: bool,
+}
+
+fn default_block_size() -> u8 {
+    26
+}
+
+fn never() -> String {
+    "Never".to_owned()
+}
+
+impl PoolSpec {
+    fn wanted(options: &ClusterInitOptions) -> Self {
+        let mode = |it| if options.network_encapsulation == it { "Always".to_owned() } else { never() };
+        Self {
+            cidr: options.network_pool_cidr.to_string(),
+            block_size: options.network_block_size,
+            ipip_mode: mode(Encapsulation::Ipip),
+            vxlan_mode: mode(Encapsulation::Vxlan),
+            nat_outgoing: options.network_nat_outgoing,
+        }
+    }
+
+    /// What differs from `wanted`, in words; an unset mode is `Never`.
+    fn differences(&self, wanted: &Self) -> Vec<String> {
+        let fields = [
+            ("cidr", self.cidr.clone(), wanted.cidr.clone()),
+            ("blockSize", self.block_size.to_string(), wanted.block_size.to_string()),
+            ("ipipMode", mode(&self.ipip_mode), mode(&wanted.ipip_mode)),
+            ("vxlanMode", mode(&self.vxlan_mode), mode(&wanted.vxlan_mode)),
+            ("natOutgoing", self.nat_outgoing.to_string(), wanted.nat_outgoing.to_string()),
+        ];
+        let differs = |(name, is, wanted): (&str, String, String)| {
+            (is != wanted).then(|| format!("{name} is {is}, and {wanted} is configured"))
+        };
+        fields.into_iter().filter_map(differs).collect()
+    }
+}
+
+fn mode(text: &str) -> String {
+    if text.is_empty() { never() } else { text.to_owned() }
+}
+
+/// A resource of Calico's, as far as we read it.
+#[derive(Debug, Clone, Deserialize)]
+struct Resource<S> {
+    metadata: Metadata,
+    spec: S,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Metadata {
+    name: String,
+}
+
+/// What is to be done about the pool.
+#[derive(Debug, PartialEq, Eq)]
+enum PoolAction {
+    Create,
+    Leave(String),
+}
+
+fn pool_name(network: &NetworkName) -> String {
+    format!("{network}-ipv4-ippool")
+}
+
+fn decide(pools: &[Resource<PoolSpec>], wanted: &PoolSpec, name: &str) -> Result<PoolAction> {
+    let same = pools.iter().find(|pool| pool.spec.cidr == wanted.cidr || pool.metadata.name == name);
+    let Some(pool) = same else { return Ok(PoolAction::Create) };
+    let differences = pool.spec.differences(wanted);
+    if differences.is_empty() {
+        return Ok(PoolAction::Leave(pool.metadata.name.clone()));
+    }
+    Err(Failure::unsuitable(format!(
+        "the pool {} is there already and differs: {}; it is left as it is: change the configuration, or the pool with \
+         calicoctl",
+        pool.metadata.name,
+        differences.join("; ")
+    )))
+}
+
+fn pool(name: &str, spec: &PoolSpec) -> Value {
+    json!({
+        "apiVersion": "projectcalico.org/v3",
+        "kind": "IPPool",
+        "metadata": { "name": name },
+        "spec": {
+            "cidr": spec.cidr,
+            "blockSize": spec.block_size,
+            "ipipMode": spec.ipip_mode,
+            "vxlanMode": spec.vxlan_mode,
+            "natOutgoing": spec.nat_outgoing,
+        },
+    })
+}
+
+fn profile(name: &str) -> Value {
+    json!({
+        "apiVersion": "projectcalico.org/v3",
+        "kind": "Profile",
+        "metadata": { "name": name },
+        "spec": { "ingress": [{ "action": "Allow" }], "egress": [{ "action": "Allow" }] },
+    })
+}
+
+/// The resources in an answer of calicoctl: a list's items, an array, or a single one.
+fn resources<S: for<'de> Deserialize<'de>>(answer: &[u8]) -> serde_json::Result<Vec<Resource<S>>> {
+    let mut answer: Value = serde_json::from_slice(answer)?;
+    let items = match answer.get_mut("items").map(Value::take) {
+        Some(Value::Null) => Vec::new(),
+        Some(items) => return serde_json::from_value(items),
+        None if answer.is_array() => return serde_json::from_value(answer),
+        None => vec![serde_json::from_value(answer)?],
+    };
+    Ok(items)
+}
+
+/// A block must fit into its pool.
+fn check_sizes(pool: Cidr, block_size: u8) -> Result<()> {
+    if block_size >= pool.prefix {
+        return Ok(());
+    }
+    Err(Failure::unsuitable(format!(
+        "--network-block-size {block_size} is larger than the pool --network-pool-cidr {pool}: it must be at least {}",
+        pool.prefix
+    )))
+}
+
+/// Makes the pool and the profile where they are missing, and reads them back.
+pub async fn apply(options: &ClusterInitOptions) -> Result<()> {
+    let network = &options.network_name;
+    check_sizes(options.network_pool_cidr, options.network_block_size)?;
+    let program = artifact::program(&options.artifacts_calicoctl, "calicoctl")?;
+    check_datastore(&options.etcd_endpoints).await?;
+    let calicoctl = Calicoctl { program: &program, endpoints: &options.etcd_endpoints };
+
+    let wanted = PoolSpec::wanted(options);
+    let name = pool_name(network);
+    match decide(&calicoctl.get("ippools").await?, &wanted, &name)? {
+        PoolAction::Leave(name) => println!("the pool {name} ({}) is there already", wanted.cidr),
+        PoolAction::Create => {
+            eprintln!("creating the pool {name} ({})", wanted.cidr);
+            calicoctl.create(&pool(&name, &wanted)).await?;
+            if decide(&calicoctl.get("ippools").await?, &wanted, &name)? == PoolAction::Create {
+                return Err(not_read_back("pool", &name));
+            }
+            println!("created the pool {name} ({})", wanted.cidr);
+        }
+    }
+    if calicoctl.has_profile(network).await? {
+        println!("the profile {network} is there already");
+    } else {
+        eprintln!("creating the profile {network}");
+        calicoctl.create(&profile(network.as_str())).await?;
+        if !calicoctl.has_profile(network).await? {
+            return Err(not_read_back("profile", network.as_str()));
+        }
+        println!("created the profile {network}");
+    }
+    Ok(())
+}
+
+fn not_read_back(kind: &str, name: &str) -> Failure {
+    Failure::new(Exit::TryAgain, format!("the {kind} {name} was created, but is not read back"))
+}
+
+/// One member that answers is enough.
+async fn check_datastore(endpoints: &[Endpoint]) -> Result<()> {
+    let mut reasons = Vec::new();
+    for endpoint in endpoints {
+        match check_member(endpoint).await {
+            Ok(()) => return Ok(()),
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    Err(Failure::new(Exit::Unavailable, format!("the datastore is not reached: {}", reasons.join("; "))))
+}
+
+async fn check_member(endpoint: &Endpoint) -> Result<(), String> {
+    if endpoint.scheme == Scheme::Https {
+        let connect = TcpStream::connect((endpoint.host.as_str(), endpoint.port));
+        return match timeout(MEMBER_LIMIT, connect).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(format!("{endpoint}: {error}")),
+            Err(_) => Err(format!("{endpoint}: no connection within {} s", MEMBER_LIMIT.as_secs())),
+        };
+    }
+    match http::get(endpoint, "/health", MEMBER_LIMIT).await {
+        Ok(answer) if answer.status == 200 => Ok(()),
+        Ok(answer) => Err(format!("{endpoint}/health answers {}", answer.status)),
+        Err(error) => Err(Failure::new(Exit::Unavailable, endpoint.to_string()).because(error).one_line()),
+    }
+}
+
+/// The verified calicoctl.
+struct Calicoctl<'a> {
+    program: &'a Path,
+    endpoints: &'a [Endpoint],
+}
+
+impl Calicoctl<'_> {
+    async fn get<S: for<'de> Deserialize<'de>>(&self, kind: &str) -> Result<Vec<Resource<S>>> {
+        let answer = self.run(&["get", kind, "-o", "json"], b"").await?;
+        resources(&answer).map_err(|error| {
+            Failure::unsuitable(format!(
+                "`calicoctl get {kind} -o json` answers something else than expected"
+            ))
+            .because(error)
+        })
+    }
+
+    async fn has_profile(&self, network: &NetworkName) -> Result<bool> {
+        let profiles: Vec<Resource<Value>> = self.get("profiles").await?;
+        Ok(profiles.iter().any(|profile| profile.metadata.name == network.as_str()))
+    }
+
+    async fn create(&self, resource: &Value) -> Result<()> {
+        self.run(&["create", "-f", "-"], resource.to_string().as_bytes()).await.map(drop)
+    }
+
+    async fn run(&self, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>> {
+        let shown = format!("`calicoctl {}`", arguments.join(" "));
+        let mut command = Command::new(self.program);
+        command.args(arguments).env("ETCD_ENDPOINTS", join(self.endpoints)).env("DATASTORE_TYPE", "etcdv3");
+        let ran = process::run(&mut command, input, CALICOCTL_LIMIT).await.map_err(|error| {
+            Failure::unsuitable(format!(
+                "cannot run {}: is it calicoctl for this machine?",
+                self.program.display()
+            ))
+            .because(error)
+        })?;
+        match ran {
+            Some(ran) if ran.success => Ok(ran.stdout),
+            Some(ran) => {
+                // When the datastore is away, that is the reason, whatever calicoctl says of it.
+                check_datastore(self.endpoints).await?;
+                Err(Failure::new(Exit::TryAgain, format!("{shown} failed: {}", ran.complaint)))
+            }
+            None => {
+                check_datastore(self.endpoints).await?;
+                Err(Failure::new(
+                    Exit::Unavailable,
+                    format!("{shown} took longer than {} s", CALICOCTL_LIMIT.as_secs()),
+                ))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted() -> PoolSpec {
+        PoolSpec {
+            cidr: "192.168.0.0/16".into(),
+            block_size: 26,
+            ipip_mode: never(),
+            vxlan_mode: "Always".into(),
+            nat_outgoing: true,
+        }
+    }
+
+    fn existing(name: &str, change: impl FnOnce(&mut PoolSpec)) -> Vec<Resource<PoolSpec>> {
+        let mut spec = wanted();
+        change(&mut spec);
+        vec![Resource { metadata: Metadata { name: name.into() }, spec }]
+    }
+
+    #[test]
+    fn a_pool_that_is_there_is_left() {
+        let name = "calico-ipv4-ippool";
+        assert_eq!(decide(&[], &wanted(), name).unwrap(), PoolAction::Create);
+        assert_eq!(decide(&existing(name, |_| ()), &wanted(), name).unwrap(), PoolAction::Leave(name.into()));
+        let theirs = existing("theirs", |pool| pool.ipip_mode.clear());
+        assert_eq!(decide(&theirs, &wanted(), name).unwrap(), PoolAction::Leave("theirs".into()));
+        let elsewhere = existing("theirs", |pool| pool.cidr = "10.0.0.0/8".into());
+        assert_eq!(decide(&elsewhere, &wanted(), name).unwrap(), PoolAction::Create);
+    }
+
+    #[test]
+    fn a_pool_that_differs_is_named_with_every_difference() {
+        let pools = existing("theirs", |pool| {
+            pool.block_size = 24;
+            pool.nat_outgoing = false;
+        });
+        let failure = decide(&pools, &wanted(), "ours").unwrap_err();
+        assert_eq!(failure.exit(), Exit::Unsuitable);
+        let text = failure.to_string();
+        for words in ["theirs", "blockSize is 24", "natOutgoing is false"] {
+            assert!(text.contains(words), "{text}");
+        }
+        let renamed = existing("ours", |pool| pool.cidr = "10.0.0.0/8".into());
+        assert!(decide(&renamed, &wanted(), "ours").unwrap_err().to_string().contains("cidr is 10.0.0.0/8"));
+    }
+
+    #[test]
+    fn every_form_of_answer_is_read() {
+        let one = r#"{"kind":"IPPool","metadata":{"name":"a"},"spec":{"cidr":"10.0.0.0/8"}}"#;
+        for (answer, count) in [
+            (one.to_owned(), 1),
+            (format!("[{one},{one}]"), 2),
+            (format!(r#"{{"kind":"IPPoolList","items":[{one}]}}"#), 1),
+            (r#"{"kind":"IPPoolList","items":[]}"#.to_owned(), 0),
+            (r#"{"kind":"IPPoolList","items":null}"#.to_owned(), 0),
+        ] {
+            assert_eq!(resources::<PoolSpec>(answer.as_bytes()).unwrap().len(), count, "{answer}");
+        }
+        assert!(resources::<PoolSpec>(b"none").is_err());
+    }
+
+    #[test]
+    fn a_block_fits_into_its_pool() {
+        assert!(check_sizes("10.0.0.0/26".parse().unwrap(), 26).is_ok());
+        assert!(check_sizes("10.0.0.0/27".parse().unwrap(), 26).is_err());
+    }
+}

@@ -1,0 +1,7 @@
+//! One file a step on the host: it checks what there is, plans, applies, verifies the effect, and undoes.
+
+pub mod cluster_init;
+pub mod cni;
+pub mod etcd_proxy;
+pub mod node;
+pub mod node_ip;

@@ -1,0 +1,121 @@
+//! What calico-node needs of the kernel: as `calicoctl node run` would prepare it.
+
+use crate::exit::{Exit, Failure, Result};
+use crate::host::Host;
+use crate::host::kernel::{self, Module, ModuleEvidence, Raised};
+use crate::values::Encapsulation;
+
+/// Modules that Felix uses.
+const ALWAYS: [Module; 3] = [
+    Module { name: "xt_set", symbol: "CONFIG_NETFILTER_XT_SET" },
+    Module { name: "ip6_tables", symbol: "CONFIG_IP6_NF_IPTABLES" },
+    Module { name: "ip_set", symbol: "CONFIG_IP_SET" },
+];
+const IPIP: Module = Module { name: "ipip", symbol: "CONFIG_NET_IPIP" };
+const VXLAN: Module = Module { name: "vxlan", symbol: "CONFIG_VXLAN" };
+
+/// The module without which no packet leaves the host.
+fn tunnel(encapsulation: Encapsulation) -> Option<Module> {
+    match encapsulation {
+        Encapsulation::Ipip => Some(IPIP),
+        Encapsulation::Vxlan => Some(VXLAN),
+        Encapsulation::None => None,
+    }
+}
+
+/// A sysctl that is raised when it is too low.
+struct Sysctl {
+    key: &'static str,
+    least: u64,
+    /// Whether Calico cannot work without it.
+    needed: bool,
+}
+
+const SYSCTLS: [Sysctl; 3] = [
+    Sysctl { key: "net/ipv4/ip_forward", least: 1, needed: true },
+    Sysctl { key: "net/ipv6/conf/all/forwarding", least: 1, needed: false },
+    Sysctl { key: "net/netfilter/nf_conntrack_max", least: 1_000_000, needed: false },
+];
+
+/// Loads modules and raises sysctls; what is missing is said, and is an error only when nothing can work without.
+pub fn prepare(host: &Host, encapsulation: Encapsulation) -> Result<()> {
+    let tunnel = tunnel(encapsulation);
+    let evidence = ModuleEvidence::of(host);
+    for module in ALWAYS.into_iter().chain(tunnel).filter(|module| !evidence.shows(*module)) {
+        let name = module.name;
+        match kernel::modprobe(module) {
+            Ok(()) => println!("loaded the kernel module {name}"),
+            Err(reason) if Some(module) == tunnel => {
+                return Err(Failure::unsuitable(format!(
+                    "the kernel module {name} is not there and cannot be loaded ({reason}), and the chosen \
+                     --network-encapsulation needs it: load it, or choose another one"
+                )));
+            }
+            Err(reason) => eprintln!("the kernel module {name} is not seen and cannot be loaded: {reason}"),
+        }
+    }
+    SYSCTLS.iter().try_for_each(|sysctl| raise(host, sysctl))
+}
+
+fn raise(host: &Host, sysctl: &Sysctl) -> Result<()> {
+    let Sysctl { key, least, needed } = *sysctl;
+    let name = key.replace('/', ".");
+    let raised = kernel::raise_sysctl(host, key, least)
+        .map_err(|error| Failure::new(Exit::Bug, format!("cannot read the sysctl {name}")).because(error))?;
+    match raised {
+        Raised::From(value) => println!("raised the sysctl {name} from {value} to {least}"),
+        Raised::Absent if needed => {
+            return Err(Failure::unsuitable(format!("this kernel has no sysctl {name}, which Calico needs")));
+        }
+        Raised::Sufficient | Raised::Absent => {}
+        Raised::Refused { value, error } if needed => {
+            let text = format!("the sysctl {name} is {value}, must be {least}, and cannot be written");
+            return Err(Failure::new(Exit::NotPermitted, text).because(error));
+        }
+        Raised::Refused { value, error } => {
+            eprintln!("the sysctl {name} is {value}, should be {least}, and cannot be written: {error}");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn host(root: &std::path::Path, modules: &[&str], forward: &str) -> Host {
+        let host = Host::below(root);
+        for module in modules {
+            fs::create_dir_all(host.place("/sys/module").join(module)).unwrap();
+        }
+        let forwarding = host.place("/proc/sys/net/ipv4/ip_forward");
+        fs::create_dir_all(forwarding.parent().unwrap()).unwrap();
+        fs::write(forwarding, forward).unwrap();
+        host
+    }
+
+    #[test]
+    fn forwarding_is_turned_on() {
+        let root = tempfile::tempdir().unwrap();
+        let host = host(root.path(), &["xt_set", "ip6_tables", "ip_set", "vxlan"], "0\n");
+        prepare(&host, Encapsulation::Vxlan).unwrap();
+        assert_eq!(fs::read_to_string(host.place("/proc/sys/net/ipv4/ip_forward")).unwrap(), "1\n");
+    }
+
+    #[test]
+    fn a_kernel_without_forwarding_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let host = host(root.path(), &["xt_set", "ip6_tables", "ip_set"], "0\n");
+        fs::remove_file(host.place("/proc/sys/net/ipv4/ip_forward")).unwrap();
+        let failure = prepare(&host, Encapsulation::None).unwrap_err();
+        assert!(failure.to_string().contains("net.ipv4.ip_forward"), "{failure}");
+    }
+
+    #[test]
+    fn only_the_tunnel_s_module_is_needed() {
+        assert_eq!(tunnel(Encapsulation::None), None);
+        assert_eq!(tunnel(Encapsulation::Ipip), Some(IPIP));
+        assert_eq!(tunnel(Encapsulation::Vxlan), Some(VXLAN));
+    }
+}
