@@ -1,0 +1,8 @@
+//! Stand-in for Calico's IPAM plugin.
+
+use std::process::ExitCode;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    calico_stand_ins::cni::main(calico_stand_ins::cni::ipam::CalicoIpam).await
+}
