@@ -213,14 +213,14 @@ impl Etcd {
             |reason: String| DatastoreError::Unreachable { endpoints: endpoints.clone(), reason };
         let deadline = Instant::now() + limit;
         loop {
-            let attempt = async {
-                // Boxed: it is 17 kB.
-                let client = Box::pin(Client::connect(&settings.endpoints, Some(options.clone())))
+            // Boxed, because it is 17 kB that every caller would carry.
+            let attempt = Box::pin(async {
+                let client = Client::connect(&settings.endpoints, Some(options.clone()))
                     .await
                     .map_err(|error| unreachable(error.to_string()))?;
                 let etcd = Self { client, endpoints: endpoints.clone() };
                 etcd.get("/calico").await.map(|_| etcd)
-            };
+            });
             let left = deadline.saturating_duration_since(Instant::now());
             match timeout(left, attempt).await {
                 Ok(Ok(etcd)) => return Ok(etcd),

@@ -16,7 +16,7 @@ async fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    match ctl::run(cli).await {
+    match Box::pin(ctl::run(cli)).await {
         Ok(text) => {
             println!("{text}");
             ExitCode::SUCCESS

@@ -139,8 +139,8 @@ impl Wiring {
 /// `cali` and 11 digits, which is all that an interface's name has room for.
 fn host_interface(container: &str) -> String {
     let digest = Sha256::digest(container.as_bytes());
-    let digits: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("cali{}", &digits[..11])
+    let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    format!("cali{:011x}", number >> 20)
 }
 
 async fn ip(arguments: &[&str]) -> Result<String, CniError> {

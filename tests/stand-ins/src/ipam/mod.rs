@@ -59,7 +59,7 @@ pub enum IpamError {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Handle {
     #[serde(rename = "handleID")]
-    handle_id: String,
+    id: String,
     block: BTreeMap<Cidr, usize>,
     deleted: bool,
 }
@@ -153,8 +153,7 @@ async fn plan<S: Store>(store: &S, request: Request<'_>) -> Result<(Ipv4Addr, Ve
         writes.push(Write { key: resources::affinity_key(node, block.cidr()), expect: Expect::Any, value });
     }
     writes.push(Write::json(resources::block_key(block.cidr()), expect, &block)?);
-    let value =
-        Handle { handle_id: handle.to_owned(), block: BTreeMap::from([(block.cidr(), 1)]), deleted: false };
+    let value = Handle { id: handle.to_owned(), block: BTreeMap::from([(block.cidr(), 1)]), deleted: false };
     writes.push(Write::json(handle_key, Expect::unchanged(handle_entry.as_ref()), &value)?);
     Ok((address, writes))
 }
