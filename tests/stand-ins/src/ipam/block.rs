@@ -218,7 +218,7 @@ mod tests {
     proptest! {
         /// Against a plain map: no address twice, none lost, always consistent, also through JSON.
         #[test]
-        fn behaves_as_a_map_of_addresses(steps in prop::collection::vec((any::<bool>(), 0_u8..12), 1..200)) {
+        fn behaves_as_a_map_of_addresses(steps in prop::collection::vec((any::<bool>(), 0_u8..12), 1..80)) {
             let mut block = block();
             let mut model: BTreeMap<Ipv4Addr, String> = BTreeMap::new();
             for (assign, owner) in steps {

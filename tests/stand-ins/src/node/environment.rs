@@ -37,7 +37,7 @@ impl fmt::Display for Backend {
 pub struct Facts {
     /// The host's IPv4 addresses with the length of their networks.
     pub addresses: Vec<(Ipv4Addr, u8)>,
-    /// Mount points in the container.
+    /// Mount points in the container, also under the names of `MOUNTS` that lead to them.
     pub mounts: BTreeSet<PathBuf>,
     /// `net.ipv4.ip_forward`.
     pub ip_forward: String,
@@ -51,9 +51,14 @@ impl Facts {
         let sysctl = |name: &str| {
             std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).map(|value| value.trim().to_owned())
         };
+        let mut mounts = mount_points(&std::fs::read_to_string("/proc/self/mountinfo")?);
+        // Where /var/run is a link, the kernel's list has what it leads to.
+        let linked = |path: &str| std::fs::canonicalize(path).is_ok_and(|real| mounts.contains(&real));
+        let aliases: Vec<PathBuf> = MOUNTS.iter().filter(|path| linked(path)).map(PathBuf::from).collect();
+        mounts.extend(aliases);
         Ok(Self {
             addresses,
-            mounts: mount_points(&std::fs::read_to_string("/proc/self/mountinfo")?),
+            mounts,
             ip_forward: sysctl("ip_forward")?,
             rp_filter: sysctl("conf/all/rp_filter")?,
         })
