@@ -2,6 +2,7 @@
 //!
 //! `Cluster::up` makes one; the program `cluster` does the same from a shell. See `tests/README.md`.
 
+pub mod api;
 pub mod artifact_server;
 mod base_image;
 mod cache;
@@ -13,6 +14,7 @@ mod error;
 mod host;
 mod http;
 mod lock;
+pub mod marathon;
 mod mesos_build;
 mod mounts;
 mod network;
@@ -31,6 +33,7 @@ mod teardown;
 pub use cluster::Cluster;
 pub use error::{Error, Result};
 pub use host::Host;
+pub use http::get_json;
 pub use lock::{Lock, test_lock};
 pub use progress::Progress;
 pub use running::{Process, Signal};
