@@ -31,10 +31,10 @@ enum Command {
         /// Number of masters: 1, or 3 with ZooKeeper.
         #[arg(long, default_value_t = Spec::default().masters)]
         masters: u8,
-        /// A setting of each master: MESOS_NAME=VALUE.
+        /// A setting of each master: `MESOS_NAME=VALUE`.
         #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
         master_env: Vec<(String, String)>,
-        /// A setting of each agent: MESOS_NAME=VALUE.
+        /// A setting of each agent: `MESOS_NAME=VALUE`.
         #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
         agent_env: Vec<(String, String)>,
     },
@@ -69,7 +69,13 @@ enum Command {
     /// Start one more agent host.
     AddHost,
     /// End the cluster and remove all of it.
-    Down,
+    Down {
+        /// Instead: every cluster whose process ended without taking it down, as a killed test.
+        #[arg(long)]
+        abandoned: bool,
+    },
+    /// Build what all clusters share (the first `up` does it, too): minutes once, nothing after that.
+    Prepare,
     /// The artifact server; `up` starts it.
     #[command(hide = true)]
     Serve {
@@ -112,7 +118,9 @@ impl Cli {
                 let host = cluster.add_host()?;
                 println!("{} {}", host.name(), host.address());
             }
-            Command::Down => Cluster::remove(&name)?,
+            Command::Down { abandoned: false } => Cluster::remove(&name)?,
+            Command::Down { abandoned: true } => show(&Cluster::remove_abandoned()?.join("\n"))?,
+            Command::Prepare => Cluster::prepare(&Progress::stderr())?,
             Command::Serve { listen, artifacts } => cluster::artifact_server::serve(listen, &artifacts)
                 .with_context(|| format!("cannot serve {} at {listen}", artifacts.display()))?,
         }

@@ -49,7 +49,7 @@ impl Cluster {
             return Err(Error::AlreadyUp(spec.name.clone()));
         }
         teardown::remove(&spec.name)?;
-        let (base, mesos) = prepare(progress)?;
+        let (base, mesos) = build_caches(progress)?;
         let subnet = begin(spec)?;
         let cluster = Self {
             name: spec.name.clone(),
@@ -70,6 +70,12 @@ impl Cluster {
                 Err(error)
             }
         }
+    }
+
+    /// Builds what all clusters share, so that `up` takes seconds. Fine when it is there.
+    pub fn prepare(progress: &Progress) -> Result<()> {
+        preflight::check()?;
+        build_caches(progress).map(|_| ())
     }
 
     /// A cluster that another process brought up; it stays when this is dropped.
@@ -93,6 +99,21 @@ impl Cluster {
         check_name(name)?;
         let _lock = lock::of_cluster(name)?;
         teardown::remove(name)
+    }
+
+    /// Takes down every cluster whose process ended without doing so; the result is their names.
+    pub fn remove_abandoned() -> Result<Vec<String>> {
+        let mut removed = Vec::new();
+        for name in state::names()? {
+            let in_use = || state::load(&name).ok().flatten().is_some_and(|state| state.in_use());
+            // One that is being brought up or taken down is somebody's.
+            let Ok(_lock) = lock::of_cluster(&name) else { continue };
+            if !in_use() {
+                teardown::remove(&name)?;
+                removed.push(name);
+            }
+        }
+        Ok(removed)
     }
 
     /// Takes this cluster down and says when that failed, which dropping cannot.
@@ -406,7 +427,7 @@ impl Drop for Cluster {
 }
 
 /// Base image and Mesos, both built at once when they are not there.
-fn prepare(progress: &Progress) -> Result<(PathBuf, PathBuf)> {
+fn build_caches(progress: &Progress) -> Result<(PathBuf, PathBuf)> {
     thread::scope(|scope| {
         let mesos = scope.spawn(|| mesos_build::get(progress));
         let base = base_image::get(progress);

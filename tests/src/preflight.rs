@@ -21,7 +21,7 @@ const FOR_BASE: [(&str, &str); 1] = [("debootstrap", "debootstrap")];
 /// Programs that build Mesos.
 const FOR_MESOS: [(&str, &str); 4] =
     [("bash", "bash"), ("gcc", "gcc"), ("g++", "g++"), ("python3", "python3 python3-pip")];
-/// Capabilities without which root is none, by number: CAP_NET_ADMIN, CAP_SYS_CHROOT, CAP_SYS_ADMIN.
+/// Capabilities without which root is none, by number.
 const CAPABILITIES: [(&str, u32); 3] = [("CAP_NET_ADMIN", 12), ("CAP_SYS_CHROOT", 18), ("CAP_SYS_ADMIN", 21)];
 /// `statfs` says this of an overlay, which cannot hold the writable layer of another.
 const OVERLAY_MAGIC: u64 = 0x794c_7630;

@@ -16,7 +16,7 @@ use crate::{http, mounts};
 /// The root folder that they share.
 pub(crate) const ROOT: &str = "services";
 /// How long a service may take until it answers.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 const ETCD_PORT: u16 = 2379;
 const ZOOKEEPER_PORT: u16 = 2181;
 /// The port of every master.

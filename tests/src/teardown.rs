@@ -51,5 +51,11 @@ fn remove_empty_folders() -> Result<()> {
         // Fails while another cluster is in it, as it should.
         let _ = fs::remove_dir(folder);
     }
+    // `ip netns add` mounts this folder on itself when it first makes it.
+    let namespaces = Path::new("/run/netns");
+    if fs::read_dir(namespaces).is_ok_and(|mut entries| entries.next().is_none()) {
+        mounts::unmount_below(namespaces)?;
+        let _ = fs::remove_dir(namespaces);
+    }
     Ok(())
 }

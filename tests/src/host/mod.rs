@@ -146,9 +146,7 @@ impl<'a> Host<'a> {
 
     /// The ID that the master gave to its agent, or why there is none.
     pub fn agent_id(&self) -> Result<String> {
-        let state = http::get(self.agent(), "/state").map_err(Error::Invalid)?;
-        let state: serde_json::Value =
-            serde_json::from_slice(&state).map_err(|error| Error::Invalid(error.to_string()))?;
+        let state = http::get_json(&format!("http://{}/state", self.agent()))?;
         Ok(state["id"].as_str().unwrap_or_default().to_owned())
     }
 
@@ -224,9 +222,8 @@ impl<'a> Host<'a> {
     }
 
     fn agent_is_registered(&self) -> Result<(), String> {
-        let metrics = http::get(self.agent(), "/metrics/snapshot")?;
-        let metrics: serde_json::Value =
-            serde_json::from_slice(&metrics).map_err(|error| error.to_string())?;
+        let url = format!("http://{}/metrics/snapshot", self.agent());
+        let metrics = http::get_json(&url).map_err(|error| error.to_string())?;
         let registered = metrics["slave/registered"].as_f64().is_some_and(|value| value > 0.0);
         if registered { Ok(()) } else { Err("its agent is not registered".to_owned()) }
     }
