@@ -217,7 +217,7 @@ impl Etcd {
             let attempt = Box::pin(async {
                 let client = Client::connect(&settings.endpoints, Some(options.clone()))
                     .await
-                    .map_err(|error| unreachable(error.to_string()))?;
+                    .map_err(|error| unreachable(reason_of(&error)))?;
                 let etcd = Self { client, endpoints: endpoints.clone() };
                 etcd.get("/calico").await.map(|_| etcd)
             });
@@ -251,9 +251,17 @@ impl Etcd {
             |reason: String| DatastoreError::Unreachable { endpoints: self.endpoints.clone(), reason };
         match timeout(REQUEST_LIMIT, request).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(unreachable(error.to_string())),
+            Ok(Err(error)) => Err(unreachable(reason_of(&error))),
             Err(_) => Err(unreachable(format!("no answer within {REQUEST_LIMIT:?}"))),
         }
+    }
+}
+
+/// The client's own text repeats itself at length.
+fn reason_of(error: &etcd_client::Error) -> String {
+    match error {
+        etcd_client::Error::GRpcStatus(status) => format!("{} ({:?})", status.message(), status.code()),
+        other => other.to_string(),
     }
 }
 

@@ -54,9 +54,14 @@ pub async fn run() -> Result<(), NodeError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("cannot catch SIGINT"))?;
     tokio::select! {
         outcome = work() => outcome,
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => stop("SIGTERM"),
+        _ = interrupt.recv() => stop("SIGINT"),
     }
+}
+
+fn stop(signal: &str) -> Result<(), NodeError> {
+    tracing::info!("{signal}: ending; routes stay");
+    Ok(())
 }
 
 async fn work() -> Result<(), NodeError> {
