@@ -57,6 +57,7 @@ impl Journal {
     /// Opens the journal in `directory`, which is made if it is missing.
     pub fn open(directory: &Path) -> Result<Self> {
         files::make_directory(directory)?;
+        files::sync_directory(directory.parent().unwrap_or(Path::new("/")))?;
         let lock = File::open(directory).map_err(FileError::io("open", directory))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
             rustix::io::Errno::WOULDBLOCK => Failure::new(
@@ -120,6 +121,7 @@ impl Journal {
 
     /// Takes one file back to what was there before, and verifies that it is.
     pub fn restore(&mut self, entry: &Entry) -> Result<()> {
+        files::clear_leftovers(&entry.path, entry.staging)?;
         match &entry.before {
             None => files::remove(&entry.path)?,
             Some(print) => {
@@ -140,7 +142,8 @@ impl Journal {
     pub fn forget(&mut self, path: &Path) -> Result<()> {
         let dropped: Vec<Entry> = self.files.extract_if(.., |entry| entry.path == path).collect();
         if self.files.is_empty() {
-            files::remove(&self.directory.join("journal.json"))?;
+            files::clear_leftovers(&self.path(), Staging::Beside)?;
+            files::remove(&self.path())?;
         } else {
             self.save()?;
         }
@@ -164,6 +167,10 @@ impl Journal {
         let _ = std::fs::remove_dir(&self.directory);
     }
 
+    fn path(&self) -> PathBuf {
+        self.directory.join("journal.json")
+    }
+
     fn backup(&self, print: &Print) -> PathBuf {
         self.directory.join("backup").join(&print.sha256)
     }
@@ -185,8 +192,7 @@ impl Journal {
             Failure::new(Exit::Bug, "the journal cannot be written as JSON").because(error)
         })?;
         let print = private(files::sha256_hex(&content));
-        let path = self.directory.join("journal.json");
-        files::put(&path, Staging::Beside, || io::Result::Ok(&content[..]), &print)?;
+        files::put(&self.path(), Staging::Beside, || io::Result::Ok(&content[..]), &print)?;
         Ok(())
     }
 }

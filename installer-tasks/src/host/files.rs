@@ -152,6 +152,9 @@ pub fn make_directory(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).map_err(FileError::io("make", directory))
 }
 
+/// Made in a directory that has no other of its filesystem beside it.
+const STAGING_DIRECTORY: &str = ".calico-dcos";
+
 /// Where a new file is written before it is moved to its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -169,9 +172,12 @@ impl Staging {
         let parent = target.parent().unwrap_or(Path::new("/"));
         match self {
             Self::Beside => vec![parent.to_owned()],
-            Self::Outside => {
-                parent.parent().map(Path::to_owned).into_iter().chain([parent.join(".calico-dcos")]).collect()
-            }
+            Self::Outside => parent
+                .parent()
+                .map(Path::to_owned)
+                .into_iter()
+                .chain([parent.join(STAGING_DIRECTORY)])
+                .collect(),
         }
     }
 }
@@ -208,22 +214,40 @@ fn put_through<R: Read>(
     open: &impl Fn() -> io::Result<R>,
     print: &Print,
 ) -> Result<()> {
-    let made = !directory.exists();
-    if made {
+    // A directory in the target's own, which Mesos does not read, is made for this and removed again.
+    let ours = directory.ends_with(STAGING_DIRECTORY);
+    if ours {
         make_directory(directory)?;
     }
-    // The name is always the same: what a crash left is overwritten, not collected.
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let staged = directory.join(format!(".{name}.calico-dcos"));
+    let staged = staged_in(directory, target);
     let outcome = write_new(&staged, open, print)
         .and_then(|()| fs::rename(&staged, target).map_err(FileError::io("put in place", target)));
     if outcome.is_err() {
         let _ = fs::remove_file(&staged);
     }
-    if made {
+    if ours {
         let _ = fs::remove_dir(directory);
     }
     outcome
+}
+
+/// The name is always the same: what a crash left is overwritten, not collected.
+fn staged_in(directory: &Path, target: &Path) -> PathBuf {
+    directory.join(format!(".{}.calico-dcos", target.file_name().unwrap_or_default().to_string_lossy()))
+}
+
+/// Removes what a crash in [`put`] may have left.
+pub fn clear_leftovers(target: &Path, staging: Staging) -> Result<()> {
+    for directory in staging.directories(target) {
+        let staged = staged_in(&directory, target);
+        if staged.exists() {
+            remove(&staged)?;
+        }
+        if directory.ends_with(STAGING_DIRECTORY) {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+    Ok(())
 }
 
 fn write_new<R: Read>(path: &Path, open: &impl Fn() -> io::Result<R>, print: &Print) -> Result<()> {

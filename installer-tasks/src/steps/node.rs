@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use crate::exit::{Exit, Failure, Result};
-use crate::host::docker::Docker;
+use crate::host::docker::{Docker, DockerError};
 use crate::host::process::StopSignals;
 use crate::host::{Host, files, http, name, net};
 use crate::options::{DockerOptions, NodeCheckOptions, NodeOptions};
@@ -58,31 +60,54 @@ pub async fn run(host: &Host, options: &NodeOptions) -> Result<()> {
 }
 
 /// Asks whether the container runs and Felix answers.
+///
+/// A dockerd that is away is no reason to be killed, since [`run`] waits for it: then Felix alone says whether the
+/// node lives.
 pub async fn check(options: &NodeCheckOptions) -> Result<()> {
     let question = if options.live { "/liveness" } else { "/readiness" };
-    let no = |reason: String| Failure::new(Exit::No, reason);
-    tokio::time::timeout(CHECK_LIMIT, check_container(&options.docker))
-        .await
-        .unwrap_or_else(|_| Err(no(format!("Docker does not answer within {} s", CHECK_LIMIT.as_secs()))))?;
+    match timeout(CHECK_LIMIT, container_runs(&options.docker)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(reason)) if options.live && reason.is_away() => eprintln!("{reason}"),
+        Err(_) if options.live => eprintln!("Docker does not answer within {} s", CHECK_LIMIT.as_secs()),
+        Ok(Err(reason)) => return Err(no(reason.to_string())),
+        Err(_) => return Err(no(format!("Docker does not answer within {} s", CHECK_LIMIT.as_secs()))),
+    }
     let felix = Endpoint { scheme: Scheme::Http, host: "127.0.0.1".to_owned(), port: FELIX_PORT };
-    let answer = http::get(&felix, question, CHECK_LIMIT)
-        .await
-        .map_err(|error| no("Felix does not answer".into()).because(error))?;
+    let answer = http::get(&felix, question, CHECK_LIMIT).await;
+    let answer = answer.map_err(|error| no("Felix does not answer".to_owned()).because(error))?;
     if answer.status != 200 {
         return Err(no(format!("Felix answers {} on {question}", answer.status)));
     }
-    println!("{NAME} runs, and Felix answers 200 on {question}");
+    println!("Felix answers 200 on {question}");
     Ok(())
 }
 
-async fn check_container(options: &DockerOptions) -> Result<()> {
-    let no = |reason: String| Failure::new(Exit::No, reason);
-    let docker = Docker::connect(&options.socket).await.map_err(|error| no(error.to_string()))?;
-    match docker.container(NAME).await.map_err(|error| no(error.to_string()))? {
-        None => Err(no(format!("there is no container {NAME}"))),
-        Some(container) if !container.running => {
-            Err(no(format!("the container {NAME} does not run (exit status {})", container.exit_code)))
-        }
+fn no(reason: String) -> Failure {
+    Failure::new(Exit::No, reason)
+}
+
+/// Why the container does not run.
+#[derive(Debug, thiserror::Error)]
+enum NotRunning {
+    #[error(transparent)]
+    Docker(#[from] DockerError),
+    #[error("there is no container {NAME}")]
+    Absent,
+    #[error("the container {NAME} does not run (exit status {0})")]
+    Ended(i64),
+}
+
+impl NotRunning {
+    fn is_away(&self) -> bool {
+        matches!(self, Self::Docker(error) if error.is_away())
+    }
+}
+
+async fn container_runs(options: &DockerOptions) -> Result<(), NotRunning> {
+    let docker = Docker::connect(&options.socket).await?;
+    match docker.container(NAME).await? {
+        None => Err(NotRunning::Absent),
+        Some(container) if !container.running => Err(NotRunning::Ended(container.exit_code)),
         Some(_) => Ok(()),
     }
 }

@@ -1,0 +1,267 @@
+//! `cni apply|check|undo` on directories of its own, with an agent that answers as Mesos 1.11 does.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::{Value, json};
+
+mod support;
+use support::{artifact, installer, serve, text, tree};
+
+struct Rig {
+    root: tempfile::TempDir,
+    agent: String,
+    plugins: Vec<String>,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self::with("1.11.0", &["plugins"])
+    }
+
+    /// An agent of a Mesos version, with directories below the root as its search list.
+    fn with(version: &str, plugins: &[&str]) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        for directory in plugins.iter().chain(&["etc/net.d", "run/isolators/network/cni"]) {
+            fs::create_dir_all(root.path().join(directory)).unwrap();
+        }
+        let at = |place: &str| root.path().join(place).display().to_string();
+        let search: Vec<String> = plugins.iter().map(|place| at(place)).collect();
+        let flags = json!({ "flags": {
+            "network_cni_plugins_dir": search.join(":"),
+            "network_cni_config_dir": at("etc/net.d"),
+            "network_cni_root_dir_persist": "false",
+            "runtime_dir": at("run"),
+            "work_dir": at("work"),
+        }});
+        let containers = json!([{ "container_id": "c-1", "executor_id": "web.1", "framework_id": "marathon", "status": {} }]);
+        let documents = HashMap::from([
+            ("/version", json!({ "version": version, "git_sha": "x" }).to_string()),
+            ("/flags", flags.to_string()),
+            ("/containers", containers.to_string()),
+        ]);
+        let agent = format!("http://{}", serve(documents));
+        Self { root, agent, plugins: plugins.iter().map(|&place| place.to_owned()).collect() }
+    }
+
+    fn path(&self, place: &str) -> PathBuf {
+        self.root.path().join(place)
+    }
+
+    fn config(&self) -> PathBuf {
+        self.path("etc/net.d/calico.conf")
+    }
+
+    fn run(&self, verb: &str, plugin: &str, more: &[&str]) -> Output {
+        let calico = artifact(&self.path("calico"), plugin.as_bytes());
+        let ipam = artifact(&self.path("calico-ipam"), b"ipam");
+        installer()
+            .args([
+                "cni",
+                verb,
+                "--network-name",
+                "calico",
+                "--mesos-agent",
+                &self.agent,
+                "--node-name",
+                "host-1",
+            ])
+            .args(["--etcd-endpoints", "http://10.0.0.1:2379", "--artifacts-cni", &calico])
+            .args(["--artifacts-cni-ipam", &ipam, "--state-dir"])
+            .arg(self.path("state"))
+            .args(more)
+            .output()
+            .unwrap()
+    }
+
+    fn apply(&self, plugin: &str) -> Output {
+        self.run("apply", plugin, &[])
+    }
+
+    fn undo(&self, more: &[&str]) -> Output {
+        installer()
+            .args(["cni", "undo", "--network-name", "calico", "--mesos-agent", &self.agent, "--state-dir"])
+            .arg(self.path("state"))
+            .args(more)
+            .output()
+            .unwrap()
+    }
+
+    /// What is in the directories that the agent uses.
+    fn installed(&self) -> Vec<PathBuf> {
+        let plugins = self.plugins.iter().flat_map(|place| tree(&self.path(place)));
+        plugins.chain(tree(&self.path("etc"))).collect()
+    }
+}
+
+fn expect(output: &Output, code: i32, words: &[&str]) {
+    let text = text(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for word in words {
+        assert!(text.contains(word), "{word:?} is missing in: {text}");
+    }
+}
+
+fn stamps(paths: &[&Path]) -> Vec<(u64, i64, i64)> {
+    let stamp = |path: &&Path| {
+        let metadata = fs::metadata(path).unwrap();
+        (metadata.ino(), metadata.mtime(), metadata.mtime_nsec())
+    };
+    paths.iter().map(stamp).collect()
+}
+
+#[test]
+fn an_install_is_complete_and_a_second_one_touches_nothing() {
+    let rig = Rig::new();
+    expect(&rig.run("check", "one", &[]), 1, &["calico.conf", "calico-ipam"]);
+    expect(&rig.apply("one"), 0, &["installed"]);
+    let calico = rig.path("plugins/calico");
+    assert_eq!(fs::read(&calico).unwrap(), b"one");
+    assert_eq!(fs::metadata(&calico).unwrap().permissions().mode() & 0o7777, 0o755);
+    let config: Value = serde_json::from_slice(&fs::read(rig.config()).unwrap()).unwrap();
+    assert_eq!(config["etcd_endpoints"], "http://127.0.0.1:2379", "clients use the gateway");
+    assert_eq!(config["nodename"], "host-1");
+
+    let all =
+        [calico.as_path(), &rig.config(), &rig.path("etc/net.d"), &rig.path("plugins"), &rig.path("state")];
+    let before = stamps(&all);
+    expect(&rig.apply("one"), 0, &["nothing to do"]);
+    assert_eq!(stamps(&all), before);
+    expect(&rig.run("check", "one", &[]), 0, &[]);
+}
+
+#[test]
+fn only_what_differs_is_written() {
+    let rig = Rig::new();
+    expect(&rig.apply("one"), 0, &[]);
+    let kept = [rig.config(), rig.path("plugins/calico-ipam")];
+    let kept: Vec<&Path> = kept.iter().map(PathBuf::as_path).collect();
+    let before = stamps(&kept);
+    expect(&rig.apply("two"), 0, &["plugins/calico "]);
+    assert_eq!(stamps(&kept), before);
+    assert_eq!(fs::read(rig.path("plugins/calico")).unwrap(), b"two");
+
+    fs::set_permissions(rig.path("plugins/calico"), fs::Permissions::from_mode(0o644)).unwrap();
+    expect(&rig.run("check", "two", &[]), 1, &["plugins/calico"]);
+    expect(&rig.apply("two"), 0, &[]);
+    fs::write(rig.config(), "drifted").unwrap();
+    expect(&rig.apply("two"), 0, &["calico.conf"]);
+    expect(&rig.run("check", "two", &[]), 0, &[]);
+}
+
+#[test]
+fn a_corrupt_artifact_changes_nothing() {
+    let rig = Rig::new();
+    let wrong = format!("{}#sha256={}", rig.path("calico").display(), "0".repeat(64));
+    artifact(&rig.path("calico-ipam"), b"ipam");
+    let output = installer()
+        .args(["cni", "apply", "--network-name", "calico", "--mesos-agent", &rig.agent, "--state-dir"])
+        .arg(rig.path("state"))
+        .args(["--etcd-endpoints", "http://10.0.0.1:2379", "--artifacts-cni", &wrong, "--artifacts-cni-ipam"])
+        .arg(artifact(&rig.path("calico"), b"evil"))
+        .output()
+        .unwrap();
+    expect(&output, 78, &["SHA-256", "nothing was changed"]);
+    assert_eq!(rig.installed(), [PathBuf::from("net.d")]);
+    assert!(!rig.path("state").exists());
+}
+
+#[test]
+fn strangers_are_not_overwritten() {
+    let rig = Rig::new();
+    let rival = rig.path("etc/net.d/10-other.cni");
+    fs::write(&rival, r#"{"name":"calico","type":"bridge"}"#).unwrap();
+    expect(&rig.apply("one"), 78, &["10-other.cni"]);
+    fs::remove_file(rival).unwrap();
+    fs::write(rig.config(), r#"{"name":"calico","type":"bridge"}"#).unwrap();
+    expect(&rig.apply("one"), 78, &["calico.conf", "not written by"]);
+    assert!(!rig.path("plugins/calico").exists());
+}
+
+#[test]
+fn an_earlier_plugin_of_another_content_is_named() {
+    // The second entry is asked for: to root every directory is writable.
+    let rig = Rig::with("1.11.0", &["first", "second"]);
+    let second = rig.path("second").display().to_string();
+    fs::write(rig.path("first/calico"), "theirs").unwrap();
+    expect(&rig.run("apply", "one", &["--cni-plugins-dir", &second]), 78, &["first/calico", "shadows"]);
+    fs::write(rig.path("first/calico"), "one").unwrap();
+    expect(&rig.run("apply", "one", &["--cni-plugins-dir", &second]), 0, &["comes first"]);
+    assert!(rig.path("second/calico").exists());
+}
+
+#[test]
+fn old_versions_of_mesos_are_refused_before_any_change() {
+    for (version, code) in [("1.1.0", 79), ("0.28.3", 78)] {
+        let rig = Rig::with(version, &["plugins"]);
+        expect(&rig.apply("one"), code, &["Mesos"]);
+        assert_eq!(rig.installed(), [PathBuf::from("net.d")], "{version}");
+    }
+}
+
+#[test]
+fn an_agent_that_is_away_is_a_service_that_is_not_there() {
+    let mut rig = Rig::new();
+    rig.agent = "http://127.0.0.1:1".to_owned();
+    expect(&rig.apply("one"), 69, &["--mesos-agent", "127.0.0.1:1"]);
+}
+
+#[test]
+fn undo_brings_back_what_was_there() {
+    let rig = Rig::new();
+    fs::write(rig.path("plugins/calico"), "theirs").unwrap();
+    fs::set_permissions(rig.path("plugins/calico"), fs::Permissions::from_mode(0o711)).unwrap();
+    let before = rig.installed();
+    expect(&rig.apply("one"), 0, &[]);
+    expect(&rig.apply("two"), 0, &[]);
+    expect(&rig.undo(&[]), 0, &["restored", "removed"]);
+    assert_eq!(rig.installed(), before);
+    assert_eq!(fs::read(rig.path("plugins/calico")).unwrap(), b"theirs");
+    assert_eq!(fs::metadata(rig.path("plugins/calico")).unwrap().permissions().mode() & 0o7777, 0o711);
+    assert!(!rig.path("state").exists());
+    expect(&rig.undo(&[]), 0, &["nothing to take back"]);
+}
+
+#[test]
+fn undo_waits_for_the_containers_on_the_network() {
+    let rig = Rig::new();
+    expect(&rig.apply("one"), 0, &[]);
+    let user = rig.path("run/isolators/network/cni/c-1/calico/eth0");
+    fs::create_dir_all(&user).unwrap();
+    expect(&rig.undo(&[]), 75, &["c-1 (web.1 of framework marathon)", "--force"]);
+    assert!(rig.config().exists() && rig.path("plugins/calico").exists());
+    expect(&rig.undo(&["--force"]), 0, &["c-1"]);
+    assert_eq!(rig.installed(), [PathBuf::from("net.d")]);
+}
+
+#[test]
+fn undo_leaves_what_someone_else_changed_since() {
+    let rig = Rig::new();
+    expect(&rig.apply("one"), 0, &[]);
+    fs::write(rig.path("plugins/calico-ipam"), "patched").unwrap();
+    expect(&rig.undo(&[]), 78, &["calico-ipam", "someone else"]);
+    assert_eq!(fs::read(rig.path("plugins/calico-ipam")).unwrap(), b"patched");
+    expect(&rig.undo(&["--force"]), 0, &[]);
+    assert_eq!(rig.installed(), [PathBuf::from("net.d")]);
+}
+
+#[test]
+fn an_interrupted_install_is_completed_and_can_be_undone() {
+    let rig = Rig::new();
+    expect(&rig.apply("one"), 0, &[]);
+    // As a crash between the record of an upgrade and the rename leaves it.
+    let journal = rig.path("state/journal.json");
+    let mut document: Value = serde_json::from_slice(&fs::read(&journal).unwrap()).unwrap();
+    let wrote = document["files"][0]["wrote"].as_array_mut().unwrap();
+    wrote.push(json!("f".repeat(64)));
+    fs::write(&journal, document.to_string()).unwrap();
+    fs::write(rig.path("plugins/.calico.calico-dcos"), "half").unwrap();
+    expect(&rig.undo(&[]), 0, &[]);
+    assert_eq!(rig.installed(), [PathBuf::from("net.d")]);
+    assert!(!rig.path("state").exists());
+}

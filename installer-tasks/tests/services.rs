@@ -1,0 +1,171 @@
+//! `etcd-proxy`, `cluster-init` and `node` as processes: how they start, are told to end, and end by themselves.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+mod support;
+use support::{artifact, installer, serve, text};
+
+fn expect(output: &Output, code: i32, words: &[&str]) {
+    let text = text(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for word in words {
+        assert!(text.contains(word), "{word:?} is missing in: {text}");
+    }
+}
+
+/// An `etcd` that only notes how it is called and signalled.
+const ETCD: &str = "#!/bin/sh
+echo \"$@\" > \"$NOTES/arguments\"
+trap 'echo TERM > \"$NOTES/signal\"; exit 0' TERM
+while :; do sleep 0.05; done
+";
+
+fn proxy(directory: &Path, etcd: &str, listen: &str) -> Command {
+    let mut command = installer();
+    command
+        .env("NOTES", directory)
+        .args(["etcd-proxy", "run", "--etcd-endpoints", "http://127.0.0.1:1,http://127.0.0.1:2"])
+        .args([
+            "--etcd-listen",
+            listen,
+            "--artifacts-etcd",
+            &artifact(&directory.join("etcd"), etcd.as_bytes()),
+        ]);
+    command
+}
+
+/// An address that was free a moment ago.
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !there() {
+        assert!(since.elapsed() < Duration::from_secs(20), "{what} did not come");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn terminate(child: &Child) {
+    kill_process(Pid::from_child(child), Signal::TERM).unwrap();
+}
+
+#[test]
+fn sigterm_reaches_the_proxy_and_is_no_success() {
+    let directory = tempfile::tempdir().unwrap();
+    let listen = free_address();
+    let mut child = proxy(directory.path(), ETCD, &listen).stderr(Stdio::piped()).spawn().unwrap();
+    let arguments = directory.path().join("arguments");
+    wait_for("the start of etcd", || fs::read_to_string(&arguments).is_ok_and(|text| text.ends_with('\n')));
+    assert_eq!(
+        fs::read_to_string(arguments).unwrap(),
+        format!("gateway start --listen-addr={listen} --endpoints=127.0.0.1:1,127.0.0.1:2\n")
+    );
+    terminate(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert_eq!(fs::read_to_string(directory.path().join("signal")).unwrap(), "TERM\n");
+    let mut said = String::new();
+    child.stderr.unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("SIGTERM"), "{said}");
+}
+
+#[test]
+fn a_proxy_that_ends_by_itself_is_a_failure_even_with_0() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = proxy(directory.path(), "#!/bin/sh\nexit 0\n", &free_address()).output().unwrap();
+    expect(&output, 1, &["ended by itself", "exit status: 0"]);
+}
+
+#[test]
+fn the_holder_of_the_address_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = holder.local_addr().unwrap().to_string();
+    let output = proxy(directory.path(), ETCD, &listen).output().unwrap();
+    expect(&output, 75, &[&listen, &format!("pid {}", std::process::id())]);
+    let output = proxy(directory.path(), ETCD, "192.0.2.1:2379").output().unwrap();
+    expect(&output, 78, &["192.0.2.1:2379 is not an address of this host"]);
+}
+
+#[test]
+fn the_check_reads_through_the_proxy() {
+    let healthy = serve(HashMap::from([("/health", r#"{"health":"true"}"#.to_owned())])).to_string();
+    let check = |listen: &str| {
+        installer()
+            .args([
+                "etcd-proxy",
+                "check",
+                "--etcd-endpoints",
+                "http://10.0.0.1:2379",
+                "--etcd-listen",
+                listen,
+            ])
+            .output()
+            .unwrap()
+    };
+    expect(&check(&healthy), 0, &[&healthy]);
+    expect(&check(&serve(HashMap::new()).to_string()), 1, &["404"]);
+    expect(&check(&free_address()), 1, &["cannot connect"]);
+}
+
+#[test]
+fn an_artifact_that_differs_is_never_run() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("etcd"), "#!/bin/sh\ntouch \"$NOTES/ran\"\n").unwrap();
+    let wrong = format!("{}#sha256={}", directory.path().join("etcd").display(), "0".repeat(64));
+    let output = installer()
+        .env("NOTES", directory.path())
+        .args(["etcd-proxy", "run", "--etcd-endpoints", "http://127.0.0.1:1", "--artifacts-etcd", &wrong])
+        .output()
+        .unwrap();
+    expect(&output, 78, &["SHA-256"]);
+    assert!(!directory.path().join("ran").exists());
+}
+
+#[test]
+fn cluster_init_says_that_the_datastore_is_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let calicoctl = artifact(&directory.path().join("calicoctl"), b"#!/bin/sh\nexit 1\n");
+    let output = installer()
+        .args(["cluster-init", "apply", "--network-name", "calico", "--network-pool-cidr", "192.168.0.0/16"])
+        .args(["--etcd-endpoints", "http://127.0.0.1:1", "--artifacts-calicoctl", &calicoctl])
+        .output()
+        .unwrap();
+    expect(&output, 69, &["datastore", "127.0.0.1:1"]);
+}
+
+#[test]
+fn the_node_checks_fail_without_docker() {
+    for question in ["--live", "--ready"] {
+        let output = installer()
+            .args(["node", "check", question, "--docker-socket", "/nonexistent"])
+            .output()
+            .unwrap();
+        expect(&output, 1, &["/nonexistent"]);
+    }
+    let output = installer().args(["node", "check"]).output().unwrap();
+    expect(&output, 78, &["--live"]);
+}
+
+#[test]
+fn faulty_options_are_named_with_what_would_be_right() {
+    let output = installer()
+        .args(["cluster-init", "apply", "--network-name", "Calico", "--network-pool-cidr", "192.168.0.1/16"])
+        .args(["--etcd-endpoints", "http://a:1", "--artifacts-calicoctl", "x"])
+        .output()
+        .unwrap();
+    expect(&output, 78, &["--network-name", "lower-case"]);
+    let output = installer().args(["node-ip", "--etcd-endpoints", "http://127.0.0.1:2379"]).output().unwrap();
+    expect(&output, 69, &["--node-ip"]);
+}

@@ -1,0 +1,71 @@
+//! What several tests need: the built program, and an agent that answers as Mesos 1.11 does.
+
+#![allow(dead_code, reason = "each test uses a part")]
+#![allow(clippy::unwrap_used, reason = "these helpers are tests")]
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The program, with an empty environment: the tests' own must not set options.
+pub fn installer() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_calico-installer"));
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+/// Standard output and error of a run, for assertions' messages.
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Serves fixed JSON documents by path; all else is 404.
+pub fn serve(documents: HashMap<&'static str, String>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let request = lines.next().unwrap().unwrap();
+            while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+            let path = request.split(' ').nth(1).unwrap();
+            let (status, body) = match documents.get(path) {
+                Some(body) => ("200 OK", body.as_str()),
+                None => ("404 Not Found", ""),
+            };
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            // A client that only wanted the head may be gone.
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+        }
+    });
+    address
+}
+
+/// Writes a file and gives the artifact option for it.
+pub fn artifact(path: &Path, content: &[u8]) -> String {
+    std::fs::write(path, content).unwrap();
+    format!("{}#sha256={}", path.display(), calico_installer::host::files::sha256_hex(content))
+}
+
+/// Every path below `root`.
+pub fn tree(root: &Path) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path.clone());
+            }
+            paths.push(path.strip_prefix(root).unwrap().to_owned());
+        }
+    }
+    paths.sort();
+    paths
+}
