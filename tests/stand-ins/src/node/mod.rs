@@ -54,14 +54,12 @@ pub async fn run() -> Result<(), NodeError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed("cannot catch SIGINT"))?;
     tokio::select! {
         outcome = work() => outcome,
-        _ = terminate.recv() => stop("SIGTERM"),
-        _ = interrupt.recv() => stop("SIGINT"),
+        _ = terminate.recv() => {
+            tracing::info!("SIGTERM: ending; routes stay");
+            Ok(())
+        }
+        _ = interrupt.recv() => Ok(()),
     }
-}
-
-fn stop(signal: &str) -> Result<(), NodeError> {
-    tracing::info!("{signal}: ending; routes stay");
-    Ok(())
 }
 
 async fn work() -> Result<(), NodeError> {
