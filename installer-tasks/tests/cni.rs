@@ -4,10 +4,12 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::mem::MaybeUninit;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use rustix::fs::inotify;
 use serde_json::{Value, json};
 
 mod support;
@@ -135,6 +137,33 @@ fn an_install_is_complete_and_a_second_one_touches_nothing() {
     expect(&rig.run("check", "one", &[]), 0, &[]);
 }
 
+/// What the kernel tells of the two directories during an install.
+#[test]
+fn binaries_come_first_and_the_configuration_appears_whole() {
+    let rig = Rig::new();
+    let events = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    let interesting =
+        inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::MODIFY;
+    let config_dir = inotify::add_watch(&events, rig.path("etc/net.d"), interesting).unwrap();
+    inotify::add_watch(&events, rig.path("plugins"), interesting).unwrap();
+    expect(&rig.apply("one"), 0, &[]);
+
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut reader = inotify::Reader::new(&events, &mut buffer);
+    let (mut appeared, mut in_config_dir) = (Vec::new(), Vec::new());
+    while let Ok(event) = reader.next() {
+        let name = event.file_name().unwrap().to_str().unwrap().to_owned();
+        if event.wd() == config_dir {
+            in_config_dir.push((name.clone(), event.events()));
+        }
+        if event.events().contains(inotify::ReadFlags::MOVED_TO) {
+            appeared.push(name);
+        }
+    }
+    assert_eq!(appeared, ["calico", "calico-ipam", "calico.conf"]);
+    assert_eq!(in_config_dir, [("calico.conf".to_owned(), inotify::ReadFlags::MOVED_TO)]);
+}
+
 #[test]
 fn only_what_differs_is_written() {
     let rig = Rig::new();
@@ -236,6 +265,37 @@ fn undo_waits_for_the_containers_on_the_network() {
     expect(&rig.undo(&[]), 75, &["c-1 (web.1 of framework marathon)", "--force"]);
     assert!(rig.config().exists() && rig.path("plugins/calico").exists());
     expect(&rig.undo(&["--force"]), 0, &["c-1"]);
+    assert_eq!(rig.installed(), [PathBuf::from("net.d")]);
+}
+
+#[test]
+fn the_plugins_stay_as_long_as_another_network_needs_them() {
+    let rig = Rig::new();
+    expect(&rig.apply("one"), 0, &[]);
+    let other = |verb: &str| {
+        let mut command = installer();
+        command.args(["cni", verb, "--network-name", "other", "--mesos-agent", &rig.agent, "--state-dir"]);
+        command.arg(rig.path("state"));
+        command
+    };
+    expect(&other("undo").output().unwrap(), 78, &["other was not installed here", "calico.conf"]);
+    let calico = artifact(&rig.path("calico"), b"one");
+    let ipam = artifact(&rig.path("calico-ipam"), b"ipam");
+    let applied = other("apply")
+        .args([
+            "--etcd-endpoints",
+            "http://10.0.0.1:2379",
+            "--artifacts-cni",
+            &calico,
+            "--artifacts-cni-ipam",
+            &ipam,
+        ])
+        .output()
+        .unwrap();
+    expect(&applied, 0, &["other.conf"]);
+    expect(&rig.undo(&[]), 0, &["the plugins stay", "other.conf"]);
+    assert!(!rig.config().exists() && rig.path("plugins/calico").exists());
+    expect(&other("undo").output().unwrap(), 0, &[]);
     assert_eq!(rig.installed(), [PathBuf::from("net.d")]);
 }
 

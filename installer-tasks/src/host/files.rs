@@ -194,13 +194,8 @@ pub fn put<R: Read>(
     let mut outcome = Ok(());
     for directory in staging.directories(target) {
         outcome = put_through(&directory, target, &open, print);
-        let other_filesystem = |error: &FileError| {
-            matches!(error, FileError::Io { source, .. } if matches!(
-                source.kind(),
-                io::ErrorKind::CrossesDevices | io::ErrorKind::ReadOnlyFilesystem
-            ))
-        };
-        if !outcome.as_ref().is_err_and(other_filesystem) {
+        // Another filesystem, or a directory that is not ours to write in: the next may do.
+        if !matches!(outcome, Err(FileError::Io { .. })) {
             break;
         }
     }
@@ -372,6 +367,19 @@ mod tests {
         put(&target, Staging::Outside, || Ok(Spy(&config, false)), &print(b"{}", 0o644)).unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"{}");
         assert_eq!(list(directory.path()).unwrap(), [config]);
+    }
+
+    #[test]
+    fn the_directory_can_be_a_mount_point() {
+        // The one directory that is a mount point everywhere, its parent on another filesystem.
+        let target = PathBuf::from(format!("/dev/shm/calico-installer-test-{}", std::process::id()));
+        put(&target, Staging::Outside, || Ok(&b"{}"[..]), &print(b"{}", 0o644)).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"{}");
+        for directory in Staging::Outside.directories(&target) {
+            assert!(!staged_in(&directory, &target).exists());
+        }
+        assert!(!Path::new("/dev/shm").join(STAGING_DIRECTORY).exists());
+        remove(&target).unwrap();
     }
 
     #[test]

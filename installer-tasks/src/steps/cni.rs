@@ -256,8 +256,10 @@ pub async fn check(host: &Host, options: &CniOptions) -> Result<()> {
     Err(Failure::new(Exit::No, format!("missing or different from what is wanted: {}", different.join(", "))))
 }
 
-/// Takes back what `apply` changed: the configuration first, then the binaries.
+/// Takes back what `apply` changed: the configuration first, then the binaries, unless another network of ours
+/// needs them.
 pub async fn undo(options: &CniUndoOptions) -> Result<()> {
+    let network = &options.network_name;
     if Journal::read(&options.state.state_dir)?.iter().all(|entry| entry.step != STEP) {
         println!("nothing to take back: {} has no record of it", options.state.state_dir.display());
         return Ok(());
@@ -265,17 +267,50 @@ pub async fn undo(options: &CniUndoOptions) -> Result<()> {
     let users = Users::of(options).await?;
     users.refuse_unless(options.force)?;
     let mut journal = Journal::open(&options.state.state_dir)?;
-    let mut configuration_gone = false;
-    for entry in journal.of_step(STEP).iter().rev() {
-        if entry.staging == Staging::Beside && !configuration_gone {
-            // A container may have been started since; without the configuration no more are.
-            users.refuse_unless(options.force)?;
-            configuration_gone = true;
-        }
+    let Undo { configuration, binaries, others } = Undo::of(journal.of_step(STEP), network);
+    if configuration.is_empty() && !others.is_empty() {
+        let there = others.join(", ");
+        return Err(Failure::unsuitable(format!(
+            "--network-name {network} was not installed here, but {there}"
+        )));
+    }
+    for entry in &configuration {
         take_back(&mut journal, entry, options.force)?;
     }
-    println!("the network {} is taken back", options.network_name);
+    if !others.is_empty() {
+        println!("the network {network} is taken back; the plugins stay for {}", others.join(", "));
+        return Ok(());
+    }
+    // A container may have been started meanwhile; without the configuration no more are.
+    users.refuse_unless(options.force)?;
+    for entry in &binaries {
+        take_back(&mut journal, entry, options.force)?;
+    }
+    println!("the network {network} is taken back");
     Ok(())
+}
+
+/// The journal's entries, as undoing one network sees them.
+struct Undo {
+    /// The network's own configuration.
+    configuration: Vec<Entry>,
+    /// The plugins, last first.
+    binaries: Vec<Entry>,
+    /// The configurations of other networks of ours.
+    others: Vec<String>,
+}
+
+impl Undo {
+    fn of(entries: Vec<Entry>, network: &NetworkName) -> Self {
+        let (configs, mut binaries): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|entry| entry.staging == Staging::Outside);
+        binaries.reverse();
+        let own =
+            |entry: &Entry| entry.path.parent().is_some_and(|it| config::path_in(it, network) == entry.path);
+        let (configuration, others): (Vec<_>, Vec<_>) = configs.into_iter().partition(own);
+        let others = others.iter().map(|entry| entry.path.display().to_string()).collect();
+        Self { configuration, binaries, others }
+    }
 }
 
 fn take_back(journal: &mut Journal, entry: &Entry, force: bool) -> Result<()> {

@@ -1,7 +1,7 @@
 //! `etcd-proxy`: an etcd gateway on this host, so that clients here need to know only one address.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -76,9 +76,11 @@ async fn serve(child: &mut Child, options: &EtcdOptions) -> Failure {
 }
 
 async fn announce(options: &EtcdOptions) -> Infallible {
+    let start = Instant::now();
     let mut said = false;
     while let Err(failure) = read(options).await {
-        if !std::mem::replace(&mut said, true) {
+        // It needs a moment to listen.
+        if start.elapsed() > READ_LIMIT && !std::mem::replace(&mut said, true) {
             eprintln!("not ready yet: {}", failure.one_line());
         }
         sleep(POLL).await;
