@@ -20,6 +20,7 @@ mod mounts;
 mod network;
 mod paths;
 pub mod preflight;
+pub mod probe;
 mod process;
 pub mod programs;
 mod progress;
