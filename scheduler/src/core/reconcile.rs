@@ -38,6 +38,15 @@ impl Reconciliation {
         self.pending.remove(task);
     }
 
+    /// To be asked about by name.
+    pub fn ask_about(&mut self, task: TaskId, agent: AgentId) {
+        if self.pending.is_empty() {
+            self.next = None;
+            self.wait = FIRST_WAIT;
+        }
+        self.pending.insert(task, agent);
+    }
+
     /// This task must end. True when it was not known so far.
     pub fn kill(&mut self, now: Timestamp, task: TaskId, agent: AgentId) -> bool {
         self.kills.insert(task, (agent, now.after(KILL_AGAIN))).is_none()
@@ -52,8 +61,7 @@ impl Reconciliation {
 impl Core {
     /// After a subscription: whatever happened meanwhile, the master says it.
     pub(super) fn reconcile_all(&mut self, now: Timestamp, frame: &mut Frame) {
-        let live = self.state.slots().filter_map(|(_, record)| record.phase.live());
-        self.reconciliation.pending = live.map(|(task, agent)| (task.clone(), agent.clone())).collect();
+        self.reconciliation.pending = self.live();
         self.reconciliation.wait = FIRST_WAIT;
         self.reconciliation.next_implicit = Some(now.after(self.settings.reconcile_interval));
         self.ask(now, frame);
@@ -61,14 +69,18 @@ impl Core {
 
     pub(super) fn reconciliation_tick(&mut self, now: Timestamp, frame: &mut Frame) {
         self.collect_timeouts(now);
-        let reconciliation = &mut self.reconciliation;
-        if !reconciliation.pending.is_empty() {
-            if reconciliation.next.is_none_or(|at| at <= now) {
-                self.ask(now, frame);
-            }
-        } else if reconciliation.next_implicit.is_some_and(|at| at <= now) {
-            reconciliation.next_implicit = Some(now.after(self.settings.reconcile_interval));
+        let due = self.reconciliation.next_implicit.is_some_and(|at| at <= now);
+        if due && self.reconciliation.pending.is_empty() {
+            // Tasks that the master does not know are not in its answer: what stays open is asked by name.
+            self.reconciliation.pending = self.live();
+            self.reconciliation.next = Some(now.after(FIRST_WAIT));
+            self.reconciliation.wait = FIRST_WAIT;
+            self.reconciliation.next_implicit = Some(now.after(self.settings.reconcile_interval));
             frame.effects.push(Effect::Reconcile(Vec::new()));
+        }
+        let reconciliation = &mut self.reconciliation;
+        if !reconciliation.pending.is_empty() && reconciliation.next.is_none_or(|at| at <= now) {
+            self.ask(now, frame);
         }
     }
 
@@ -102,13 +114,14 @@ impl Core {
             let Some(slot) = self.index.tasks.get(&task) else { continue };
             if let Some(Phase::Launched { agent, .. }) = self.phase(slot) {
                 let agent = agent.clone();
-                if self.reconciliation.pending.is_empty() {
-                    self.reconciliation.next = None;
-                    self.reconciliation.wait = FIRST_WAIT;
-                }
-                self.reconciliation.pending.insert(task, agent);
+                self.reconciliation.ask_about(task, agent);
             }
         }
+    }
+
+    fn live(&self) -> BTreeMap<TaskId, AgentId> {
+        let live = self.state.slots().filter_map(|(_, record)| record.phase.live());
+        live.map(|(task, agent)| (task.clone(), agent.clone())).collect()
     }
 
     fn phase(&self, slot: &Slot) -> Option<&Phase> {

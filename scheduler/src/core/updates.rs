@@ -28,6 +28,13 @@ impl Core {
                 // Too early to judge: without an acknowledgement it comes again.
                 return;
             }
+            // It says when it is back.
+            None if update.state == TaskState::Unreachable => {}
+            None if update.agent.as_ref().is_some_and(|agent| !self.index.agents.contains_key(agent)) => {
+                // It has joined since, and is judged, when it comes again, as all others are.
+                frame.effects.push(Effect::RefreshInventory);
+                return;
+            }
             None => self.unknown(now, &update, frame),
         }
         if let (Some(uuid), Some(agent)) = (update.uuid, update.agent) {
@@ -44,14 +51,14 @@ impl Core {
             return;
         };
         let record = match update.state {
-            TaskState::Starting => active(now, &before, Run::Starting),
-            TaskState::Running => active(now, &before, run(spec, update)),
-            TaskState::Killing => active(now, &before, Run::NotReady),
+            TaskState::Starting => self.active(now, &before, Run::Starting),
+            TaskState::Running => self.active(now, &before, run(spec, update)),
+            TaskState::Killing => self.active(now, &before, Run::NotReady),
             // An install that must be done once can be done by another agent.
             TaskState::Unreachable if slot.task_type().scope() == Scope::Cluster => {
                 self.failed(now, slot, &before, "its agent is unreachable", frame)
             }
-            TaskState::Unreachable => active(now, &before, Run::Unreachable),
+            TaskState::Unreachable => self.active(now, &before, Run::Unreachable),
             TaskState::Finished if spec.goal == Goal::Finished => {
                 TaskRecord { phase: Phase::Done { at: now }, failures: 0, failure: None, ..before.clone() }
             }
@@ -79,9 +86,8 @@ impl Core {
         reason: &str,
         frame: &mut Frame,
     ) -> TaskRecord {
-        let was_stable = matches!(&before.phase, Phase::Active { run: Run::Ready, since, .. }
-            if now.since(*since) >= self.settings.stable_after);
-        let failures = if was_stable { 1 } else { before.failures.saturating_add(1) };
+        let earlier = if self.was_stable(now, before) { 0 } else { before.failures };
+        let failures = earlier.saturating_add(1);
         let (phase, then) = if matches!(exit_status(reason), Some(EXIT_NOT_PERMITTED | EXIT_CANNOT_WORK)) {
             (Phase::Held { since: now }, AfterFailure::Hold)
         } else {
@@ -95,6 +101,29 @@ impl Core {
             frame.effects.push(Effect::ReadOutput { slot: slot.clone(), task, agent });
         }
         TaskRecord { phase, target: before.target.clone(), failures, failure: Some(reason) }
+    }
+
+    /// Whether this service was ready long enough for its failures to be forgotten.
+    fn was_stable(&self, now: Timestamp, record: &TaskRecord) -> bool {
+        matches!(&record.phase, Phase::Active { run: Run::Ready, since, .. }
+            if now.since(*since) >= self.settings.stable_after)
+    }
+
+    /// The record of a live task that now does `run`.
+    fn active(&self, now: Timestamp, before: &TaskRecord, run: Run) -> TaskRecord {
+        let mut record = before.clone();
+        if let Some((task, agent)) = before.phase.live() {
+            let since = match before.phase {
+                Phase::Active { run: old, since, .. } if old == run => since,
+                _ => now,
+            };
+            // Services that die are often not ready just before.
+            if run != Run::Ready && self.was_stable(now, before) {
+                record.failures = 0;
+            }
+            record.phase = Phase::Active { task: task.clone(), agent: agent.clone(), run, since };
+        }
+        record
     }
 
     fn backoff(&self, failures: u32) -> Duration {
@@ -133,15 +162,16 @@ impl Core {
             },
         };
         if self.reconciliation.kill(now, update.task.clone(), agent.clone()) {
+            // Said again by the clock only: what the master answers to a kill must not lead to the next.
             frame.decisions.push(Decision::Killed { task: update.task.clone(), reason });
+            frame.effects.push(Effect::Kill { task: update.task.clone(), agent: agent.clone() });
         }
-        frame.effects.push(Effect::Kill { task: update.task.clone(), agent: agent.clone() });
     }
 
     fn adopt(&mut self, now: Timestamp, slot: &Slot, agent: AgentId, update: &Update, frame: &mut Frame) {
         let task: TaskId = update.task.clone();
         let record = TaskRecord {
-            phase: Phase::Launched { task: task.clone(), agent, at: now },
+            phase: Phase::Launched { task: task.clone(), agent: agent.clone(), at: now },
             target: None,
             failures: 0,
             failure: None,
@@ -149,20 +179,9 @@ impl Core {
         frame.decisions.push(Decision::Adopted { slot: slot.clone(), task });
         self.put(frame, slot, record);
         self.known(now, slot, update, frame);
+        // A word that came late may be of a task that has ended since.
+        self.reconciliation.ask_about(update.task.clone(), agent);
     }
-}
-
-/// The record of a live task that now does `run`.
-fn active(now: Timestamp, before: &TaskRecord, run: Run) -> TaskRecord {
-    let mut record = before.clone();
-    if let Some((task, agent)) = before.phase.live() {
-        let since = match before.phase {
-            Phase::Active { run: old, since, .. } if old == run => since,
-            _ => now,
-        };
-        record.phase = Phase::Active { task: task.clone(), agent: agent.clone(), run, since };
-    }
-    record
 }
 
 fn run(spec: &Spec, update: &Update) -> Run {
