@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::Core;
 use super::frame::{Effect, Frame};
-use super::ids::{AgentKey, Timestamp};
+use super::ids::{AgentId, AgentKey, Timestamp};
 use super::progress::Next;
 
 /// What is known about who waits for offers.
@@ -17,8 +17,8 @@ pub(super) struct Demand {
     waiting: BTreeSet<AgentKey>,
     /// The same for the task types that run once.
     cluster: Turn,
-    /// Agents whose offers we sent away for long.
-    filtered: HashSet<AgentKey>,
+    /// Registrations whose offers we sent away for long.
+    filtered: HashSet<AgentId>,
     /// Whether something is to be launched on a filtered agent.
     revive: bool,
     last_revive: Option<Timestamp>,
@@ -54,8 +54,8 @@ impl Demand {
     }
 
     /// This agent's offers stay away for long.
-    pub fn filter(&mut self, key: &AgentKey) {
-        self.filtered.insert(key.clone());
+    pub fn filter(&mut self, agent: AgentId) {
+        self.filtered.insert(agent);
     }
 
     fn work(&self) -> bool {
@@ -70,19 +70,15 @@ impl Demand {
 impl Core {
     /// Sorts one agent by what comes next on it.
     pub(super) fn reconsider(&mut self, key: &AgentKey) {
-        let known = self.state.agents.contains_key(key);
         let next = self.next_on(key);
         let demand = &mut self.demand;
         demand.launchable.remove(key);
         demand.waiting.remove(key);
-        if !known {
-            demand.filtered.remove(key);
-            return;
-        }
+        let Some(agent) = self.state.agents.get(key) else { return };
         match next {
             Next::Launch(..) => {
                 demand.launchable.insert(key.clone());
-                demand.revive |= demand.filtered.contains(key);
+                demand.revive |= demand.filtered.contains(&agent.id);
             }
             Next::Wait(_) => {
                 demand.waiting.insert(key.clone());
@@ -98,6 +94,8 @@ impl Core {
             Next::Wait(_) => Turn::Waiting,
             Next::Held(_) | Next::Complete => Turn::Idle,
         };
+        // Any agent will do, also one on which nothing else is to be done.
+        self.demand.revive |= self.demand.cluster == Turn::Launchable && !self.demand.filtered.is_empty();
         let keys: Vec<AgentKey> = self.state.agents.keys().cloned().collect();
         for key in keys {
             self.reconsider(&key);

@@ -43,8 +43,8 @@ pub struct Core {
     reconciliation: Reconciliation,
     /// What the inventory says of each agent, as far as it is not stored; none before the first inventory.
     inventory: Option<HashMap<AgentKey, Presence>>,
-    /// Which agents' last offer was too small, and why.
-    shortages: BTreeMap<AgentKey, Shortage>,
+    /// Which agents' last offer was too small, for what, and why.
+    shortages: BTreeMap<AgentKey, (TaskType, Shortage)>,
 }
 
 /// What the last inventory said of an agent.

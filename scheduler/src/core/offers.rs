@@ -11,6 +11,9 @@ use super::progress::Next;
 use super::resources::take;
 use super::state::{Phase, Slot, TaskRecord};
 
+/// An offer is too small for a launch; what is missing is noted.
+struct NoRoom;
+
 impl Core {
     pub(super) fn offers(&mut self, now: Timestamp, offers: Vec<Offer>, frame: &mut Frame) {
         // Declines of one length go into one call.
@@ -47,25 +50,41 @@ impl Core {
         frame: &mut Frame,
     ) -> Option<Duration> {
         let next = self.next_on(key);
-        let here = !matches!(next, Next::Held(_)) && !offer.unavailable;
-        if here
-            && let Next::Launch(task_type, not_before) = self.next_in_cluster()
-            && not_before.is_none_or(|at| at <= now)
-        {
-            return self.launch(now, key, task_type, offer, frame);
+        if offer.unavailable {
+            return Some(Duration::from_mins(1).min(self.settings.idle_filter));
         }
-        match next {
-            _ if offer.unavailable => Some(Duration::from_mins(1).min(self.settings.idle_filter)),
-            Next::Launch(_, Some(not_before)) if not_before > now => {
-                Some(not_before.since(now).clamp(self.settings.turn_filter, self.settings.idle_filter))
+        let in_cluster = match next {
+            Next::Held(_) => Next::Complete,
+            _ => self.next_in_cluster(),
+        };
+        let mut refuse = match (&next, &in_cluster) {
+            (Next::Wait(_), _) => self.settings.turn_filter,
+            (Next::Launch(_, not_before), _) | (Next::Complete, Next::Launch(_, not_before)) => {
+                self.until(now, *not_before)
             }
-            Next::Launch(task_type, _) => self.launch(now, key, task_type, offer, frame),
-            Next::Wait(_) => Some(self.settings.turn_filter),
-            Next::Held(_) | Next::Complete => {
-                self.demand.filter(key);
-                Some(self.settings.idle_filter)
+            (Next::Held(_) | Next::Complete, _) => {
+                self.demand.filter(offer.agent.clone());
+                return Some(self.settings.idle_filter);
+            }
+        };
+        // Where there is no room for the one there may be for the other.
+        for next in [in_cluster, next] {
+            if let Next::Launch(task_type, not_before) = next
+                && not_before.is_none_or(|at| at <= now)
+            {
+                match self.launch(now, key, task_type, &offer, frame) {
+                    Ok(()) => return None,
+                    // What is freed there is more than what was refused, and comes at once.
+                    Err(NoRoom) => refuse = self.settings.turn_filter * 5,
+                }
             }
         }
+        Some(refuse)
+    }
+
+    fn until(&self, now: Timestamp, not_before: Option<Timestamp>) -> Duration {
+        let wait = not_before.map_or(Duration::ZERO, |at| at.since(now));
+        wait.min(self.settings.idle_filter).max(self.settings.turn_filter)
     }
 
     fn launch(
@@ -73,18 +92,14 @@ impl Core {
         now: Timestamp,
         key: &AgentKey,
         task_type: TaskType,
-        offer: Offer,
+        offer: &Offer,
         frame: &mut Frame,
-    ) -> Option<Duration> {
-        let spec = self.settings.specs.get(&task_type)?;
-        let resources = match take(&offer.resources, spec.needs) {
-            Ok(resources) => resources,
-            Err(shortage) => {
-                self.shortages.insert(key.clone(), shortage);
-                // What is freed there is more than what was refused, and comes at once.
-                return Some(self.settings.turn_filter * 5);
-            }
-        };
+    ) -> Result<(), NoRoom> {
+        let spec = self.settings.specs.get(&task_type).ok_or(NoRoom)?;
+        let resources = take(&offer.resources, spec.needs).map_err(|shortage| {
+            self.shortages.insert(key.clone(), (task_type, shortage));
+            NoRoom
+        })?;
         self.shortages.remove(key);
         let target = spec.target.clone();
         let slot = Slot::of(task_type, key);
@@ -100,12 +115,12 @@ impl Core {
         self.reconciliation.launched(now.after(self.settings.launch_timeout), task.clone());
         frame.decisions.push(Decision::Launched { slot, task: task.clone(), target });
         frame.effects.push(Effect::Launch(Launch {
-            offer: offer.id,
-            agent: offer.agent,
+            offer: offer.id.clone(),
+            agent: offer.agent.clone(),
             task_type,
             task,
             resources,
         }));
-        None
+        Ok(())
     }
 }

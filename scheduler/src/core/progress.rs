@@ -53,7 +53,7 @@ impl Core {
                 Next::Complete => {}
                 next @ Next::Launch(..) => {
                     return match self.prerequisite(spec) {
-                        Some(missing) => Next::Wait(format!("{task_type} waits for {missing}")),
+                        Some(missing) => self.behind(task_type, missing),
                         None => next,
                     };
                 }
@@ -83,6 +83,15 @@ impl Core {
             let wanted = self.settings.specs.get(task_type).is_some_and(|spec| spec.enabled);
             wanted && !self.state.cluster.tasks.get(task_type).is_some_and(|record| record.phase.at_goal())
         })
+    }
+
+    /// What it means to come after a task type of the cluster: waiting, unless that waits for an operator.
+    fn behind(&self, task_type: TaskType, missing: TaskType) -> Next {
+        let reason = format!("{task_type} waits for {missing}");
+        match self.state.cluster.tasks.get(&missing).map(|record| &record.phase) {
+            Some(Phase::Held { .. }) => Next::Held(reason),
+            _ => Next::Wait(reason),
+        }
     }
 
     fn specs(&self, scope: Scope) -> impl Iterator<Item = (TaskType, &Spec)> {

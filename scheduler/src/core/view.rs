@@ -156,7 +156,7 @@ impl Core {
         }
         let status = match combined(phases.iter().map(|phase| phase.status)) {
             // Before the first inventory nobody knows what there is to do.
-            Status::Complete if self.inventory.is_none() => Status::Pending,
+            Status::Complete | Status::InProgress if self.inventory.is_none() => Status::Pending,
             status => status,
         };
         let errors = phases
@@ -186,10 +186,12 @@ impl Core {
             Next::Launch(task_type, not_before) => {
                 let failure = self.state.task(&Slot::Agent(agent.key.clone(), task_type));
                 let failure = failure.and_then(|record| record.failure.clone());
-                let shortage =
-                    self.shortages.get(&agent.key).map(|shortage| format!("{task_type} {shortage}"));
+                let shortage = self.shortages.get(&agent.key);
+                let shortage = shortage
+                    .filter(|(short, _)| *short == task_type)
+                    .map(|(_, shortage)| format!("{task_type} {shortage}"));
                 let turn = if not_before.is_some() { "is launched again" } else { "waits for an offer" };
-                failure.or(shortage).unwrap_or_else(|| format!("{task_type} {turn}"))
+                shortage.or(failure).unwrap_or_else(|| format!("{task_type} {turn}"))
             }
             Next::Wait(reason) | Next::Held(reason) => reason,
             Next::Complete => String::new(),
