@@ -1,0 +1,169 @@
+//! What a failure leads to.
+
+use std::time::Duration;
+
+use super::script::{Script, acknowledged, not_ready, state};
+use super::*;
+
+/// How long the slot of `task_type` on agent `a` is left alone from now on.
+fn backoff(script: &Script, task_type: TaskType) -> Duration {
+    match script.phase("a", task_type) {
+        Some(Phase::Backoff { until }) => until.since(script.now),
+        other => panic!("no backoff but {other:?}"),
+    }
+}
+
+/// Agent `a` with the cluster's task done.
+fn initialised() -> Script {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    script.reaches("a", TaskType::ClusterInit);
+    script
+}
+
+#[test]
+fn the_wait_doubles_with_each_failure_up_to_its_limit() {
+    let mut script = initialised();
+    for expected in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+        let proxy = script.launches("a", TaskType::EtcdProxy);
+        script.failed("a", &proxy, "Command exited with status 69");
+        assert_eq!(backoff(&script, TaskType::EtcdProxy), Duration::from_secs(expected));
+        let refused = script.declines("a");
+        assert!(refused <= Duration::from_secs(expected), "the offer is away when its turn comes");
+        script.wait(Duration::from_secs(expected));
+    }
+}
+
+#[test]
+fn what_ran_long_enough_starts_counting_anew() {
+    let mut script = initialised();
+    for _ in 0..4 {
+        let proxy = script.launches("a", TaskType::EtcdProxy);
+        script.failed("a", &proxy, "Command exited with status 1");
+        script.wait(Duration::from_secs(10));
+    }
+    // Not yet stable.
+    let proxy = script.reaches("a", TaskType::EtcdProxy);
+    script.wait(Duration::from_secs(299));
+    script.failed("a", &proxy, "Command exited with status 1");
+    assert_eq!(backoff(&script, TaskType::EtcdProxy), Duration::from_secs(16));
+    script.wait(Duration::from_secs(16));
+
+    let proxy = script.reaches("a", TaskType::EtcdProxy);
+    script.wait(Duration::from_secs(300));
+    script.failed("a", &proxy, "Command exited with status 1");
+    assert_eq!(backoff(&script, TaskType::EtcdProxy), Duration::from_secs(1));
+}
+
+#[test]
+fn a_stable_service_that_is_not_ready_just_before_it_dies_was_stable() {
+    let mut script = initialised();
+    for _ in 0..4 {
+        let proxy = script.launches("a", TaskType::EtcdProxy);
+        script.failed("a", &proxy, "Command exited with status 1");
+        script.wait(Duration::from_secs(10));
+    }
+    let proxy = script.reaches("a", TaskType::EtcdProxy);
+    script.wait(Duration::from_hours(1));
+    script.reports("a", &proxy, not_ready());
+    script.wait(Duration::from_secs(10));
+    script.failed("a", &proxy, "Command terminated with signal Killed");
+    assert_eq!(backoff(&script, TaskType::EtcdProxy), Duration::from_secs(1));
+}
+
+#[test]
+fn an_install_that_is_done_forgets_its_failures() {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    let init = script.launches("a", TaskType::ClusterInit);
+    script.failed("a", &init, "Command exited with status 75");
+    script.wait(Duration::from_secs(1));
+    script.reaches("a", TaskType::ClusterInit);
+    let record = &script.stored.cluster.tasks[&TaskType::ClusterInit];
+    assert_eq!((record.failures, &record.failure), (0, &None));
+}
+
+#[test]
+fn a_service_that_ends_by_itself_has_failed() {
+    let mut script = initialised();
+    let proxy = script.reaches("a", TaskType::EtcdProxy);
+    script.finished("a", &proxy);
+    assert_eq!(script.step("etcd-proxy.a:5051"), (Status::Delayed, "it ended by itself".into()));
+    script.wait(Duration::from_secs(1));
+    script.launches("a", TaskType::EtcdProxy);
+}
+
+#[test]
+fn not_permitted_and_cannot_work_are_held_and_say_why() {
+    for (status, meaning) in [(77, "not permitted"), (78, "the configuration or this host cannot work")] {
+        let mut script = initialised();
+        let proxy = script.launches("a", TaskType::EtcdProxy);
+        let message = format!("Command exited with status {status}");
+        let frame = script.failed("a", &proxy, &message);
+        assert!(acknowledged(&frame));
+        let slot = Slot::Agent("a:5051".into(), TaskType::EtcdProxy);
+        let read = Effect::ReadOutput { slot: slot.clone(), task: proxy, agent: "S-a".into() };
+        assert!(frame.effects.contains(&read), "{frame:?}");
+
+        script.wait(Duration::from_hours(48));
+        assert_eq!(script.declines("a"), Duration::from_hours(1));
+        let reason = format!("{message} ({meaning})");
+        assert_eq!(script.step("etcd-proxy.a:5051"), (Status::Error, reason.clone()));
+        assert_eq!(script.agent_view("a").reason, format!("etcd-proxy: {reason}"));
+        assert_eq!(script.agent_view("a").status, Status::Error);
+        let plan = script.core.view().deploy;
+        assert_eq!(plan.status, Status::Error);
+        assert_eq!(plan.errors, [format!("etcd-proxy.a:5051: {reason}")]);
+
+        // What the task wrote says more, and stays over a restart.
+        let text = "no such file: /etc/cni\n".to_owned();
+        script.send(Input::Output { slot, text });
+        script.restart();
+        script.agents(&["a"]);
+        assert_eq!(script.step("etcd-proxy.a:5051").1, format!("{reason}: no such file: /etc/cni"));
+    }
+}
+
+#[test]
+fn output_is_added_once_and_only_to_a_failure() {
+    let mut script = initialised();
+    let proxy = script.launches("a", TaskType::EtcdProxy);
+    let slot = Slot::Agent("a:5051".into(), TaskType::EtcdProxy);
+    let output = Input::Output { slot, text: " port 2379 is taken ".into() };
+    assert_eq!(script.send(output.clone()), Frame::default());
+    script.failed("a", &proxy, "Command exited with status 1");
+    assert_eq!(script.send(output.clone()).changes.len(), 1);
+    assert_eq!(script.send(output.clone()), Frame::default());
+    let reason = "Command exited with status 1: port 2379 is taken";
+    assert_eq!(script.step("etcd-proxy.a:5051"), (Status::Delayed, reason.into()));
+    assert_eq!(script.agent_view("a").reason, reason);
+
+    // It is of interest until the goal is reached.
+    script.wait(Duration::from_secs(1));
+    let proxy = script.launches("a", TaskType::EtcdProxy);
+    assert_eq!(script.step("etcd-proxy.a:5051").1, format!("launched; before: {reason}"));
+    script.ready("a", &proxy);
+    assert_eq!(script.step("etcd-proxy.a:5051"), (Status::Complete, "ready".into()));
+    assert_eq!(script.send(output), Frame::default());
+}
+
+#[test]
+fn a_task_of_the_cluster_on_a_lost_agent_is_done_by_another() {
+    let mut script = Script::with_agents(settings(), &["a", "b"]);
+    let init = script.launches("a", TaskType::ClusterInit);
+    script.update("a", &init, state(TaskState::Unreachable));
+    script.agents(&["b"]);
+    script.wait(Duration::from_secs(1));
+    script.launches("b", TaskType::ClusterInit);
+}
+
+#[test]
+fn a_task_on_a_partitioned_agent_is_neither_relaunched_nor_killed() {
+    let mut script = initialised();
+    let proxy = script.reaches("a", TaskType::EtcdProxy);
+    script.update("a", &proxy, state(TaskState::Unreachable));
+    assert_eq!(script.step("etcd-proxy.a:5051"), (Status::Started, "unreachable".into()));
+    script.wait(Duration::from_hours(1));
+    script.declines("a");
+    script.ready("a", &proxy);
+    assert_eq!(script.step("etcd-proxy.a:5051"), (Status::Complete, "ready".into()));
+    script.launches("a", TaskType::Cni);
+}

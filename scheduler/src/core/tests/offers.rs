@@ -1,0 +1,216 @@
+//! Which offers are used, declined, and wanted at all.
+
+use std::time::Duration;
+
+use super::script::{Script, declined, launch, state};
+use super::*;
+
+const SHORT: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_hours(1);
+
+fn has(frame: &Frame, effect: &Effect) -> bool {
+    frame.effects.contains(effect)
+}
+
+#[test]
+fn nothing_is_launched_before_the_first_inventory() {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    script.restart();
+    script.subscribed();
+    let frame = script.offer("a");
+    assert_eq!((launch(&frame), declined(&frame)), (None, Some(SHORT)));
+    assert!(has(&frame, &Effect::RefreshInventory));
+    script.agents(&["a"]);
+    script.launches("a", TaskType::ClusterInit);
+}
+
+#[test]
+fn an_offer_of_an_agent_that_is_not_known_asks_for_the_inventory() {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    let frame = script.offer("b");
+    assert_eq!((launch(&frame), declined(&frame)), (None, Some(SHORT)));
+    assert!(has(&frame, &Effect::RefreshInventory));
+}
+
+#[test]
+fn offers_stay_away_long_from_agents_that_are_finished_and_shortly_from_those_whose_turn_comes() {
+    let mut script = Script::with_agents(settings(), &["a", "b"]);
+    script.install("a");
+    assert_eq!(script.declines("a"), LONG);
+    script.launches("b", TaskType::EtcdProxy);
+    assert_eq!(script.declines("b"), SHORT);
+}
+
+#[test]
+fn declines_of_one_length_are_one_call() {
+    let mut script = Script::with_agents(settings(), &["a", "b", "c"]);
+    script.install("a");
+    script.install("b");
+    let offers = ["a", "b", "c"].map(|host| script.make_offer(host, plenty())).to_vec();
+    let ids: Vec<OfferId> = offers.iter().map(|offer| offer.id.clone()).collect();
+    let frame = script.send(Input::Event(Event::Offers(offers)));
+    assert_eq!(launch(&frame).unwrap().offer, ids[2]);
+    assert!(has(&frame, &Effect::Decline { offers: ids[..2].to_vec(), refuse: LONG }));
+    assert_eq!(frame.effects.len(), 2);
+}
+
+#[test]
+fn an_agent_that_goes_down_for_maintenance_gets_nothing_new() {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    let offer = Offer { unavailable: true, ..script.make_offer("a", plenty()) };
+    let frame = script.send(Input::Event(Event::Offers(vec![offer])));
+    assert_eq!((launch(&frame), declined(&frame)), (None, Some(Duration::from_mins(1))));
+    script.launches("a", TaskType::ClusterInit);
+}
+
+#[test]
+fn offers_of_two_roles_for_one_agent_are_used_one_by_one() {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    script.reaches("a", TaskType::ClusterInit);
+    let both = [Some("slave_public"), None].map(|role| {
+        let resources = vec![scalar("cpus", 1000, role), scalar("mem", 1_000_000, role)];
+        script.make_offer("a", resources)
+    });
+    let second = both[1].id.clone();
+    let frame = script.send(Input::Event(Event::Offers(both.to_vec())));
+    let launch = launch(&frame).unwrap();
+    assert_eq!(launch.task_type, TaskType::EtcdProxy);
+    let paid = vec![scalar("cpus", 100, Some("slave_public")), scalar("mem", 64_000, Some("slave_public"))];
+    assert_eq!(launch.resources, paid);
+    assert!(has(&frame, &Effect::Decline { offers: vec![second], refuse: SHORT }));
+}
+
+#[test]
+fn resources_of_two_offers_are_not_added_up() {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    let parts = [vec![scalar("cpus", 1000, None)], vec![scalar("mem", 1_000_000, None)]];
+    let both = parts.map(|part| script.make_offer("a", part)).to_vec();
+    let frame = script.send(Input::Event(Event::Offers(both)));
+    assert_eq!((launch(&frame), frame.changes), (None, vec![]));
+}
+
+#[test]
+fn a_shortage_is_shown_until_there_is_room() {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    script.reaches("a", TaskType::ClusterInit);
+    let frame = script.offer_of("a", vec![scalar("cpus", 4000, None), scalar("mem", 32_000, None)]);
+    assert_eq!(launch(&frame), None);
+    assert_eq!(script.agent_view("a").reason, "etcd-proxy needs mem 64, the offer had 32");
+    script.launches("a", TaskType::EtcdProxy);
+    assert_eq!(script.agent_view("a").reason, "etcd-proxy is being launched");
+}
+
+#[test]
+fn a_shortage_says_more_than_the_failure_before_it() {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    script.reaches("a", TaskType::ClusterInit);
+    let proxy = script.launches("a", TaskType::EtcdProxy);
+    script.failed("a", &proxy, "Command exited with status 1");
+    assert_eq!(script.agent_view("a").reason, "Command exited with status 1");
+    script.wait(Duration::from_secs(1));
+    script.offer_of("a", vec![]);
+    assert_eq!(script.agent_view("a").reason, "etcd-proxy needs cpus 0.1, the offer had 0");
+}
+
+#[test]
+fn an_agent_without_room_for_the_task_of_the_cluster_goes_on_with_its_own() {
+    let mut settings = settings();
+    settings.specs.get_mut(&TaskType::ClusterInit).unwrap().needs.mem = 512_000;
+    let mut script = Script::with_agents(settings, &["a"]);
+    let frame = script.offer_of("a", vec![scalar("cpus", 1000, None), scalar("mem", 128_000, None)]);
+    assert_eq!(launch(&frame).unwrap().task_type, TaskType::EtcdProxy);
+    assert_eq!(script.agent_view("a").reason, "etcd-proxy is being launched");
+}
+
+#[test]
+fn offers_are_suppressed_when_all_is_done_and_wanted_again_when_a_service_dies() {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    let mut tasks = script.install("a");
+    let node = tasks.pop().unwrap();
+    // The frame that completes the last goal suppresses; nothing more is said of it.
+    assert_eq!(script.wait(Duration::from_secs(10)).effects, []);
+    let frame = script.failed("a", &node, "Command terminated with signal Killed");
+    assert!(has(&frame, &Effect::Revive));
+    script.wait(Duration::from_secs(1));
+    let node = script.launches("a", TaskType::CalicoNode);
+    let frame = script.ready("a", &node);
+    assert!(has(&frame, &Effect::Suppress));
+}
+
+#[test]
+fn a_service_that_is_not_ready_for_a_while_wants_no_offers() {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    let node = script.install("a").pop().unwrap();
+    let frame = script.reports("a", &node, state(TaskState::Running));
+    assert!(!has(&frame, &Effect::Revive));
+    let frame = script.ready("a", &node);
+    assert!(!has(&frame, &Effect::Suppress), "it was never revived");
+}
+
+#[test]
+fn an_agent_that_joins_brings_offers_back() {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    script.install("a");
+    script.wait(Duration::from_mins(1));
+    let frame = script.agents(&["a", "b"]);
+    assert!(has(&frame, &Effect::Revive));
+    script.install("b");
+}
+
+#[test]
+fn revives_keep_their_distance() {
+    let mut script = Script::with_agents(settings(), &["a", "b"]);
+    let node = script.install("a").pop().unwrap();
+    // `b` keeps offers coming; `a` is filtered for long.
+    assert_eq!(script.declines("a"), LONG);
+    script.wait(Duration::from_secs(10));
+    let frame = script.failed("a", &node, "Command exited with status 1");
+    assert!(has(&frame, &Effect::Revive));
+
+    script.wait(Duration::from_secs(1));
+    let node = script.reaches("a", TaskType::CalicoNode);
+    assert_eq!(script.declines("a"), LONG);
+    let frame = script.failed("a", &node, "Command exited with status 1");
+    assert!(!has(&frame, &Effect::Revive), "4 s after the last");
+    assert!(!has(&script.wait(Duration::from_secs(3)), &Effect::Revive));
+    assert!(has(&script.wait(Duration::from_secs(1)), &Effect::Revive));
+}
+
+#[test]
+fn a_subscription_that_finds_work_revives_and_one_that_finds_none_suppresses() {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    script.restart();
+    script.subscribed();
+    assert!(has(&script.agents(&["a"]), &Effect::Revive));
+    script.install("a");
+    script.send(Input::Disconnected);
+    assert!(has(&script.subscribed(), &Effect::Suppress));
+}
+
+#[test]
+fn nothing_is_said_about_offers_while_there_is_no_subscription() {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    let node = script.install("a").pop().unwrap();
+    script.send(Input::Disconnected);
+    let frame = script.failed("a", &node, "Command exited with status 1");
+    assert!(!has(&frame, &Effect::Revive));
+    assert!(!has(&script.wait(Duration::from_mins(1)), &Effect::Revive));
+    assert!(has(&script.subscribed(), &Effect::Revive));
+}
+
+#[test]
+fn the_task_of_the_cluster_gets_an_offer_also_when_all_agents_are_finished() {
+    let mut settings = settings();
+    settings.specs.get_mut(&TaskType::CalicoNode).unwrap().enabled = false;
+    let mut script = Script::with_agents(settings, &["a"]);
+    let init = script.launches("a", TaskType::ClusterInit);
+    script.reaches("a", TaskType::EtcdProxy);
+    script.reaches("a", TaskType::Cni);
+    assert_eq!(script.declines("a"), LONG);
+    script.wait(Duration::from_secs(10));
+    let frame = script.failed("a", &init, "Command exited with status 69");
+    assert!(has(&frame, &Effect::Revive));
+    assert_eq!(script.declines("a"), SHORT, "its turn comes when the backoff ends");
+    script.wait(Duration::from_secs(1));
+    script.launches("a", TaskType::ClusterInit);
+}

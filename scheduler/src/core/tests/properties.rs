@@ -1,0 +1,210 @@
+//! What holds in every order of events, faults and crashes.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+
+use super::script::{Script, state};
+use super::world::{Act, Crash, World};
+use super::*;
+
+/// Cases in a normal run; `PROPTEST_CASES` asks for more.
+const CASES: u32 = 200;
+
+fn config() -> Config {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    // Failures are shrunk and printed; a file of seeds would be of no use after a change of the steps.
+    Config { cases: asked.unwrap_or(CASES), failure_persistence: None, ..Config::default() }
+}
+
+/// One thing that happens in the world.
+#[derive(Debug, Clone)]
+enum Step {
+    Pass(u64),
+    Work,
+    Subscribe,
+    Disconnect,
+    Inventory,
+    Offers,
+    Redeliver,
+    Deliver(usize),
+    Duplicate(usize),
+    Lose(usize),
+    Act(usize, Act),
+    Crash(Crash),
+    Partition(usize),
+    Heal(usize),
+    Rebuild(usize),
+    Relocate(usize, usize),
+}
+
+fn acts() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        3 => Just(Act::Start),
+        3 => Just(Act::Ready),
+        1 => Just(Act::NotReady),
+        2 => Just(Act::Exit(0)),
+        2 => prop::sample::select(vec![1, 69, 70, 75]).prop_map(Act::Exit),
+        1 => prop::sample::select(vec![77, 78, 79]).prop_map(Act::Exit),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let n = 0..8_usize;
+    prop_oneof![
+        3 => (1..5000_u64).prop_map(Step::Pass),
+        1 => (5000..1_000_000_u64).prop_map(Step::Pass),
+        6 => Just(Step::Work),
+        2 => Just(Step::Subscribe),
+        1 => Just(Step::Disconnect),
+        2 => Just(Step::Inventory),
+        4 => Just(Step::Offers),
+        2 => Just(Step::Redeliver),
+        8 => n.clone().prop_map(Step::Deliver),
+        1 => n.clone().prop_map(Step::Duplicate),
+        2 => n.clone().prop_map(Step::Lose),
+        8 => (n.clone(), acts()).prop_map(|(n, act)| Step::Act(n, act)),
+        1 => Just(Step::Crash(Crash::Before)),
+        2 => (0..4_usize).prop_map(|effects| Step::Crash(Crash::After(effects))),
+        1 => n.clone().prop_map(Step::Partition),
+        1 => n.clone().prop_map(Step::Heal),
+        1 => n.clone().prop_map(Step::Rebuild),
+        1 => (n.clone(), n).prop_map(|(n, other)| Step::Relocate(n, other)),
+    ]
+}
+
+fn take(world: &mut World, step: Step) {
+    match step {
+        Step::Pass(millis) => world.pass(Duration::from_millis(millis)),
+        Step::Work => world.work(Duration::from_secs(1)),
+        Step::Subscribe => world.subscribe(),
+        Step::Disconnect => world.disconnect(),
+        Step::Inventory => world.inventory(),
+        Step::Offers => world.make_offers(),
+        Step::Redeliver => world.redeliver(),
+        Step::Deliver(n) => world.deliver(n),
+        Step::Duplicate(n) => world.duplicate(n),
+        Step::Lose(n) => world.lose(n),
+        Step::Act(n, act) => world.act(n, act),
+        Step::Crash(crash) => world.arm(crash),
+        Step::Partition(n) => world.partition(n),
+        Step::Heal(n) => world.heal(n),
+        Step::Rebuild(n) => world.rebuild(n),
+        Step::Relocate(n, other) => world.relocate(n, other),
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// The world checks at every step that what is stored is what the core has, that launches and what is
+    /// acknowledged are stored, that no task ID is used twice, that the order is kept, that no two tasks of a type
+    /// are alive in one place, that no task of ours that is alive is killed, and that REVIVE keeps its distance.
+    /// When the faults end, every agent that is not held gets everything, and offers are suppressed.
+    #[test]
+    fn the_world_stays_whole_and_is_finished_when_the_faults_end(
+        hosts in 1..4_u8,
+        steps in prop::collection::vec(steps(), 0..150),
+    ) {
+        let mut world = World::new(hosts);
+        for step in steps {
+            take(&mut world, step);
+        }
+        world.mend();
+        let end = world.now.after(Duration::from_hours(1));
+        while let Some(missing) = world.unfinished() {
+            prop_assert!(world.now < end, "an hour after the last fault: {}", missing);
+            world.work(Duration::from_secs(3));
+        }
+    }
+
+    /// Inputs that make no sense together: nothing panics, and what is stored is still what the core has.
+    #[test]
+    fn no_order_of_inputs_panics(inputs in prop::collection::vec(any_input(), 0..100)) {
+        let mut script = Script::new(settings());
+        for (millis, input) in inputs {
+            script.now = script.now.after(Duration::from_millis(millis));
+            script.send(input);
+            script.core.view();
+            if millis % 50 == 0 {
+                script.restart();
+            }
+        }
+    }
+}
+
+fn any_agent() -> impl Strategy<Value = Agent> {
+    (0..3_u8, 0..4_u8, prop::bool::ANY, prop::sample::select(vec!["1.11.0", "1.1.0", "?"])).prop_map(
+        |(host, id, active, version)| Agent {
+            active,
+            version: version.into(),
+            ..agent(&format!("h{host}"), &format!("S{id}"))
+        },
+    )
+}
+
+fn any_update() -> impl Strategy<Value = Update> {
+    let task_states = vec![
+        TaskState::Starting,
+        TaskState::Running,
+        TaskState::Killing,
+        TaskState::Finished,
+        TaskState::Failed,
+        TaskState::Gone,
+        TaskState::Unreachable,
+    ];
+    let checks =
+        vec![CheckResult::None, CheckResult::Pending, CheckResult::Exited(0), CheckResult::Exited(1)];
+    let messages = vec!["", "Command exited with status 78", "Command exited with status", "?"];
+    (
+        (0..5_usize, 0..3_u8, 0..3_u64),
+        prop::option::of(0..4_u8),
+        prop::sample::select(task_states),
+        prop::sample::select(messages),
+        prop::option::of(prop::bool::ANY),
+        prop::sample::select(checks),
+        prop::option::of(prop::collection::vec(prop::num::u8::ANY, 0..2)),
+    )
+        .prop_map(|((task_type, host, at), agent, task_state, message, healthy, check, uuid)| {
+            let task = match TaskType::ALL.get(task_type) {
+                Some(task_type) => {
+                    TaskId::new(*task_type, &AgentKey(format!("h{host}:5051")), Timestamp(1_000_000 + at))
+                }
+                None => "not.ours".into(),
+            };
+            let agent = agent.map(|id| AgentId(format!("S{id}")));
+            Update { task, agent, message: message.into(), healthy, check, uuid, ..state(task_state) }
+        })
+}
+
+/// An input, and how much later than the one before.
+fn any_input() -> impl Strategy<Value = (u64, Input)> {
+    let offers =
+        prop::collection::vec((0..4_u8, prop::bool::ANY, prop::bool::ANY), 0..4).prop_map(|offers| {
+            let offers = offers.into_iter().enumerate().map(|(n, (id, unavailable, full))| Offer {
+                id: OfferId(format!("O{n}")),
+                agent: AgentId(format!("S{id}")),
+                resources: if full { vec![] } else { plenty() },
+                unavailable,
+            });
+            Input::Event(Event::Offers(offers.collect()))
+        });
+    let output = (0..2_u8, prop::sample::select(vec!["", "words"])).prop_map(|(host, text)| {
+        let slot = Slot::Agent(AgentKey(format!("h{host}:5051")), TaskType::Cni);
+        Input::Output { slot, text: text.into() }
+    });
+    let input = prop_oneof![
+        2 => prop::sample::select(vec!["F", "G"]).prop_map(|id| Input::Event(Event::Subscribed(id.into()))),
+        6 => offers,
+        8 => any_update().prop_map(|update| Input::Event(Event::Update(update))),
+        4 => prop::collection::vec(any_agent(), 0..4).prop_map(Input::Agents),
+        1 => output,
+        3 => Just(Input::Tick),
+        1 => Just(Input::Disconnected),
+        1 => Just(Input::Event(Event::Rescind("O1".into()))),
+        1 => Just(Input::Event(Event::Failure(None))),
+        1 => Just(Input::Event(Event::Error("?".into()))),
+    ];
+    (prop_oneof![3 => 0..3_u64, 1 => 0..600_000_u64], input)
+}

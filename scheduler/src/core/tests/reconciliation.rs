@@ -1,0 +1,192 @@
+//! What the master is asked, and what becomes of tasks that no record tells of.
+
+use std::time::Duration;
+
+use super::script::{Script, acknowledged, asked, killed, ready, state};
+use super::*;
+
+fn initialised() -> Script {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    script.reaches("a", TaskType::ClusterInit);
+    script
+}
+
+/// A task that was launched, but not by what is stored.
+fn stranger(task_type: TaskType) -> TaskId {
+    TaskId::new(task_type, &"a:5051".into(), Timestamp(7))
+}
+
+#[test]
+fn a_launch_without_an_answer_is_asked_about_and_made_again_once_it_is_gone() {
+    let mut script = initialised();
+    let proxy = script.launches("a", TaskType::EtcdProxy);
+    assert_eq!(asked(&script.wait(Duration::from_secs(59))), None);
+    assert_eq!(asked(&script.wait(Duration::from_secs(1))), Some(vec![proxy.clone()]));
+    script.declines("a");
+
+    let gone = Update { message: "Reconciliation: task is unknown".into(), ..state(TaskState::Gone) };
+    let frame = script.update("a", &proxy, gone);
+    assert!(!acknowledged(&frame));
+    let status = (Status::Delayed, "Reconciliation: task is unknown".to_owned());
+    assert_eq!(script.step("etcd-proxy.a:5051"), status);
+    assert_eq!(asked(&script.wait(Duration::from_secs(1))), None);
+    let again = script.launches("a", TaskType::EtcdProxy);
+    assert_ne!(again, proxy);
+}
+
+#[test]
+fn an_unanswered_question_is_asked_again_ever_more_slowly() {
+    let mut script = initialised();
+    let proxy = script.launches("a", TaskType::EtcdProxy);
+    script.wait(Duration::from_mins(1));
+    for wait in [5, 10, 20, 40, 80, 160, 300, 300] {
+        assert_eq!(asked(&script.wait(Duration::from_secs(wait - 1))), None);
+        assert_eq!(asked(&script.wait(Duration::from_secs(1))), Some(vec![proxy.clone()]));
+    }
+    script.ready("a", &proxy);
+    assert_eq!(asked(&script.wait(Duration::from_mins(5))), Some(vec![]), "the full one that is due");
+}
+
+#[test]
+fn a_launch_that_was_answered_is_not_asked_about() {
+    let mut script = initialised();
+    let proxy = script.launches("a", TaskType::EtcdProxy);
+    script.reports("a", &proxy, state(TaskState::Starting));
+    assert_eq!(asked(&script.wait(Duration::from_mins(1))), None);
+}
+
+#[test]
+fn the_master_is_asked_for_all_now_and_then_and_by_name_for_what_it_leaves_out() {
+    let mut script = initialised();
+    let proxy = script.reaches("a", TaskType::EtcdProxy);
+    let cni = script.launches("a", TaskType::Cni);
+    script.reports("a", &cni, state(TaskState::Running));
+    assert_eq!(asked(&script.wait(Duration::from_mins(15))), Some(vec![]));
+    script.update("a", &proxy, ready());
+    assert_eq!(asked(&script.wait(Duration::from_secs(5))), Some(vec![cni.clone()]));
+    script.update("a", &cni, state(TaskState::Gone));
+    assert_eq!(script.step("cni.a:5051"), (Status::Delayed, "it is gone".into()));
+    assert_eq!(asked(&script.wait(Duration::from_mins(14))), None);
+    assert_eq!(asked(&script.wait(Duration::from_mins(1))), Some(vec![]));
+}
+
+#[test]
+fn all_live_tasks_are_asked_about_after_each_subscription() {
+    let mut script = initialised();
+    let proxy = script.reaches("a", TaskType::EtcdProxy);
+    let cni = script.launches("a", TaskType::Cni);
+    script.send(Input::Disconnected);
+    let frame = script.subscribed();
+    assert_eq!(asked(&frame), Some(vec![cni.clone(), proxy.clone()]));
+    assert!(frame.effects.contains(&Effect::RefreshInventory));
+    script.update("a", &proxy, ready());
+    assert_eq!(asked(&script.wait(Duration::from_secs(5))), Some(vec![cni]), "only what is not answered");
+}
+
+#[test]
+fn an_unknown_task_is_judged_only_after_the_inventory() {
+    let mut script = Script::new(settings());
+    script.subscribed();
+    let proxy = stranger(TaskType::EtcdProxy);
+    assert_eq!(script.ready("a", &proxy), Frame::default(), "not acknowledged, so it comes again");
+    script.agents(&["a"]);
+    let frame = script.ready("a", &proxy);
+    assert!(acknowledged(&frame));
+    assert_eq!(killed(&frame), []);
+}
+
+#[test]
+fn an_unknown_task_on_an_agent_that_is_not_in_the_inventory_yet_is_not_judged() {
+    let mut script = initialised();
+    let proxy = stranger(TaskType::EtcdProxy);
+    let frame = script.ready("b", &proxy);
+    assert_eq!(frame.effects, [Effect::RefreshInventory]);
+    script.agents(&["a", "b"]);
+    script.ready("b", &proxy);
+    assert_eq!(script.step("etcd-proxy.b:5051"), (Status::Complete, "ready".into()));
+}
+
+#[test]
+fn an_unknown_task_is_adopted_when_its_place_is_empty() {
+    let mut script = initialised();
+    let proxy = stranger(TaskType::EtcdProxy);
+    let frame = script.ready("a", &proxy);
+    assert_eq!(killed(&frame), []);
+    assert!(acknowledged(&frame));
+    let slot = Slot::Agent("a:5051".into(), TaskType::EtcdProxy);
+    assert!(frame.decisions.contains(&Decision::Adopted { slot, task: proxy.clone() }));
+    assert_eq!(script.step("etcd-proxy.a:5051"), (Status::Complete, "ready".into()));
+    let task = &script.agent_view("a").tasks[0];
+    assert_eq!((&task.task_id, task.outdated), (&Some(proxy.clone()), true));
+    // A word that came too late may have been of a task that has ended.
+    assert_eq!(asked(&script.wait(Duration::from_secs(1))), Some(vec![proxy]));
+}
+
+#[test]
+fn an_unknown_task_is_adopted_rather_than_another_launched_after_a_failure() {
+    let mut script = initialised();
+    let first = script.launches("a", TaskType::EtcdProxy);
+    script.update("a", &first, state(TaskState::Gone));
+    let frame = script.ready("a", &first);
+    assert_eq!(killed(&frame), []);
+    script.wait(Duration::from_mins(1));
+    script.launches("a", TaskType::Cni);
+}
+
+#[test]
+fn an_unknown_task_is_killed_when_another_has_its_place_until_it_has_ended() {
+    let mut script = initialised();
+    let ours = script.reaches("a", TaskType::EtcdProxy);
+    let theirs = stranger(TaskType::EtcdProxy);
+    let frame = script.ready("a", &theirs);
+    assert_eq!(killed(&frame), [theirs.clone()]);
+    assert!(acknowledged(&frame));
+    let reason = format!("{ours} has its place");
+    assert!(frame.decisions.contains(&Decision::Killed { task: theirs.clone(), reason }));
+
+    // Every word of it would otherwise be answered with a kill, and every kill with a word.
+    assert_eq!(killed(&script.ready("a", &theirs)), []);
+    for _ in 0..3 {
+        assert_eq!(killed(&script.wait(Duration::from_secs(29))), []);
+        assert_eq!(killed(&script.wait(Duration::from_secs(1))), [theirs.clone()]);
+    }
+    let frame = script.failed("a", &theirs, "Command terminated with signal Terminated");
+    assert!(acknowledged(&frame));
+    assert_eq!(killed(&script.wait(Duration::from_mins(1))), []);
+    assert_eq!(script.step("etcd-proxy.a:5051").0, Status::Complete);
+}
+
+#[test]
+fn a_task_that_is_not_of_our_types_is_killed() {
+    let mut script = initialised();
+    let task = TaskId::from("libnetwork.a.5051.7");
+    assert_eq!(killed(&script.ready("a", &task)), [task]);
+}
+
+#[test]
+fn an_unknown_task_that_cannot_be_reached_is_nothing_to_kill() {
+    let mut script = initialised();
+    script.reaches("a", TaskType::EtcdProxy);
+    for host in ["a", "gone"] {
+        let frame = script.update(host, &stranger(TaskType::EtcdProxy), state(TaskState::Unreachable));
+        assert_eq!(frame, Frame::default());
+    }
+}
+
+#[test]
+fn the_end_of_an_unknown_task_is_only_acknowledged() {
+    let mut script = initialised();
+    let frame = script.failed("a", &stranger(TaskType::Cni), "Command exited with status 1");
+    assert!(acknowledged(&frame));
+    assert_eq!((frame.changes.len(), frame.effects.len()), (0, 1));
+}
+
+#[test]
+fn an_agent_that_is_back_is_asked_what_became_of_its_tasks() {
+    let mut script = initialised();
+    let proxy = script.reaches("a", TaskType::EtcdProxy);
+    script.update("a", &proxy, state(TaskState::Unreachable));
+    script.agents(&[]);
+    script.agents(&["a"]);
+    assert_eq!(asked(&script.wait(Duration::from_secs(1))), Some(vec![proxy]));
+}
