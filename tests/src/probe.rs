@@ -240,10 +240,10 @@ impl ProbeHandle {
     }
 
     fn output(&self, file: &str) -> Result<String, ProbeError> {
-        let agent = self.shared.lock().tasks.get(&self.id.value).and_then(|seen| seen.agent.clone());
+        let agent = self.shared.lock().tasks.get(&self.id.value).and_then(|seen| seen.agent);
         let found = agent.ok_or_else(|| "it has not been launched".to_owned());
         found
-            .and_then(|agent| sandbox::read(&agent, &self.id.value, file))
+            .and_then(|agent| sandbox::read(agent, &self.id.value, file))
             .map_err(|reason| ProbeError::Sandbox { task: self.label.clone(), reason })
     }
 
@@ -288,7 +288,8 @@ fn is_terminal(state: TaskState) -> bool {
 /// What is known of a task.
 #[derive(Debug, Default)]
 struct Seen {
-    agent: Option<sandbox::Agent>,
+    /// The API of the agent that runs it.
+    agent: Option<SocketAddr>,
     status: Option<TaskStatus>,
     /// Why it waits for an offer.
     waiting: Option<String>,

@@ -15,7 +15,7 @@ use mesos_v1::{
 use prost::Message as _;
 use tokio::sync::mpsc;
 
-use super::{ProbeTask, Shared, agent_address, offers, sandbox};
+use super::{ProbeTask, Shared, agent_address, offers};
 
 const PATH: &str = "/api/v1/scheduler";
 const STREAM_ID: HeaderName = HeaderName::from_static("mesos-stream-id");
@@ -221,7 +221,7 @@ impl Driver<'_> {
                 .await;
         };
         let (id, _) = self.waiting.remove(position);
-        let agent = agent_address(&offer).map(|address| sandbox::Agent { address });
+        let agent = agent_address(&offer);
         self.shared.update(|state| {
             if let Some(seen) = state.tasks.get_mut(&id.value) {
                 seen.agent = agent;

@@ -6,29 +6,22 @@ use serde_json::Value;
 
 use crate::http;
 
-/// The agent that runs a task.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Agent {
-    pub(super) address: SocketAddr,
-}
-
 /// The agent's own limit for one answer is higher.
 const PIECE: usize = 50_000;
 
-/// Reads a whole file from the sandbox of the task with this ID.
-pub(super) fn read(agent: &Agent, task: &str, file: &str) -> Result<String, String> {
-    let state = get(agent.address, "/state")?;
-    let directory =
-        directory(&state, task).ok_or_else(|| format!("the agent {} does not know it", agent.address))?;
+/// Reads a whole file from the sandbox of the task with this ID, through the API of its agent.
+pub(super) fn read(agent: SocketAddr, task: &str, file: &str) -> Result<String, String> {
+    let state = get(agent, "/state")?;
+    let directory = directory(&state, task).ok_or_else(|| format!("the agent {agent} does not know it"))?;
     let mut text = String::new();
     loop {
         let offset = text.len();
         let path = format!("/files/read?path={directory}/{file}&offset={offset}&length={PIECE}");
-        let piece = get(agent.address, &path)?;
+        let piece = get(agent, &path)?;
         match piece["data"].as_str() {
             Some("") => return Ok(text),
             Some(data) => text.push_str(data),
-            None => return Err(format!("the agent {} answered {piece}", agent.address)),
+            None => return Err(format!("the agent {agent} answered {piece}")),
         }
     }
 }
