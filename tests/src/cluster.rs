@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::host::files::HostFiles;
 use crate::host::{self, Host};
 use crate::network::{self, Subnet};
-use crate::paths::{Paths, create_folder, write_atomically};
+use crate::paths::{self, Paths, create_folder, write_atomically};
 use crate::process::{self, Identity};
 use crate::progress::Progress;
 use crate::running::Process;
@@ -63,8 +63,10 @@ impl Cluster {
         match cluster.start(progress) {
             Ok(()) => Ok(cluster),
             Err(error) => {
-                progress.line(format_args!("{error}"));
-                progress.line("taking down what was begun");
+                progress.line(format_args!(
+                    "taking down what was begun; its logs are in {}",
+                    cluster.keep_logs().display()
+                ));
                 cluster.forget();
                 teardown::remove(&spec.name)?;
                 Err(error)
@@ -355,6 +357,22 @@ impl Cluster {
             results.into_iter().collect::<Result<()>>()
         })?;
         state::change(&self.name, |state| state.ready = true)
+    }
+
+    /// Copies the logs of a cluster that does not start to where they outlive it.
+    fn keep_logs(&self) -> PathBuf {
+        let folder = Path::new(paths::CACHE).join("failed").join(&self.name);
+        let _ = fs::remove_dir_all(&folder);
+        // Best effort: the reason for the failure is known already.
+        let _ = fs::create_dir_all(&folder);
+        for log in fs::read_dir(self.paths.logs()).into_iter().flatten().flatten() {
+            let _ = fs::copy(log.path(), folder.join(log.file_name()));
+        }
+        for host in self.hosts().unwrap_or_default() {
+            let journal = host.journal().unwrap_or_else(|error| error.to_string());
+            let _ = fs::write(folder.join(format!("{}-journal.log", host.name())), journal);
+        }
+        folder
     }
 
     fn start_services(&self, progress: &Progress) -> Result<()> {

@@ -134,8 +134,8 @@ impl HostFiles<'_> {
     fn docker_drop_in(&self) -> String {
         format!(
             "[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock \
-             --storage-driver=vfs --cgroup-parent=/{} --insecure-registry={}\n",
-            self.name, self.registry
+             --storage-driver=vfs --insecure-registry={}\n",
+            self.registry
         )
     }
 

@@ -204,13 +204,6 @@ impl<'a> Host<'a> {
             }
             Ok(self.docker_answers()?.and_then(|()| self.agent_is_registered()))
         })
-        .map_err(|error| match error {
-            Error::Timeout { what, limit, hint } => {
-                let hint = format!("{hint}; see `cluster --name {} logs {}`", self.cluster.name(), self.name);
-                Error::Timeout { what, limit, hint }
-            }
-            other => other,
-        })
     }
 
     fn docker_answers(&self) -> Result<Result<(), String>> {
