@@ -121,7 +121,7 @@ mod tests {
         );
         let node = format!(
             "{proxied} --node-image r:8080/calico/node:v3.14.0 --node-profile v3 --network-encapsulation vxlan \
-             --node-backend bird --node-ip 10.0.0.1 --node-name h --docker-socket /s --node-cpus 0.1 --node-mem 256"
+             --node-backend bird --node-ip 10.0.0.1 --node-name h --docker-socket /s --node-cpus 0.1 --node-mem 256.5"
         );
         for line in [
             format!("cni apply {cni} --cni-plugins-dir /p --cni-config-dir /c"),

@@ -7,7 +7,8 @@ use clap::{ArgAction, Args};
 
 use crate::exit::{Failure, Result};
 use crate::values::{
-    Artifact, Backend, Cidr, Cpus, Encapsulation, Endpoint, EtcdProxy, NetworkName, NodeProfile, Scheme,
+    Artifact, Backend, Cidr, Cpus, Encapsulation, Endpoint, EtcdProxy, Memory, NetworkName, NodeProfile,
+    Scheme,
 };
 
 /// Which etcd, and how the host reaches it.
@@ -165,8 +166,8 @@ pub struct NodeOptions {
     #[arg(long, env = "CALICO_NODE_CPUS")]
     pub node_cpus: Cpus,
     /// Memory of the container, in MiB.
-    #[arg(long, env = "CALICO_NODE_MEM", value_name = "MIB", value_parser = clap::value_parser!(u32).range(6..))]
-    pub node_mem: u32,
+    #[arg(long, env = "CALICO_NODE_MEM", value_name = "MIB")]
+    pub node_mem: Memory,
     /// A registry that images are pulled through: HOST[:PORT].
     #[arg(long, env = "CALICO_REGISTRY_MIRROR", value_name = "HOST[:PORT]")]
     pub registry_mirror: Option<String>,

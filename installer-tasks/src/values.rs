@@ -28,6 +28,9 @@ pub enum ValueError {
     /// Not a number of CPUs.
     #[error("it must be a number of CPUs above 0 and up to 256, such as 0.25")]
     Cpus,
+    /// Not an amount of memory that Docker takes.
+    #[error("it must be a number of MiB from 6 (Docker's least) to 1048576, such as 256")]
+    Memory,
 }
 
 /// How an endpoint is spoken to.
@@ -217,6 +220,33 @@ impl FromStr for Cpus {
     }
 }
 
+/// An amount of memory.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Memory {
+    mib: f64,
+}
+
+impl Memory {
+    /// In bytes, as Docker takes it.
+    pub fn bytes(self) -> i64 {
+        #[expect(clippy::cast_possible_truncation, reason = "at most 1 TiB")]
+        let bytes = (self.mib * 1_048_576.0).round() as i64;
+        bytes
+    }
+}
+
+impl FromStr for Memory {
+    type Err = ValueError;
+
+    /// In MiB; Mesos' own amounts may have a fraction.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text.parse() {
+            Ok(mib) if (6.0..=1_048_576.0).contains(&mib) => Ok(Self { mib }),
+            _ => Err(ValueError::Memory),
+        }
+    }
+}
+
 /// How packets travel between hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Encapsulation {
@@ -348,6 +378,15 @@ mod tests {
         }
         for text in ["", "Calico", "-a", "a-", "a..b", "a/b", "a_b", &"a".repeat(64)] {
             assert!(text.parse::<NetworkName>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn memory_is_in_mib_with_a_fraction() {
+        assert_eq!("512.5".parse::<Memory>().unwrap().bytes(), 537_395_200);
+        assert_eq!("6".parse::<Memory>().unwrap().bytes(), 6 << 20);
+        for text in ["5.9", "-6", "NaN", "256m", "1e9"] {
+            assert!(text.parse::<Memory>().is_err(), "{text}");
         }
     }
 

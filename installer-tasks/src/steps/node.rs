@@ -40,7 +40,7 @@ pub async fn run(host: &Host, options: &NodeOptions) -> Result<()> {
         node_ip,
         etcd: &etcd,
         backend: options.node_backend.unwrap_or(Backend::for_encapsulation(options.network_encapsulation)),
-        memory_mib: options.node_mem,
+        memory: options.node_mem,
         cpus: options.node_cpus,
     });
     eprintln!("this node is {node_name} at {node_ip}");

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::host::files;
 use crate::options::join;
-use crate::values::{Backend, Cpus, Endpoint};
+use crate::values::{Backend, Cpus, Endpoint, Memory};
 
 /// The container's name.
 pub const NAME: &str = "calico-node";
@@ -49,8 +49,8 @@ pub struct Inputs<'a> {
     pub etcd: &'a [Endpoint],
     /// The networking backend.
     pub backend: Backend,
-    /// Memory, in MiB.
-    pub memory_mib: u32,
+    /// Memory.
+    pub memory: Memory,
     /// CPU time.
     pub cpus: Cpus,
 }
@@ -74,7 +74,7 @@ impl ContainerSpec {
             image: inputs.image.to_owned(),
             environment: environment.map(|(name, value)| (name.to_owned(), value)).into(),
             mounts: MOUNTS.map(str::to_owned).into(),
-            memory_bytes: i64::from(inputs.memory_mib) << 20,
+            memory_bytes: inputs.memory.bytes(),
             cpu_shares: inputs.cpus.shares(),
         }
     }
@@ -135,7 +135,7 @@ mod tests {
             node_ip: "10.0.0.1".parse().unwrap(),
             etcd: &etcd,
             backend: Backend::Vxlan,
-            memory_mib: 256,
+            memory: "256".parse().unwrap(),
             cpus: "0.1".parse().unwrap(),
         };
         change(&mut inputs);
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(first, spec(|_| ()).hash());
         assert_ne!(first, spec(|inputs| inputs.image = "calico/node:v3.14.1").hash());
         assert_ne!(first, spec(|inputs| inputs.node_ip = "10.0.0.2".parse().unwrap()).hash());
-        assert_ne!(first, spec(|inputs| inputs.memory_mib = 512).hash());
+        assert_ne!(first, spec(|inputs| inputs.memory = "512".parse().unwrap()).hash());
         assert_ne!(first, spec(|inputs| inputs.cpus = "0.2".parse().unwrap()).hash());
     }
 
