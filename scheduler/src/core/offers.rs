@@ -22,7 +22,7 @@ impl Core {
         for offer in offers {
             let id = offer.id.clone();
             let refuse = match self.index.agents.get(&offer.agent).cloned() {
-                Some(key) if self.inventory.is_some() => self.consider(now, &key, offer, frame),
+                Some(key) if self.inventory.is_some() => self.consider(now, &key, &offer, frame),
                 _ => {
                     // Only the inventory says what an agent is.
                     refresh = true;
@@ -46,7 +46,7 @@ impl Core {
         &mut self,
         now: Timestamp,
         key: &AgentKey,
-        offer: Offer,
+        offer: &Offer,
         frame: &mut Frame,
     ) -> Option<Duration> {
         let next = self.next_on(key);
@@ -72,7 +72,7 @@ impl Core {
             if let Next::Launch(task_type, not_before) = next
                 && not_before.is_none_or(|at| at <= now)
             {
-                match self.launch(now, key, task_type, &offer, frame) {
+                match self.launch(now, key, task_type, offer, frame) {
                     Ok(()) => return None,
                     // What is freed there is more than what was refused, and comes at once.
                     Err(NoRoom) => refuse = self.settings.turn_filter * 5,
