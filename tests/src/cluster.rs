@@ -50,7 +50,7 @@ impl Cluster {
         }
         teardown::remove(&spec.name)?;
         let (base, mesos) = build_caches(progress)?;
-        let subnet = begin(spec)?;
+        let subnet = begin(spec, &base, &mesos)?;
         let cluster = Self {
             name: spec.name.clone(),
             paths: Paths::of(&spec.name),
@@ -90,8 +90,8 @@ impl Cluster {
             paths: Paths::of(name),
             subnet: Subnet(state.subnet),
             spec: state.spec,
-            mesos: mesos_build::get(&Progress::silent())?,
-            base: base_image::get(&Progress::silent())?,
+            mesos: state.mesos,
+            base: state.base,
             owned: false,
         })
     }
@@ -454,7 +454,7 @@ fn build_caches(progress: &Progress) -> Result<(PathBuf, PathBuf)> {
 }
 
 /// Writes down that there will be a cluster, with addresses that nobody else has.
-fn begin(spec: &Spec) -> Result<Subnet> {
+fn begin(spec: &Spec, base: &Path, mesos: &Path) -> Result<Subnet> {
     let _lock = lock::wait("subnets")?;
     let subnet = network::free_subnet()?;
     let paths = Paths::of(&spec.name);
@@ -466,6 +466,8 @@ fn begin(spec: &Spec) -> Result<Subnet> {
         ready: false,
         owner: Some(Identity::own()?),
         subnet: subnet.0,
+        base: base.to_owned(),
+        mesos: mesos.to_owned(),
         hosts: Vec::new(),
         processes: BTreeMap::new(),
     })?;

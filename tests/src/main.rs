@@ -10,6 +10,8 @@ use clap::Parser as _;
 const CANNOT_RUN_HERE: u8 = 3;
 
 fn main() -> ExitCode {
+    // Files of the hosts are read by users other than root, whatever the caller's umask.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     match cli::Cli::parse().run() {
         Ok(status) => status,
         Err(error) => {

@@ -26,6 +26,10 @@ pub(crate) struct State {
     pub owner: Option<Identity>,
     /// The cluster's addresses are 10.87.`subnet`.0/24.
     pub subnet: u8,
+    /// The base image under its hosts and services.
+    pub base: PathBuf,
+    /// The build of Mesos that they run.
+    pub mesos: PathBuf,
     /// Every host that was begun, by its number.
     pub hosts: Vec<HostState>,
     /// Every other process by its name: services, the artifact server, what a test spawned.

@@ -20,7 +20,10 @@ impl Snapshot {
         );
         let interfaces = output("ip", &["-o", "link"]);
         lines.extend(
-            interfaces.lines().filter_map(|line| line.split(": ").nth(1)).map(|name| format!("interface {name}")),
+            interfaces
+                .lines()
+                .filter_map(|line| line.split(": ").nth(1))
+                .map(|name| format!("interface {name}")),
         );
         let addresses = output("ip", &["-o", "-4", "address"]);
         let address = |line: &str| line.split_whitespace().skip(1).take(3).collect::<Vec<_>>().join(" ");
