@@ -49,7 +49,7 @@ fn what_ran_long_enough_starts_counting_anew() {
     script.wait(Duration::from_secs(16));
 
     let proxy = script.reaches("a", TaskType::EtcdProxy);
-    script.wait(Duration::from_secs(300));
+    script.wait(Duration::from_mins(5));
     script.failed("a", &proxy, "Command exited with status 1");
     assert_eq!(backoff(&script, TaskType::EtcdProxy), Duration::from_secs(1));
 }

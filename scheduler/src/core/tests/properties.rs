@@ -19,7 +19,7 @@ fn config() -> Config {
 }
 
 /// One thing that happens in the world.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Pass(u64),
     Work,

@@ -299,7 +299,7 @@ impl World {
         let service = matches!(self.settings.specs[&task.task_type].goal, Goal::Running { .. });
         let check = if service { CheckResult::Pending } else { CheckResult::None };
         let healthy = service.then_some(true);
-        let running = Update { check, healthy, ..bare(TaskState::Running) };
+        let running = Update { healthy, check, ..bare(TaskState::Running) };
         let mut reached = false;
         let update = match act {
             Act::Start if task.now.is_none() => running,
@@ -623,7 +623,8 @@ impl World {
                             && task.now.as_ref().is_some_and(|now| now.check == CheckResult::Exited(0))
                     }),
                 };
-                if !there && !(task_type == TaskType::CalicoNode && cluster_held) {
+                let waits = task_type == TaskType::CalicoNode && cluster_held;
+                if !there && !waits {
                     return Some(format!("{} has no {task_type}: {:?}", host.key, record.tasks));
                 }
             }
