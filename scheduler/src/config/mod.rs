@@ -353,7 +353,7 @@ fn network(reader: &mut Reader) -> Network {
         )),
     });
     Network {
-        name: reader.required("network.name", String::new(), name),
+        name: reader.required("network.name", String::new(), network_name),
         pool,
         block_size,
         encapsulation: reader.required("network.encapsulation", Encapsulation::Vxlan, |value| {
@@ -398,6 +398,16 @@ fn name(value: &str) -> Result<String, String> {
         return Err("must be letters, digits, '-', '_', '.' and '/' only, at most 128".to_owned());
     }
     Ok(value.to_owned())
+}
+
+/// A name that Calico takes for its resources (`metadata.name`).
+fn network_name(value: &str) -> Result<String, String> {
+    let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let inner = value.chars().all(|c| fine(c) || "-.".contains(c));
+    if value.len() <= 63 && inner && value.starts_with(fine) && value.ends_with(fine) {
+        return Ok(value.to_owned());
+    }
+    Err("must be lower-case letters, digits, '-' and '.', at most 63, with a letter or digit at both ends".to_owned())
 }
 
 /// Mesos' rules for role names (`src/common/roles.cpp`): no white space, no leading `-`, no `.` or `..` alone.

@@ -108,6 +108,7 @@ fn bad_input_of_every_kind_names_the_option_and_what_would_be_right() {
         ("MESOS_INVENTORY_INTERVAL", "10ms", "at least 1s"),
         ("MESOS_MASTER", "leader.mesos", "host:port"),
         ("ETCD_ENDPOINTS", "10.0.0.1:2379", "http://"),
+        ("NETWORK_NAME", "My_Net", "lower-case"),
         ("NETWORK_BLOCK_SIZE", "8", "20 to 32"),
         ("NETWORK_MTU", "1", "576"),
         ("NETWORK_NAT_OUTGOING", "yes", "true or false"),

@@ -1,0 +1,44 @@
+# Two commands do everything on a fresh Debian machine with Rust: `make demo` and `make test`.
+
+BUILD := target/x86_64-unknown-linux-gnu/debug
+# What the machine itself needs, as 'command:package' or 'file:package'; all else is in the hosts' base image.
+NEEDS := debootstrap:debootstrap systemd-nspawn:systemd-container ip:iproute2 g++:g++ protoc:protobuf-compiler \
+         /usr/include/google/protobuf/descriptor.proto:libprotobuf-dev python3:python3 pip3:python3-pip
+
+.PHONY: help deps build demo demo-down test lint
+
+help:
+	@echo 'make demo       a local cluster, Calico installed on it and shown to work (Ctrl-C ends it)'
+	@echo 'make demo-down  ends it from elsewhere'
+	@echo 'make test       all tests, those on real clusters too'
+	@echo 'make lint       rustfmt and clippy, warnings denied'
+	@echo 'make deps       installs what the machine needs (root; called by demo and test)'
+
+deps:
+	@missing=; for need in $(NEEDS); do \
+	  what=$${need%%:*}; command -v $$what >/dev/null || [ -e $$what ] || missing="$$missing $${need##*:}"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	  [ "$$(id -u)" = 0 ] || { echo "make deps: as root: apt-get install$$missing" >&2; exit 1; }; \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; \
+	fi
+	@command -v cargo-nextest >/dev/null || cargo install --locked cargo-nextest
+
+build:
+	cargo build --locked --workspace --bins
+
+demo: deps build
+	@$(BUILD)/demo
+
+demo-down: build
+	@$(BUILD)/cluster --name demo down
+
+# The programs are built first: the tests run them. `prepare` makes what all clusters share.
+test: deps build
+	@$(BUILD)/cluster down --abandoned
+	@$(BUILD)/cluster prepare
+	ETCD_BINARY=$$($(BUILD)/cluster etcd-program) cargo nextest run --locked --workspace --run-ignored all
+
+lint:
+	cargo fmt --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
