@@ -68,7 +68,7 @@ impl Hierarchies {
             let mut above = hierarchy.mount.clone();
             for part in Path::new(ROOT).join(path).components() {
                 if hierarchy.v1.is_none() {
-                    pass_on_controllers(&above)?;
+                    pass_on_controllers(&above);
                 }
                 above.push(part);
                 fs::create_dir_all(&above).at("create", &above)?;
@@ -203,17 +203,15 @@ fn inherit_cpuset(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Lets the groups below have the controllers that this one has.
-fn pass_on_controllers(folder: &Path) -> Result<()> {
-    let file = folder.join("cgroup.controllers");
-    let available = fs::read_to_string(&file).at("read", &file)?;
+/// Lets the groups below have the controllers that this one has, as far as the kernel allows it: where it does
+/// not, as in a container whose root group has processes, hosts run all the same, and limits in them do not bind.
+fn pass_on_controllers(folder: &Path) {
+    let available = fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
     for controller in
         V2_CONTROLLERS.iter().filter(|name| available.split_whitespace().any(|one| one == **name))
     {
-        let file = folder.join("cgroup.subtree_control");
-        fs::write(&file, format!("+{controller}")).at("write", &file)?;
+        let _ = fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"));
     }
-    Ok(())
 }
 
 fn parse(mounts: &str) -> Vec<Hierarchy> {
