@@ -331,7 +331,6 @@ impl Cluster {
 
     /// All that `up` does once the name and the addresses are written down.
     fn start(&self, progress: &Progress) -> Result<()> {
-        Hierarchies::with_freezer()?;
         network::create(&self.name, self.subnet, self.spec.masters)?;
         self.put_programs(progress)?;
         let hosts: Vec<HostState> = (1..=self.spec.agents)
@@ -471,6 +470,8 @@ fn begin(spec: &Spec, base: &Path, mesos: &Path) -> Result<Subnet> {
         hosts: Vec::new(),
         processes: BTreeMap::new(),
     })?;
+    // Under the same lock: the last cluster that goes unmounts the freezer.
+    Hierarchies::with_freezer()?.create(&spec.name)?;
     Ok(subnet)
 }
 

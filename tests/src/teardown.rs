@@ -27,13 +27,12 @@ pub(crate) fn remove(name: &str) -> Result<()> {
     attempt(mounts::unmount_below(&paths.run));
     attempt(network::remove(name, &paths, subnet));
     attempt(group.remove());
-    hierarchies.remove_shared();
     attempt(remove_tree(&paths.disks));
     if left.is_empty() {
         // The record goes last: as long as something is left, it says so.
         left.extend(remove_tree(&paths.run).err().map(|error| error.to_string()));
     }
-    remove_empty_folders()?;
+    remove_shared(&hierarchies)?;
     if left.is_empty() { Ok(()) } else { Err(Error::Leftovers { name: name.to_owned(), left }) }
 }
 
@@ -44,9 +43,10 @@ fn forget_machines(name: &str, roots: &Path) {
     }
 }
 
-/// Removes the folders that clusters share, when this was the last. Under the lock under which they are made.
-fn remove_empty_folders() -> Result<()> {
+/// Removes what clusters share, when this was the last. Under the lock under which they are made.
+fn remove_shared(hierarchies: &Hierarchies) -> Result<()> {
     let _lock = lock::wait("subnets")?;
+    hierarchies.remove_shared();
     for folder in [paths::RUN, paths::DISKS] {
         // Fails while another cluster is in it, as it should.
         let _ = fs::remove_dir(folder);
