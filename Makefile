@@ -36,8 +36,8 @@ demo-down: build
 # The programs are built first: the tests run them. `prepare` makes what all clusters share.
 test: deps build
 	@$(BUILD)/cluster down --abandoned
-	@$(BUILD)/cluster prepare
-	ETCD_BINARY=$$($(BUILD)/cluster etcd-program) cargo nextest run --locked --workspace --run-ignored all
+	base=$$($(BUILD)/cluster prepare) && \
+	  ETCD_BINARY=$$base/usr/bin/etcd cargo nextest run --locked --workspace --run-ignored all
 
 lint:
 	cargo fmt --check

@@ -172,7 +172,7 @@ impl<S: Store> Driver<S> {
                 let Some(address) = self.core.agent(agent).map(|record| record.key.0.clone()) else { return };
                 let (slot, task, inputs) = (slot.clone(), task.clone(), self.input_sender.clone());
                 tokio::spawn(async move {
-                    if let Some(text) = mesos::last_lines(&address, &framework, &task).await {
+                    if let Some(text) = mesos::last_words(&address, &framework, &task).await {
                         // The loop's end is the process's.
                         let _ = inputs.send(Input::Output { slot, text }).await;
                     }

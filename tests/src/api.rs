@@ -113,26 +113,26 @@ impl Api {
     /// The plan `deploy`, and the status code with which it came.
     pub fn deploy(&self) -> Result<(u16, Plan)> {
         let (status, body) = self.get("/v1/plans/deploy")?;
-        Ok((status, self.decode("/v1/plans/deploy", body)?))
+        Ok((status, self.decode("/v1/plans/deploy", &body)?))
     }
 
     /// All agents.
     pub fn agents(&self) -> Result<Vec<Agent>> {
         let (_, body) = self.get("/v1/agents")?;
-        self.decode("/v1/agents", body)
+        self.decode("/v1/agents", &body)
     }
 
     /// The agent at an address (`host:port`).
     pub fn agent(&self, address: &str) -> Result<Agent> {
         let path = format!("/v1/agents/{address}");
         let (_, body) = self.get(&path)?;
-        self.decode(&path, body)
+        self.decode(&path, &body)
     }
 
     /// Our framework ID.
     pub fn framework_id(&self) -> Result<String> {
         let (_, body) = self.get("/v1/state/frameworkId")?;
-        let ids: Vec<String> = self.decode("/v1/state/frameworkId", body)?;
+        let ids: Vec<String> = self.decode("/v1/state/frameworkId", &body)?;
         ids.into_iter().next().ok_or_else(|| Error::Invalid("an empty list of framework IDs".to_owned()))
     }
 
@@ -163,8 +163,8 @@ impl Api {
         complete.ok_or_else(|| Error::Invalid("no plan was seen".to_owned()))
     }
 
-    fn decode<T: for<'de> Deserialize<'de>>(&self, path: &str, body: Value) -> Result<T> {
-        serde_json::from_value(body.clone())
+    fn decode<T: for<'de> Deserialize<'de>>(&self, path: &str, body: &Value) -> Result<T> {
+        T::deserialize(body)
             .map_err(|error| Error::Invalid(format!("http://{}{path}: {error}: {body}", self.address)))
     }
 }

@@ -74,7 +74,8 @@ enum Command {
         #[arg(long)]
         abandoned: bool,
     },
-    /// Build what all clusters share (the first `up` does it, too): minutes once, nothing after that.
+    /// Build what all clusters share (the first `up` does it, too): minutes once, nothing after that. Prints the folder
+    /// of the base image.
     Prepare,
     /// The artifact server; `up` starts it.
     #[command(hide = true)]
@@ -120,7 +121,7 @@ impl Cli {
             }
             Command::Down { abandoned: false } => Cluster::remove(&name)?,
             Command::Down { abandoned: true } => show(&Cluster::remove_abandoned()?.join("\n"))?,
-            Command::Prepare => Cluster::prepare(&Progress::stderr())?,
+            Command::Prepare => show(&Cluster::prepare(&Progress::stderr())?.display().to_string())?,
             Command::Serve { listen, artifacts } => cluster::artifact_server::serve(listen, &artifacts)
                 .with_context(|| format!("cannot serve {} at {listen}", artifacts.display()))?,
         }

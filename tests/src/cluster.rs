@@ -74,10 +74,11 @@ impl Cluster {
         }
     }
 
-    /// Builds what all clusters share, so that `up` takes seconds. Fine when it is there.
-    pub fn prepare(progress: &Progress) -> Result<()> {
+    /// Builds what all clusters share, so that `up` takes seconds. Fine when it is there. Gives the folder of the base
+    /// image, whose programs tests may use.
+    pub fn prepare(progress: &Progress) -> Result<PathBuf> {
         preflight::check()?;
-        build_caches(progress).map(|_| ())
+        build_caches(progress).map(|(base, _)| base)
     }
 
     /// A cluster that another process brought up; it stays when this is dropped.

@@ -407,7 +407,8 @@ fn network_name(value: &str) -> Result<String, String> {
     if value.len() <= 63 && inner && value.starts_with(fine) && value.ends_with(fine) {
         return Ok(value.to_owned());
     }
-    Err("must be lower-case letters, digits, '-' and '.', at most 63, with a letter or digit at both ends".to_owned())
+    Err("must be lower-case letters, digits, '-' and '.', at most 63, with a letter or digit at both ends"
+        .to_owned())
 }
 
 /// Mesos' rules for role names (`src/common/roles.cpp`): no white space, no leading `-`, no `.` or `..` alone.

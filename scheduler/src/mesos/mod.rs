@@ -10,4 +10,4 @@ pub use calls::call;
 pub use client::{Client, ClientEvent, Leader};
 pub use convert::{InvalidEvent, event};
 pub use operator::{OperatorError, agents};
-pub use sandbox::last_lines;
+pub use sandbox::last_words;

@@ -14,10 +14,10 @@ use crate::core::{FrameworkId, TaskId};
 const LIMIT: Duration = Duration::from_secs(5);
 /// As much of the end of the file as is read, in bytes.
 const TAIL: u64 = 4096;
-/// The lines that are kept.
+/// The lines that are kept where none tells most.
 const LINES: usize = 5;
-/// What the dynamic linker of the agent's own helpers writes into every sandbox says nothing.
-const NOISE: &str = "no version information available";
+/// How the installer begins the line that says why it failed.
+const ERROR: &str = "error: ";
 
 /// `/files/read`'s answer.
 #[derive(Deserialize)]
@@ -26,17 +26,34 @@ struct Part {
     offset: u64,
 }
 
-/// The last lines of a task's stderr; nothing when they cannot be had, for whatever reason: they are a help,
-/// not a fact that anything depends on.
-pub async fn last_lines(agent: &str, framework: &FrameworkId, task: &TaskId) -> Option<String> {
-    // The agent's virtual path of an executor's latest run (`paths::getExecutorVirtualPath`).
-    let path = format!("/framework/{framework}/executor/{task}/latest/stderr");
+/// Why a task failed, by its stderr; nothing when that cannot be had, for whatever reason: it is a help, not a
+/// fact that anything depends on.
+pub async fn last_words(agent: &str, framework: &FrameworkId, task: &TaskId) -> Option<String> {
+    // The agent's virtual path of an executor's latest run.
+    let path = format!("/frameworks/{framework}/executors/{task}/runs/latest/stderr");
     // An offset of -1 asks for the size.
     let size = read(agent, &path, "-1").await?.offset;
     let text = read(agent, &path, &size.saturating_sub(TAIL).to_string()).await?.data;
-    let lines: Vec<&str> =
-        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains(NOISE)).collect();
-    Some(lines[lines.len().saturating_sub(LINES)..].join("; "))
+    Some(telling(&text))
+}
+
+/// The installer's own word on its failure; without one, the last lines that are not the executor's or the
+/// dynamic linker's.
+fn telling(stderr: &str) -> String {
+    let lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+    if let Some(error) = lines.clone().rfind(|line| line.starts_with(ERROR)) {
+        return error[ERROR.len()..].to_owned();
+    }
+    let lines: Vec<&str> = lines.filter(|line| !is_noise(line)).collect();
+    lines[lines.len().saturating_sub(LINES)..].join("; ")
+}
+
+fn is_noise(line: &str) -> bool {
+    // Mesos logs as glog does: a letter for the severity, then month and day.
+    let glog = line.starts_with(['I', 'W'])
+        && line.len() > 5
+        && line[1..].bytes().take(4).all(|b| b.is_ascii_digit());
+    glog || line.starts_with("mesos-executor: ") || line.contains("no version information available")
 }
 
 async fn read(agent: &str, path: &str, offset: &str) -> Option<Part> {
@@ -49,4 +66,23 @@ async fn read(agent: &str, path: &str, offset: &str) -> Option<Part> {
     }
     let body = timeout(LIMIT, response.bytes(1024 * 1024)).await.ok()?.ok()?;
     serde_json::from_slice(&body).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_installers_error_tells_most() {
+        let stderr = "reading\nerror: no address\nmesos-executor: Command exited with status 78\n";
+        assert_eq!(telling(stderr), "no address");
+    }
+
+    #[test]
+    fn without_one_the_last_lines_tell_but_for_noise() {
+        let stderr = "/x: no version information available (required by y)\nI1123 19:00:00.1 1 a.cpp:1] up\n\
+                      Ä is odd\npanicked\nmesos-executor: forked command at 3\n";
+        assert_eq!(telling(stderr), "Ä is odd; panicked");
+        assert_eq!(telling(""), "");
+    }
 }

@@ -28,8 +28,11 @@ fn config(changes: &[(&str, &str)]) -> Config {
 }
 
 fn task_info(config: &Config, task_type: TaskType) -> mesos::TaskInfo {
-    let place =
-        Place { agent: "S1".into(), address: "10.0.0.11:5051".into(), resources: vec![mesos::Resource::default()] };
+    let place = Place {
+        agent: "S1".into(),
+        address: "10.0.0.11:5051".into(),
+        resources: vec![mesos::Resource::default()],
+    };
     TaskTypes::new(config).task_info(task_type, &TaskId::from("t1"), place).unwrap()
 }
 
@@ -118,8 +121,11 @@ fn what_is_disabled_is_no_task_type() {
 fn a_task_fetches_its_artifacts_unpacked_and_runs_as_the_operator_says() {
     let info = task_info(&config(&[]), TaskType::Cni);
     let command = info.command.unwrap();
-    let uris: Vec<(&str, Option<&str>, bool)> =
-        command.uris.iter().map(|uri| (uri.value.as_str(), uri.output_file.as_deref(), uri.extract())).collect();
+    let uris: Vec<(&str, Option<&str>, bool)> = command
+        .uris
+        .iter()
+        .map(|uri| (uri.value.as_str(), uri.output_file.as_deref(), uri.extract()))
+        .collect();
     assert_eq!(
         uris,
         [
@@ -151,7 +157,8 @@ fn the_script_runs_only_the_installer_that_is_configured() {
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("not the artifact that is configured"));
     assert!(wrong.stdout.is_empty(), "it was run");
 
-    let artifact = format!("http://10.0.0.9/calico-installer#sha256={}", hex::encode(Sha256::digest(program)));
+    let artifact =
+        format!("http://10.0.0.9/calico-installer#sha256={}", hex::encode(Sha256::digest(program)));
     let config = config(&[("ARTIFACTS_INSTALLER", &artifact), ("NETWORK_NAME", "a-b")]);
     let right = run(&task_info(&config, TaskType::ClusterInit).command.unwrap(), dir.path());
     let said = String::from_utf8_lossy(&right.stdout);

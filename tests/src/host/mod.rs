@@ -13,7 +13,7 @@ use files::HostFiles;
 
 use crate::cgroups::{Group, Hierarchies};
 use crate::cluster::Cluster;
-use crate::command::{command, run, wait_until};
+use crate::command::{command, ip, run, wait_until};
 use crate::error::{Context, Error, Result};
 use crate::network::BRIDGE;
 use crate::paths::{Paths, create_folder};
@@ -133,6 +133,7 @@ impl<'a> Host<'a> {
         group.kill()?;
         group.remove()?;
         remove_traces(&self.name, &self.root());
+        self.remove_interface();
         self.cluster.change_host(self.number, |host| host.supervisor = None)
     }
 
@@ -245,6 +246,12 @@ impl<'a> Host<'a> {
             return Ok(None);
         };
         Ok(supervisor.children().into_iter().filter(|pid| is_init(*pid)).find_map(Identity::of))
+    }
+
+    /// The kernel takes its time to remove the interface of a host that is gone, and the next start wants its name.
+    fn remove_interface(&self) {
+        // One that is gone already is what is wanted.
+        let _ = ip(&format!("-n {} link delete dev vb-{}", self.cluster.name(), self.name));
     }
 
     fn short_name(&self) -> String {

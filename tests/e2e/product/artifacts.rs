@@ -1,0 +1,62 @@
+//! An artifact that is not what the operator configured.
+
+use std::time::Duration;
+
+use cluster::marathon::Scheduler;
+use cluster::{Host, HostKind, product};
+use serde_json::json;
+
+use crate::{INSTALL, up, wait};
+
+/// Everything below the folders that CNI is installed into.
+fn files(host: &Host<'_>) -> String {
+    let folders: &[&str] = match host.kind() {
+        HostKind::DcOs => &["/opt/mesosphere"],
+        HostKind::Mesos | HostKind::Public => &["/opt/cni", "/etc/cni"],
+    };
+    let find = [&["find"], folders, &["-printf", r"%p %y %m %s %T@\n"]].concat();
+    let output = host.exec(&find).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_corrupt_artifact_changes_no_host_and_is_shown_with_its_reason() {
+    let (_lock, cluster) = up("e2e-artifact");
+    let app = product::app(&cluster, &json!({})).unwrap();
+    let plugin = std::fs::read(cluster::programs::find("calico").unwrap()).unwrap();
+    // As a broken mirror has it: the right length, one bit wrong.
+    let mut corrupt = plugin.clone();
+    corrupt[plugin.len() / 2] ^= 1;
+    cluster.set_artifact("calico", &corrupt).unwrap();
+    let hosts = cluster.hosts().unwrap();
+    let before: Vec<String> = hosts.iter().map(files).collect();
+    let mut scheduler = Scheduler::launch(&cluster, "scheduler", &app).unwrap();
+    let api = scheduler.api().clone();
+
+    let plan = wait("the plan to have errors on all agents", INSTALL, || {
+        let (status, plan) = api.deploy().ok()?;
+        (plan.errors.len() == hosts.len()).then_some((status, plan))
+    });
+    assert_eq!((plan.0, plan.1.status.as_str()), (417, "ERROR"));
+    for host in &hosts {
+        let agent = wait("the reason from the task's sandbox", Duration::from_secs(20), || {
+            let agent = api.agent(&format!("{}:5051", host.address())).ok()?;
+            agent.reason.contains("SHA-256").then_some(agent)
+        });
+        let task = agent.task("cni").unwrap();
+        assert_eq!((task.status.as_str(), task.failures), ("ERROR", 1));
+        assert!(agent.reason.contains("calico") && agent.reason.contains("78"), "{}", agent.reason);
+        // What comes after it was not tried.
+        assert_eq!(agent.task("calico-node").unwrap().status, "PENDING");
+    }
+    assert_eq!(hosts.iter().map(files).collect::<Vec<_>>(), before, "a host was changed");
+
+    // It stays so over a restart of the scheduler: nothing is forgotten, nothing is tried behind one's back.
+    scheduler.process().kill().unwrap();
+    scheduler.restart().unwrap();
+    api.wait_alive(Duration::from_secs(20)).unwrap();
+    wait("the plan after the restart", INSTALL, || {
+        (api.deploy().ok()?.1.errors.len() == hosts.len()).then_some(())
+    });
+}

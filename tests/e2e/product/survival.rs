@@ -1,0 +1,90 @@
+//! What a restart of the Mesos agent does to our tasks and the workloads': nothing.
+
+use std::time::Duration;
+
+use cluster::Host;
+use cluster::probe::{Probe, ProbeTask};
+
+use crate::history::framework;
+use crate::{installed, up, wait};
+
+/// Counts what is read through the etcd proxy, a line a read: milliseconds since the epoch.
+const READER: &str = "while :; do curl -s -m 1 http://127.0.0.1:2379/health | grep -q true && date +%s%3N; sleep 0.1; done >/run/reads";
+/// The longest pause that a counter may make, in milliseconds.
+const PAUSE: u64 = 1000;
+
+/// The moments at the beginning of each line.
+fn moments(text: &str) -> Vec<u64> {
+    text.lines().filter_map(|line| line.split(' ').next()?.parse().ok()).collect()
+}
+
+fn read(host: &Host<'_>, path: &str) -> Vec<u64> {
+    moments(&String::from_utf8_lossy(&host.exec(&["cat", path]).unwrap().stdout))
+}
+
+fn longest_pause(moments: &[u64]) -> u64 {
+    moments.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap()
+}
+
+fn property(host: &Host<'_>, unit: &str, name: &str) -> String {
+    let output = host.exec(&["systemctl", "show", "--value", "-p", name, unit]).unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[test]
+fn tasks_and_what_they_count_survive_a_restart_of_every_agent() {
+    let (_lock, cluster) = up("e2e-agent");
+    let scheduler = installed(&cluster);
+    let probe = Probe::connect(&cluster.master_urls()[0]).unwrap();
+    let hosts = cluster.hosts().unwrap();
+    let counters: Vec<_> = hosts
+        .iter()
+        .map(|host| {
+            let command = "while :; do date +%s%3N; sleep 0.1; done".to_owned();
+            let (hostname, network) = (host.address().to_string(), Some("calico".to_owned()));
+            probe.launch(ProbeTask { hostname, network, command, ..ProbeTask::default() })
+        })
+        .collect();
+    for (host, counter) in hosts.iter().zip(&counters) {
+        counter.wait_running(Duration::from_secs(30)).unwrap();
+        let run = ["systemd-run", "--unit=reader", "sh", "-c", READER];
+        assert!(host.exec(&run).unwrap().status.success());
+        wait("a first read through the proxy", Duration::from_secs(10), || {
+            (read(host, "/run/reads").len() > 5).then_some(())
+        });
+    }
+    let before = framework(&cluster);
+    for host in &hosts {
+        let (id, unit) = (host.agent_id().unwrap(), host.agent_unit());
+        let pid = property(host, unit, "MainPID");
+        assert!(host.exec(&["systemctl", "restart", unit]).unwrap().status.success());
+        wait("the agent to be registered again", Duration::from_mins(1), || {
+            (host.agent_id().ok()? == id && property(host, unit, "MainPID") != pid).then_some(())
+        });
+    }
+    // Long enough for an executor that is lost to be noticed, and for every counter to go on.
+    let goes_on = |host: &Host<'_>| read(host, "/run/reads").last().copied().unwrap_or_default();
+    let target: Vec<u64> = hosts.iter().map(|host| goes_on(host) + 8000).collect();
+    for (host, target) in hosts.iter().zip(target) {
+        wait("the counters to go on", Duration::from_mins(1), || (goes_on(host) > target).then_some(()));
+    }
+
+    let after = framework(&cluster);
+    let running = |framework: &crate::history::Framework| {
+        let running = framework.tasks.iter().filter(|task| task.state == "TASK_RUNNING");
+        running.map(|task| task.id.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(running(&before), running(&after), "{after:#?}");
+    assert_eq!(before.tasks.len(), after.tasks.len(), "something was launched: {after:#?}");
+    for (host, counter) in hosts.iter().zip(&counters) {
+        let reads = longest_pause(&read(host, "/run/reads"));
+        let beats = longest_pause(&read(host, "/var/log/calico/heartbeat"));
+        let counted = longest_pause(&moments(&counter.stdout().unwrap()));
+        eprintln!(
+            "{}: longest pause of the proxy {reads} ms, the node {beats} ms, a task {counted} ms",
+            host.name()
+        );
+        assert!(reads < PAUSE && beats < PAUSE && counted < PAUSE);
+    }
+    scheduler.api().wait_deployed(3, Duration::from_secs(10)).unwrap();
+}
