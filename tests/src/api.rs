@@ -57,7 +57,7 @@ pub struct Agent {
     pub agent: String,
     /// The ID of its registration.
     pub agent_id: String,
-    /// `active`, `excluded` or `absent`.
+    /// `active`, `excluded` or `absent`; `unknown` before the first inventory.
     pub presence: String,
     /// As a whole.
     pub status: String,

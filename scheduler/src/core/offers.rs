@@ -104,7 +104,8 @@ impl Core {
         let target = spec.target.clone();
         let slot = Slot::of(task_type, key);
         let task = TaskId::new(task_type, key, now);
-        let before = self.state.task(&slot);
+        // What another configuration did does not count against this one.
+        let before = self.state.task(&slot).filter(|record| record.target.as_ref() == Some(&target));
         let record = TaskRecord {
             phase: Phase::Launched { task: task.clone(), agent: offer.agent.clone(), at: now },
             target: Some(target.clone()),

@@ -49,7 +49,7 @@ impl Core {
                 continue;
             }
             let slot = Slot::Agent(key.clone(), task_type);
-            match Self::next_in(task_type, self.state.task(&slot)) {
+            match Self::next_in(task_type, spec, self.state.task(&slot)) {
                 Next::Complete => {}
                 next @ Next::Launch(..) => {
                     return match self.prerequisite(spec) {
@@ -69,7 +69,7 @@ impl Core {
             if !spec.enabled {
                 continue;
             }
-            match Self::next_in(task_type, self.state.cluster.tasks.get(&task_type)) {
+            match Self::next_in(task_type, spec, self.state.cluster.tasks.get(&task_type)) {
                 Next::Complete => {}
                 next => return next,
             }
@@ -88,8 +88,8 @@ impl Core {
     /// What it means to come after a task type of the cluster: waiting, unless that waits for an operator.
     fn behind(&self, task_type: TaskType, missing: TaskType) -> Next {
         let reason = format!("{task_type} waits for {missing}");
-        match self.state.cluster.tasks.get(&missing).map(|record| &record.phase) {
-            Some(Phase::Held { .. }) => Next::Held(reason),
+        match self.next_in_cluster() {
+            Next::Held(_) => Next::Held(reason),
             _ => Next::Wait(reason),
         }
     }
@@ -98,9 +98,13 @@ impl Core {
         self.settings.specs.iter().map(|(t, spec)| (*t, spec)).filter(move |(t, _)| t.scope() == scope)
     }
 
-    fn next_in(task_type: TaskType, record: Option<&TaskRecord>) -> Next {
+    fn next_in(task_type: TaskType, spec: &Spec, record: Option<&TaskRecord>) -> Next {
         let Some(record) = record else { return Next::Launch(task_type, None) };
         match &record.phase {
+            // What failed for good was another configuration: the operator has acted.
+            Phase::Held { .. } if record.target.as_ref() != Some(&spec.target) => {
+                Next::Launch(task_type, None)
+            }
             Phase::Backoff { until } => Next::Launch(task_type, Some(*until)),
             Phase::Launched { .. } => Next::Wait(format!("{task_type} is being launched")),
             Phase::Active { run: Run::Starting, .. } => Next::Wait(format!("{task_type} is starting")),

@@ -13,6 +13,8 @@ use super::state::{Phase, Run, Slot, TaskRecord};
 const EXIT_NOT_PERMITTED: i32 = 77;
 /// The installer's exit status for 'the configuration or this host cannot work' (sysexits' `EX_CONFIG`).
 const EXIT_CANNOT_WORK: i32 = 78;
+/// The installer's exit status for 'a restart is needed and not allowed; nothing was changed'.
+const EXIT_NEEDS_RESTART: i32 = 79;
 
 impl Core {
     pub(super) fn update(&mut self, now: Timestamp, update: Update, frame: &mut Frame) {
@@ -88,7 +90,10 @@ impl Core {
     ) -> TaskRecord {
         let earlier = if self.was_stable(now, before) { 0 } else { before.failures };
         let failures = earlier.saturating_add(1);
-        let (phase, then) = if matches!(exit_status(reason), Some(EXIT_NOT_PERMITTED | EXIT_CANNOT_WORK)) {
+        let (phase, then) = if matches!(
+            exit_status(reason),
+            Some(EXIT_NOT_PERMITTED | EXIT_CANNOT_WORK | EXIT_NEEDS_RESTART)
+        ) {
             (Phase::Held { since: now }, AfterFailure::Hold)
         } else {
             let wait = self.backoff(failures);
@@ -205,7 +210,7 @@ fn explain(message: &str) -> String {
         Some(75) => "to be tried again",
         Some(EXIT_NOT_PERMITTED) => "not permitted",
         Some(EXIT_CANNOT_WORK) => "the configuration or this host cannot work",
-        Some(79) => "a restart is needed and not allowed",
+        Some(EXIT_NEEDS_RESTART) => "a restart is needed and not allowed",
         _ if message.is_empty() => return "no reason was given".to_owned(),
         _ => return message.to_owned(),
     };

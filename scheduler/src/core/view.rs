@@ -88,7 +88,7 @@ pub struct AgentView {
     pub agent_id: AgentId,
     /// Its Mesos version.
     pub version: String,
-    /// `active`, `excluded` or `absent`.
+    /// `active`, `excluded` or `absent`; `unknown` before the first inventory.
     pub presence: &'static str,
     /// As a whole.
     pub status: Status,
@@ -170,10 +170,11 @@ impl Core {
     }
 
     fn agent_view(&self, agent: &AgentRecord) -> AgentView {
-        let presence = match self.inventory.as_ref().and_then(|inventory| inventory.get(&agent.key)) {
-            Some(Presence::Active) => "active",
-            Some(Presence::Excluded(_)) => "excluded",
-            Some(Presence::Absent { .. }) | None => "absent",
+        let presence = match self.inventory.as_ref().map(|inventory| inventory.get(&agent.key)) {
+            None => "unknown",
+            Some(Some(Presence::Active)) => "active",
+            Some(Some(Presence::Excluded(_))) => "excluded",
+            Some(Some(Presence::Absent { .. }) | None) => "absent",
         };
         let tasks: Vec<TaskView> = self
             .settings

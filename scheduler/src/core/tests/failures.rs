@@ -167,3 +167,27 @@ fn a_task_on_a_partitioned_agent_is_neither_relaunched_nor_killed() {
     assert_eq!(script.step("etcd-proxy.a:5051"), (Status::Complete, "ready".into()));
     script.launches("a", TaskType::Cni);
 }
+
+#[test]
+fn what_is_held_is_tried_again_when_its_configuration_has_changed_and_not_before() {
+    let mut script = initialised();
+    for status in [77, 78, 79] {
+        let proxy = script.launches("a", TaskType::EtcdProxy);
+        script.failed("a", &proxy, &format!("Command exited with status {status}"));
+        script.restart();
+        script.subscribed();
+        script.agents(&["a"]);
+        assert!(script.declines("a") >= Duration::from_mins(1), "{status} is tried again for nothing");
+
+        let mut changed = settings();
+        let spec = changed.specs.get_mut(&TaskType::EtcdProxy).unwrap();
+        spec.target = TargetHash(format!("changed after {status}"));
+        script.restart_with(changed);
+        script.subscribed();
+        script.agents(&["a"]);
+    }
+    // The new configuration starts with no failures.
+    let proxy = script.launches("a", TaskType::EtcdProxy);
+    script.failed("a", &proxy, "Command exited with status 69");
+    assert_eq!(backoff(&script, TaskType::EtcdProxy), Duration::from_secs(1));
+}
