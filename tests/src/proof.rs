@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::probe::{Probe, ProbeHandle, ProbeTask};
 
 /// How long a task may take to start: its network is made first.
@@ -24,10 +25,20 @@ impl fmt::Display for Proof {
 
 /// A task on every host of `cluster`, on `network`; each reaches all of them, its own host's too. Tells each proof
 /// as it is made.
-pub fn prove(cluster: &Cluster, network: &str, mut tell: impl FnMut(Proof)) -> Result<()> {
+pub fn prove(cluster: &Cluster, network: &str, tell: impl FnMut(Proof)) -> Result<()> {
+    prove_on(cluster, network, |_| true, tell)
+}
+
+/// The same on some hosts alone.
+pub fn prove_on(
+    cluster: &Cluster,
+    network: &str,
+    on: impl Fn(&Host<'_>) -> bool,
+    mut tell: impl FnMut(Proof),
+) -> Result<()> {
     let mut hosts = Vec::new();
     for host in cluster.hosts()? {
-        if host.is_on()? {
+        if host.is_on()? && on(&host) {
             hosts.push((host.name().to_owned(), host.address().to_string()));
         }
     }
