@@ -6,6 +6,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -23,7 +24,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
     task::JoinHandle,
     time::timeout,
 };
@@ -80,17 +81,35 @@ pub enum HttpError {
     },
 }
 
-/// Opens a TCP connection to `authority` (`host:port`).
+/// Opens a TCP connection to `authority` (`host:port`). Each address of a name is tried in turn, for `limit` each, and
+/// so is its resolution.
 pub async fn connect(authority: &str, limit: Duration) -> Result<TcpStream, HttpError> {
-    let connected = timeout(limit, TcpStream::connect(authority))
-        .await
-        .map_err(|_| HttpError::Timeout {
-            authority: authority.to_owned(),
-            what: "accept a connection",
-            limit,
-        })?
-        .and_then(|stream| stream.set_nodelay(true).map(|()| stream));
-    connected.map_err(|source| HttpError::Connect { authority: authority.to_owned(), source })
+    let timed_out = |what| HttpError::Timeout { authority: authority.to_owned(), what, limit };
+    let failed = |source| HttpError::Connect { authority: authority.to_owned(), source };
+    let addresses = timeout(limit, lookup_host(authority)).await;
+    let addresses = addresses.map_err(|_| timed_out("resolve"))?.map_err(failed)?;
+    connect_any(authority, addresses, limit).await
+}
+
+/// Connects to the first of `addresses` that accepts; otherwise tells what the last one did.
+async fn connect_any(
+    authority: &str,
+    addresses: impl Iterator<Item = SocketAddr>,
+    limit: Duration,
+) -> Result<TcpStream, HttpError> {
+    let failed = |source| HttpError::Connect { authority: authority.to_owned(), source };
+    let mut error = failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    for address in addresses {
+        error = match timeout(limit, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return stream.set_nodelay(true).map(|()| stream).map_err(failed),
+            Ok(Err(source)) => failed(source),
+            Err(_) => {
+                let what = "accept a connection";
+                HttpError::Timeout { authority: authority.to_owned(), what, limit }
+            }
+        };
+    }
+    Err(error)
 }
 
 /// Ends the task that drives a connection when the last user of it is gone.
@@ -303,5 +322,25 @@ impl Stream for Records {
                 None => this.state = State::Ended,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_with_several_addresses_is_tried_address_by_address() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let there = listener.local_addr().unwrap();
+        // Nothing listens there: the port is ours on another address.
+        let away = SocketAddr::from(([127, 0, 0, 3], there.port()));
+        let limit = Duration::from_secs(5);
+        let stream = connect_any("name:1", [away, there].into_iter(), limit).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), there);
+        let error = connect_any("name:1", [away].into_iter(), limit).await.unwrap_err().to_string();
+        assert!(error.starts_with("cannot connect to name:1: "), "{error}");
+        let error = connect_any("name:1", [].into_iter(), limit).await.unwrap_err().to_string();
+        assert_eq!(error, "cannot connect to name:1: the name has no address");
     }
 }

@@ -1,5 +1,6 @@
 //! What the operator configures. See [`options::OPTIONS`] for every option.
 
+mod mesos;
 pub mod options;
 mod reader;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use serde::Serialize;
 
+pub use mesos::{Account, Identity, Masters, Mesos, Secret, Server, ZooKeeper};
 pub use options::{OPTIONS, OptionDef};
 pub use reader::{Fault, Faults};
 
@@ -54,15 +56,6 @@ pub struct Service {
 pub enum StateLocation {
     /// In a file of this machine.
     File(PathBuf),
-}
-
-/// `mesos.*`
-#[derive(Debug, Clone)]
-pub struct Mesos {
-    /// `host:port` of each master.
-    pub masters: Vec<String>,
-    /// How often the list of agents is read.
-    pub inventory_interval: Duration,
 }
 
 /// `agents.*`
@@ -239,18 +232,7 @@ impl Config {
     ) -> Result<Self, Faults> {
         let mut reader = Reader::new(env, flags);
         let service = service(&mut reader, env.get("PORT0"));
-        let mesos = Mesos {
-            masters: reader.required_list(
-                "mesos.master",
-                "must name a master, like leader.mesos:5050",
-                master,
-            ),
-            inventory_interval: reader.required(
-                "mesos.inventory-interval",
-                Duration::ZERO,
-                at_least(Duration::from_secs(1)),
-            ),
-        };
+        let mesos = mesos::read(&mut reader, env);
         let selector = |value: &str| Ok(Selector(value.to_owned()));
         let agents = Agents {
             exclude: reader.list("agents.exclude", selector),
@@ -425,15 +407,6 @@ fn state_location(value: &str) -> Result<StateLocation, String> {
         }
         None => Err("must be file:/path".to_owned()),
     }
-}
-
-fn master(value: &str) -> Result<String, String> {
-    if value.starts_with("zk://") {
-        return Err("leader detection by ZooKeeper is not in this version; name the masters: any of them \
-                    points to the leader"
-            .to_owned());
-    }
-    parse::authority(value.strip_prefix("http://").unwrap_or(value).trim_end_matches('/'))
 }
 
 #[cfg(test)]

@@ -37,6 +37,12 @@ pub const OPTIONS: &[OptionDef] = &[
     option("service.name", "calico", "Name of the framework; a leading '/' is dropped"),
     bare("service.state", "Where state is kept: file:/path (required)"),
     option("service.user", "root", "User of all tasks; fixed at the first registration"),
+    bare("service.principal", "Principal towards Mesos, for HTTP basic authentication"),
+    bare("service.secret-file", "File that holds the principal's secret"),
+    bare(
+        "service.account-credential",
+        "DC/OS service account: its credential's file, or the JSON itself; by default DCOS_SERVICE_ACCOUNT_CREDENTIAL",
+    ),
     option("service.role", "*,slave_public", "Roles to take offers of, comma-separated"),
     option("service.failover-timeout", "168h", "How long the tasks outlive a scheduler that is away"),
     option("service.api-listen", "0.0.0.0:$PORT0", "Address of the HTTP API; $PORT0 is Marathon's"),
@@ -45,7 +51,16 @@ pub const OPTIONS: &[OptionDef] = &[
         "info",
         "What is logged: error, warn, info, debug, trace, or filters like calico_scheduler=debug",
     ),
-    option("mesos.master", "leader.mesos:5050", "Masters: host:port or http://host:port, comma-separated"),
+    option(
+        "mesos.master",
+        "leader.mesos:5050",
+        "Masters: host:port, http://host:port or https://host:port, comma-separated; or \
+         zk://[user:password@]host:port,host:port/path alone",
+    ),
+    bare(
+        "mesos.ca-file",
+        "PEM file of CA certificates that are trusted besides the public ones; with zk:// it also means https",
+    ),
     option("mesos.inventory-interval", "60s", "How often the master's list of agents is read"),
     bare(
         "agents.exclude",

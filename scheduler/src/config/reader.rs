@@ -59,7 +59,7 @@ impl Reader {
                 }
                 None => reader.faults.push(Fault {
                     option: name.clone(),
-                    value: Some(value.clone()),
+                    value: Some(shown(name, value)),
                     problem: format!(
                         "there is no such option; the nearest is {}",
                         nearest(name, known.keys())
@@ -82,7 +82,13 @@ impl Reader {
 
     /// Reports a fault of an option.
     pub fn fault(&mut self, name: &'static str, problem: impl Into<String>) {
-        self.faults.push(Fault { option: name.to_owned(), value: self.text(name), problem: problem.into() });
+        let value = self.text(name).map(|value| shown(name, &value));
+        self.faults.push(Fault { option: name.to_owned(), value, problem: problem.into() });
+    }
+
+    /// Whether the option has a value, right or wrong.
+    pub fn is_given(&self, name: &'static str) -> bool {
+        self.text(name).is_some()
     }
 
     /// An option that may be left out.
@@ -138,6 +144,22 @@ impl Reader {
     /// Ends reading: all the faults, or what was read.
     pub fn finish<T>(self, value: T) -> Result<T, Faults> {
         if self.faults.is_empty() { Ok(value) } else { Err(Faults(self.faults)) }
+    }
+}
+
+/// A value as a fault may show it: without passwords and keys.
+fn shown(name: &str, value: &str) -> String {
+    let hidden = "(not shown)";
+    let name = name.to_lowercase();
+    // Of these only a path is harmless.
+    let holds_secrets = ["credential", "secret", "password", "key"].iter().any(|word| name.contains(word));
+    if (holds_secrets && !value.trim_start().starts_with('/')) || value.contains("PRIVATE KEY") {
+        return hidden.to_owned();
+    }
+    // What is before the last `@` of a URL is a user and a password.
+    match (value.find("://"), value.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => format!("{}{hidden}{}", &value[..scheme + 3], &value[at..]),
+        _ => value.to_owned(),
     }
 }
 

@@ -46,11 +46,11 @@ fn every_fault_is_reported_at_once() {
         ("CALICO_CNI_MEM", "16"),
         ("CALICO_NETWORK_NMAE", "x"),
         ("CALICO_ARTIFACTS_CNI", "http://10.0.0.9/calico"),
-        ("CALICO_MESOS_MASTER", "zk://10.0.0.1:2181/mesos"),
+        ("CALICO_MESOS_MASTER", "10.0.0.2:5050,zk://10.0.0.1:2181/mesos"),
     ]);
     let expect = [
+        "mesos.master = '10.0.0.2:5050,zk://10.0.0.1:2181/mesos': zk:// cannot be mixed with other masters",
         "CALICO_NETWORK_NMAE = 'x': there is no such option; the nearest is CALICO_NETWORK_NAME",
-        "mesos.master = 'zk://10.0.0.1:2181/mesos': leader detection by ZooKeeper is not in this version",
         "etcd.proxy = 'gatway': must be one of: gateway, direct",
         "artifacts.cni = 'http://10.0.0.9/calico': must be URI#sha256=HEX",
         "network.pool-cidr = '192.168.1.0/16': has host bits set; meant is 192.168.0.0/16",
