@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{debug, error, info, warn};
 
 use crate::core::{AfterFailure, Core, Decision, Effect, Event, Frame, Input, Slot, Timestamp, View};
@@ -18,6 +18,8 @@ const TICK: Duration = Duration::from_secs(1);
 const COMMIT_AGAIN: Duration = Duration::from_secs(2);
 /// Inputs that are decided together and stored with one commit.
 const BATCH: usize = 256;
+/// Sandboxes that are read at the same time: thousands of tasks may fail at once.
+const READS: usize = 16;
 
 /// Asks the loop for a picture of everything.
 #[derive(Debug)]
@@ -71,12 +73,15 @@ pub struct Driver<S> {
     /// What effects bring back.
     inputs: mpsc::Receiver<Input>,
     input_sender: mpsc::Sender<Input>,
-    inventory: Interval,
+    /// Asks for the list of agents before its time.
+    inventory_wanted: Arc<Notify>,
+    reads: Arc<Semaphore>,
     alive: Arc<AtomicU64>,
 }
 
 impl<S: Store> Driver<S> {
-    /// A loop over `core`, whose state is `store`'s.
+    /// A loop over `core`, whose state is `store`'s. The list of agents is read beside it, as often as
+    /// `inventory_interval` says.
     pub fn new(
         core: Core,
         store: S,
@@ -89,8 +94,14 @@ impl<S: Store> Driver<S> {
         let (input_sender, inputs) = mpsc::channel(1024);
         let alive = Arc::new(AtomicU64::new(now().0));
         let handle = Handle { queries: query_sender, alive: Arc::clone(&alive) };
-        let mut inventory = interval(inventory_interval);
-        inventory.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let inventory_wanted = Arc::new(Notify::new());
+        let inventory = read_inventory(
+            inventory_interval,
+            Arc::clone(&inventory_wanted),
+            client.clone(),
+            input_sender.clone(),
+        );
+        tokio::spawn(inventory);
         let tasks = Arc::new(tasks);
         let driver = Self {
             core,
@@ -102,7 +113,8 @@ impl<S: Store> Driver<S> {
             queries,
             inputs,
             input_sender,
-            inventory,
+            inventory_wanted,
+            reads: Arc::new(Semaphore::new(READS)),
             alive,
         };
         (driver, handle)
@@ -127,10 +139,6 @@ impl<S: Store> Driver<S> {
                     continue;
                 }
                 _ = tick.tick() => inputs.push(Input::Tick),
-                _ = self.inventory.tick() => {
-                    self.read_inventory();
-                    continue;
-                }
             }
             while inputs.len() < BATCH
                 && let Ok(event) = self.events.try_recv()
@@ -166,12 +174,14 @@ impl<S: Store> Driver<S> {
 
     async fn perform(&mut self, effect: Effect) {
         match &effect {
-            Effect::RefreshInventory => self.inventory.reset_immediately(),
+            Effect::RefreshInventory => self.inventory_wanted.notify_one(),
             Effect::ReadOutput { slot, task, agent } => {
                 let Some(framework) = self.core.state().framework_id.clone() else { return };
                 let Some(address) = self.core.agent(agent).map(|record| record.key.0.clone()) else { return };
                 let (slot, task, inputs) = (slot.clone(), task.clone(), self.input_sender.clone());
+                let reads = Arc::clone(&self.reads);
                 tokio::spawn(async move {
+                    let Ok(_turn) = reads.acquire().await else { return };
                     if let Some(text) = mesos::last_words(&address, &framework, &task).await {
                         // The loop's end is the process's.
                         let _ = inputs.send(Input::Output { slot, text }).await;
@@ -187,20 +197,32 @@ impl<S: Store> Driver<S> {
             }
         }
     }
+}
 
-    /// Reads the list of agents beside the loop.
-    fn read_inventory(&self) {
-        let Some(leader) = self.client.leader() else { return };
-        let inputs = self.input_sender.clone();
-        tokio::spawn(async move {
-            match mesos::agents(&leader.authority).await {
-                Ok(agents) => {
-                    // The loop's end is the process's.
-                    let _ = inputs.send(Input::Agents(agents)).await;
-                }
-                Err(error) => warn!("cannot read the list of agents: {error}"),
+/// Reads the list of agents, again and again: one reading at a time, so that none is overtaken by an older one.
+async fn read_inventory(
+    interval: Duration,
+    wanted: Arc<Notify>,
+    client: Client,
+    inputs: mpsc::Sender<Input>,
+) {
+    loop {
+        // Wanted now or due: the same is done.
+        let _ = timeout(interval, wanted.notified()).await;
+        let Some(leader) = client.leader() else { continue };
+        let agents = match mesos::agents(&leader.authority).await {
+            Ok(agents) => agents,
+            Err(error) => {
+                warn!("cannot read the list of agents: {error}");
+                continue;
             }
-        });
+        };
+        // A master that no longer leads does not know which agents there are.
+        if client.leader().is_some_and(|now| now.authority == leader.authority)
+            && inputs.send(Input::Agents(agents)).await.is_err()
+        {
+            return;
+        }
     }
 }
 

@@ -14,7 +14,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 fn main() -> ExitCode {
-    let config = match Config::read(&std::env::vars().collect(), flags()) {
+    // A variable that is not Unicode is others' business, or refused for what is left of it.
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    let env = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
+    let config = match Config::read(&env, flags()) {
         Ok(config) => config,
         Err(faults) => {
             eprintln!("calico-scheduler: {faults}");

@@ -11,7 +11,7 @@ use mesos_v1::{FrameworkInfo, PROTOBUF};
 use prost::Message as _;
 use rand::Rng as _;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use super::convert;
@@ -22,6 +22,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// The master holds a subscription back while it recovers or authorizes.
 const ANSWER: Duration = Duration::from_secs(30);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
+/// A subscription that lasted so long was a good one: the next attempt need not wait.
+const LASTING: Duration = Duration::from_secs(30);
 /// So many heartbeats may be missed.
 const MISSED: f64 = 5.0;
 const REDIRECTS: usize = 5;
@@ -60,9 +62,10 @@ impl Client {
         let (calls, call_queue) = mpsc::channel(QUEUE);
         let (leader_sender, leader) = watch::channel(None);
         let (events, event_queue) = mpsc::channel(QUEUE);
-        let subscription = Subscription { masters, framework, leader: leader_sender, events };
+        let (undelivered_sender, undelivered) = watch::channel(None);
+        let subscription = Subscription { masters, framework, leader: leader_sender, events, undelivered };
         tokio::spawn(subscription.run());
-        tokio::spawn(send_calls(call_queue, leader.clone()));
+        tokio::spawn(send_calls(call_queue, leader.clone(), undelivered_sender));
         (Self { calls, leader }, event_queue)
     }
 
@@ -99,6 +102,8 @@ enum SubscriptionError {
     Closed,
     #[error("no heartbeat for {0:?}")]
     Silent(Duration),
+    #[error("the master did not take a call")]
+    Undelivered,
 }
 
 struct Subscription {
@@ -106,6 +111,8 @@ struct Subscription {
     framework: FrameworkInfo,
     leader: watch::Sender<Option<Leader>>,
     events: mpsc::Sender<ClientEvent>,
+    /// The stream of the last call that the master did not take.
+    undelivered: watch::Receiver<Option<HeaderValue>>,
 }
 
 impl Subscription {
@@ -113,6 +120,7 @@ impl Subscription {
         let mut failures = 0_u32;
         for turn in 0.. {
             let master = self.masters[turn % self.masters.len()].clone();
+            let started = Instant::now();
             let subscribed = match self.subscribe(&master).await {
                 Ok((authority, stream_id, records)) => {
                     let (was_subscribed, error) = self.follow(&authority, stream_id, records).await;
@@ -124,7 +132,8 @@ impl Subscription {
                     false
                 }
             };
-            failures = if subscribed { 0 } else { failures.saturating_add(1) };
+            let lasted = subscribed && started.elapsed() >= LASTING;
+            failures = if lasted { 0 } else { failures.saturating_add(1) };
             self.leader.send_replace(None);
             if subscribed && self.events.send(ClientEvent::Disconnected).await.is_err() {
                 return;
@@ -172,8 +181,17 @@ impl Subscription {
     ) -> (bool, SubscriptionError) {
         let mut silence = ANSWER;
         let mut subscribed = false;
+        let mut undelivered = self.undelivered.clone();
         loop {
-            let record = match timeout(silence, records.next()).await {
+            let record = tokio::select! {
+                record = timeout(silence, records.next()) => record,
+                // An offer that is neither used nor declined would be ours for ever, and a REVIVE that is lost
+                // brings none: the next subscription begins without offers, and with a revival.
+                Ok(_) = undelivered.wait_for(|stream| stream.as_ref() == Some(&stream_id)) => {
+                    return (subscribed, SubscriptionError::Undelivered);
+                }
+            };
+            let record = match record {
                 Err(_) => return (subscribed, SubscriptionError::Silent(silence)),
                 Ok(None) => return (subscribed, SubscriptionError::Closed),
                 Ok(Some(Err(error))) => return (subscribed, error.into()),
@@ -242,14 +260,23 @@ fn backoff(failures: u32) -> Duration {
     longest.min(LONGEST_BACKOFF).mul_f64(rand::rng().random_range(0.2..=1.0))
 }
 
-/// Sends calls one after the other over a connection of their own.
-async fn send_calls(mut calls: mpsc::Receiver<Call>, leader: watch::Receiver<Option<Leader>>) {
+/// Sends calls one after the other over a connection of their own. A call that the master does not take ends the
+/// subscription that it was for.
+async fn send_calls(
+    mut calls: mpsc::Receiver<Call>,
+    leader: watch::Receiver<Option<Leader>>,
+    undelivered: watch::Sender<Option<HeaderValue>>,
+) {
     let mut open: Option<(String, Connection)> = None;
     while let Some(mut call) = calls.recv().await {
         let Some(leader) = leader.borrow().clone() else {
             debug!(call = ?call.r#type, "dropped: there is no leader");
             continue;
         };
+        if undelivered.borrow().as_ref() == Some(&leader.stream_id) {
+            debug!(call = ?call.r#type, "dropped: the subscription is about to end");
+            continue;
+        }
         let kind = call::Type::try_from(call.r#type.unwrap_or_default()).unwrap_or_default();
         call.framework_id = Some(leader.framework_id.clone());
         let connection =
@@ -261,12 +288,13 @@ async fn send_calls(mut calls: mpsc::Receiver<Call>, leader: watch::Receiver<Opt
                 if status == StatusCode::ACCEPTED {
                     debug!(call = kind.as_str_name(), "sent");
                     open = Some((leader.authority, connection));
-                } else {
-                    warn!(call = kind.as_str_name(), %status, "refused by the master: {body}");
+                    continue;
                 }
+                warn!(call = kind.as_str_name(), %status, "refused by the master: {body}");
             }
             Err(error) => warn!(call = kind.as_str_name(), "not sent: {error}"),
         }
+        undelivered.send_replace(Some(leader.stream_id));
     }
 }
 

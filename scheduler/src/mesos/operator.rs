@@ -6,6 +6,7 @@ use http::{HeaderMap, StatusCode};
 use mesos_v1::http::{Connection, HttpError};
 use mesos_v1::master::{Call, Response, call, response};
 use prost::Message as _;
+use tokio::time::timeout;
 
 use crate::core::{Agent, AgentId, AgentKey};
 
@@ -23,6 +24,9 @@ pub enum OperatorError {
     /// The master refused.
     #[error("the master answered {0} to GET_AGENTS")]
     Refused(StatusCode),
+    /// The master's answer does not come to its end.
+    #[error("the answer to GET_AGENTS was not there within {ANSWER:?}")]
+    Slow,
     /// The master answered something else.
     #[error("the answer to GET_AGENTS is not one: {0}")]
     Answer(String),
@@ -36,8 +40,8 @@ pub async fn agents(authority: &str) -> Result<Vec<Agent>, OperatorError> {
     if answer.status != StatusCode::OK {
         return Err(OperatorError::Refused(answer.status));
     }
-    let answer = Response::decode(answer.bytes(LONGEST).await?)
-        .map_err(|error| OperatorError::Answer(error.to_string()))?;
+    let body = timeout(ANSWER, answer.bytes(LONGEST)).await.map_err(|_| OperatorError::Slow)??;
+    let answer = Response::decode(body).map_err(|error| OperatorError::Answer(error.to_string()))?;
     let agents = answer.get_agents.ok_or_else(|| OperatorError::Answer("it names no agents".to_owned()))?;
     Ok(agents.agents.into_iter().filter_map(agent).collect())
 }
@@ -46,7 +50,7 @@ pub async fn agents(authority: &str) -> Result<Vec<Agent>, OperatorError> {
 fn agent(agent: response::get_agents::Agent) -> Option<Agent> {
     let info = agent.agent_info;
     let key = AgentKey(format!("{}:{}", info.hostname, info.port()));
-    let id = AgentId(info.id?.value);
+    let id = AgentId(info.id.map(|id| id.value).filter(|id| !id.is_empty())?);
     let attributes = info.attributes.into_iter().filter_map(|attribute| {
         let text = attribute.text.map(|text| text.value);
         let value = text.or_else(|| attribute.scalar.map(|scalar| scalar.value.to_string()))?;
