@@ -8,6 +8,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{debug, error, info, warn};
 
+use crate::config::Server;
 use crate::core::{AfterFailure, Core, Decision, Effect, Event, Frame, Input, Slot, Timestamp, View};
 use crate::mesos::{self, Client, ClientEvent};
 use crate::state::Store;
@@ -180,9 +181,13 @@ impl<S: Store> Driver<S> {
                 let Some(address) = self.core.agent(agent).map(|record| record.key.0.clone()) else { return };
                 let (slot, task, inputs) = (slot.clone(), task.clone(), self.input_sender.clone());
                 let reads = Arc::clone(&self.reads);
+                // Agents of a cluster speak TLS where its masters do.
+                let Some(leader) = self.client.leader() else { return };
+                let (access, server) =
+                    (self.client.access().clone(), Server { tls: leader.server.tls, authority: address });
                 tokio::spawn(async move {
                     let Ok(_turn) = reads.acquire().await else { return };
-                    if let Some(text) = mesos::last_words(&address, &framework, &task).await {
+                    if let Some(text) = mesos::last_words(&access, &server, &framework, &task).await {
                         // The loop's end is the process's.
                         let _ = inputs.send(Input::Output { slot, text }).await;
                     }
@@ -210,7 +215,7 @@ async fn read_inventory(
         // Wanted now or due: the same is done.
         let _ = timeout(interval, wanted.notified()).await;
         let Some(leader) = client.leader() else { continue };
-        let agents = match mesos::agents(&leader.authority).await {
+        let agents = match mesos::agents(client.access(), &leader.server).await {
             Ok(agents) => agents,
             Err(error) => {
                 warn!("cannot read the list of agents: {error}");
@@ -218,7 +223,7 @@ async fn read_inventory(
             }
         };
         // A master that no longer leads does not know which agents there are.
-        if client.leader().is_some_and(|now| now.authority == leader.authority)
+        if client.leader().is_some_and(|now| now.server == leader.server)
             && inputs.send(Input::Agents(agents)).await.is_err()
         {
             return;

@@ -70,7 +70,9 @@ async fn run(config: &Config) -> anyhow::Result<()> {
         ..core::Settings::new(tasks.specs())
     };
     let framework = framework_info(config, stored.framework_id.as_ref());
-    let client = mesos::Client::start(config.mesos.masters.clone(), framework);
+    let access = mesos::Access::new(&config.mesos.identity, &config.mesos.roots)
+        .context("cannot use the certificates of mesos.ca-file")?;
+    let client = mesos::Client::start(config.mesos.masters.clone(), access, framework);
     let core = core::Core::new(settings, stored);
     let (driver, handle) = driver::Driver::new(
         core,
@@ -111,6 +113,7 @@ fn framework_info(config: &Config, id: Option<&core::FrameworkId>) -> FrameworkI
         // Otherwise a restart of an agent kills our tasks there.
         checkpoint: Some(true),
         roles: config.service.roles.clone(),
+        principal: config.mesos.identity.principal().map(str::to_owned),
         capabilities: capabilities.into_iter().map(|t| Capability { r#type: Some(t.into()) }).collect(),
         ..FrameworkInfo::default()
     }

@@ -241,7 +241,8 @@ struct Credential {
 
 /// A credential, or the file that holds it. No error shows what it holds.
 fn account(value: &str) -> Result<Account, String> {
-    let right = r#"must be {"scheme": "RS256", "uid": …, "private_key": …, "login_endpoint": …}, or its file"#;
+    let right =
+        r#"must be {"scheme": "RS256", "uid": …, "private_key": …, "login_endpoint": …}, or its file"#;
     let json = if value.starts_with('{') { value.to_owned() } else { file(value)? };
     // The parser's message may quote values.
     let credential: Credential = serde_json::from_str(&json).map_err(|_| right.to_owned())?;
@@ -260,13 +261,16 @@ fn key(pem: &str) -> Result<RsaKeyPair, String> {
         PrivateKeyDer::Pkcs8(key) => {
             RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).map_err(|error| wrong(&error))
         }
-        PrivateKeyDer::Pkcs1(key) => RsaKeyPair::from_der(key.secret_pkcs1_der()).map_err(|error| wrong(&error)),
+        PrivateKeyDer::Pkcs1(key) => {
+            RsaKeyPair::from_der(key.secret_pkcs1_der()).map_err(|error| wrong(&error))
+        }
         _ => Err(wrong(&"it is of another kind")),
     }
 }
 
 fn login(url: &str) -> Result<(Server, String), String> {
-    let wrong = || "its login_endpoint must be a URL like https://leader.mesos/acs/api/v1/auth/login".to_owned();
+    let wrong =
+        || "its login_endpoint must be a URL like https://leader.mesos/acs/api/v1/auth/login".to_owned();
     let uri: Uri = url.parse().map_err(|_| wrong())?;
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return Err(wrong()) };
     let tls = match scheme {
@@ -354,6 +358,13 @@ fn zookeeper(rest: &str) -> Result<ZooKeeper, String> {
         return Err("must name a ZooKeeper server, as in zk://10.0.0.1:2181/mesos".to_owned());
     }
     Ok(ZooKeeper { ensemble: servers.join(","), digest, path: format!("/{path}"), tls: false })
+}
+
+/// An RSA key that is used in tests and nowhere else.
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test's key")]
+pub(crate) fn test_key() -> RsaKeyPair {
+    key(tests::PKCS8).unwrap()
 }
 
 #[cfg(test)]

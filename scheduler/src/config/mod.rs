@@ -410,4 +410,7 @@ fn state_location(value: &str) -> Result<StateLocation, String> {
 }
 
 #[cfg(test)]
+pub(crate) use mesos::test_key;
+
+#[cfg(test)]
 mod tests;

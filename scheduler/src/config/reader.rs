@@ -158,7 +158,9 @@ fn shown(name: &str, value: &str) -> String {
     }
     // What is before the last `@` of a URL is a user and a password.
     match (value.find("://"), value.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme < at => format!("{}{hidden}{}", &value[..scheme + 3], &value[at..]),
+        (Some(scheme), Some(at)) if scheme < at => {
+            format!("{}{hidden}{}", &value[..scheme + 3], &value[at..])
+        }
         _ => value.to_owned(),
     }
 }

@@ -100,7 +100,7 @@ impl Access {
         server: &Server,
         open: Option<Connection>,
         path: &str,
-        headers: &HeaderMap,
+        headers: HeaderMap,
         body: impl Into<Bytes>,
         limit: Duration,
     ) -> Result<(Connection, Response), AccessError> {
@@ -109,7 +109,7 @@ impl Access {
             .header(ACCEPT, PROTOBUF)
             .body(Full::new(body.into()))
             .map_err(|source| invalid(server, path, source))?;
-        request.headers_mut().extend(headers.clone());
+        request.headers_mut().extend(headers);
         self.send(server, open, request, limit).await
     }
 

@@ -23,11 +23,11 @@ use crate::config::{Account, Identity};
 
 const ANSWER: Duration = Duration::from_secs(10);
 /// Until when a login that we sign may be used: clocks differ.
-const LOGIN_VALID: Duration = Duration::from_secs(300);
+const LOGIN_VALID: Duration = Duration::from_mins(5);
 /// How long a token is used that does not say until when: DC/OS' default.
-const TOKEN_VALID: Duration = Duration::from_secs(5 * 24 * 3600);
+const TOKEN_VALID: Duration = Duration::from_hours(5 * 24);
 /// A token is renewed so long before its end, or at half of its time when that is less.
-const AHEAD: Duration = Duration::from_secs(600);
+const AHEAD: Duration = Duration::from_mins(10);
 /// The least time between two logins: neither refusals nor an endpoint that is away make us ask at every request.
 const DISTANCE: Duration = Duration::from_secs(5);
 
@@ -54,7 +54,7 @@ pub(super) struct Auth(Arc<Method>);
 enum Method {
     Anonymous,
     Basic { principal: String, header: HeaderValue },
-    Account(Session),
+    Account(Box<Session>),
 }
 
 #[derive(Debug)]
@@ -91,7 +91,8 @@ impl Auth {
                 Method::Basic { principal: principal.clone(), header: sensitive(&format!("Basic {text}")) }
             }
             Identity::Account(account) => {
-                Method::Account(Session { account: account.clone(), dialer, state: Mutex::default() })
+                let session = Session { account: account.clone(), dialer, state: Mutex::default() };
+                Method::Account(Box::new(session))
             }
         }))
     }
@@ -119,9 +120,11 @@ impl Auth {
     /// What to do about a 401.
     pub fn unauthorized(&self) -> String {
         match &*self.0 {
-            Method::Anonymous => "credentials are wanted: give service.principal and service.secret-file, or \
+            Method::Anonymous => {
+                "credentials are wanted: give service.principal and service.secret-file, or \
                                   service.account-credential"
-                .to_owned(),
+                    .to_owned()
+            }
             Method::Basic { principal, .. } => format!(
                 "not accepted as principal '{principal}': service.secret-file must hold the secret that the masters' \
                  credentials have for service.principal"
@@ -227,7 +230,7 @@ impl Session {
         }
         let valid = expiry(&answer.token).map_or(TOKEN_VALID, |end| end.saturating_sub(since_epoch()));
         // Further away than any clock goes is as good as five days.
-        let valid = valid.min(Duration::from_secs(365 * 24 * 3600));
+        let valid = valid.min(Duration::from_hours(365 * 24));
         let now = Instant::now();
         let renew = now + valid.saturating_sub(AHEAD).max(valid / 2);
         Ok(Token { header: sensitive(&format!("token={}", answer.token)), renew, end: now + valid })

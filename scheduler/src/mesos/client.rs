@@ -3,22 +3,27 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use http::{HeaderMap, HeaderValue, StatusCode};
-use mesos_v1::http::{Connection, HttpError, Records, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use mesos_v1::FrameworkInfo;
+use mesos_v1::http::{Connection, Records, Response};
 use mesos_v1::recordio::{DEFAULT_MAX_RECORD, RecordError};
 use mesos_v1::scheduler::{Call, Event as Message, call, event};
-use mesos_v1::{FrameworkInfo, PROTOBUF};
 use prost::Message as _;
 use rand::Rng as _;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
+use super::access::{Access, AccessError};
 use super::convert;
+use super::masters::Masters;
+use crate::config::{self, Server};
 use crate::core::{Event, FrameworkId};
 
 const PATH: &str = "/api/v1/scheduler";
-const CONNECT: Duration = Duration::from_secs(5);
+const STREAM_ID: HeaderName = HeaderName::from_static("mesos-stream-id");
+/// The body of an answer other than the event stream.
+const BODY: Duration = Duration::from_secs(5);
 /// The master holds a subscription back while it recovers or authorizes.
 const ANSWER: Duration = Duration::from_secs(30);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
@@ -42,8 +47,8 @@ pub enum ClientEvent {
 /// The master that we are subscribed to.
 #[derive(Debug, Clone)]
 pub struct Leader {
-    /// `host:port`
-    pub authority: String,
+    /// Where it is.
+    pub server: Server,
     stream_id: HeaderValue,
     framework_id: mesos_v1::FrameworkId,
 }
@@ -53,20 +58,32 @@ pub struct Leader {
 pub struct Client {
     calls: mpsc::Sender<Call>,
     leader: watch::Receiver<Option<Leader>>,
+    access: Access,
 }
 
 impl Client {
-    /// Subscribes, and keeps subscribing, as `framework` (whose ID is set when there is one already). `masters`
-    /// are tried in turn; any of them may point to the leader.
-    pub fn start(masters: Vec<String>, framework: FrameworkInfo) -> (Self, mpsc::Receiver<ClientEvent>) {
+    /// Subscribes, and keeps subscribing, as `framework` (whose ID is set when there is one already), with the master
+    /// that leads as `masters` tell.
+    pub fn start(
+        masters: config::Masters,
+        access: Access,
+        framework: FrameworkInfo,
+    ) -> (Self, mpsc::Receiver<ClientEvent>) {
         let (calls, call_queue) = mpsc::channel(QUEUE);
         let (leader_sender, leader) = watch::channel(None);
         let (events, event_queue) = mpsc::channel(QUEUE);
         let (undelivered_sender, undelivered) = watch::channel(None);
-        let subscription = Subscription { masters, framework, leader: leader_sender, events, undelivered };
+        let subscription = Subscription {
+            masters: Masters::start(masters),
+            access: access.clone(),
+            framework,
+            leader: leader_sender,
+            events,
+            undelivered,
+        };
         tokio::spawn(subscription.run());
-        tokio::spawn(send_calls(call_queue, leader.clone(), undelivered_sender));
-        (Self { calls, leader }, event_queue)
+        tokio::spawn(send_calls(call_queue, access.clone(), leader.clone(), undelivered_sender));
+        (Self { calls, leader, access }, event_queue)
     }
 
     /// Sends a call to the leader. It is dropped when there is none: whatever matters is sent again.
@@ -79,21 +96,26 @@ impl Client {
     pub fn leader(&self) -> Option<Leader> {
         self.leader.borrow().clone()
     }
+
+    /// How masters and agents are asked.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
 }
 
 /// Why a subscription failed or ended.
 #[derive(Debug, thiserror::Error)]
 enum SubscriptionError {
     #[error(transparent)]
-    Http(#[from] HttpError),
-    #[error("{authority} answered {status}: {body}")]
-    Refused { authority: String, status: StatusCode, body: String },
-    #[error("{authority} redirects to '{location}', which is no address")]
-    Redirect { authority: String, location: String },
+    Access(#[from] AccessError),
+    #[error("{server} answered {status}: {body}{advice}")]
+    Refused { server: Server, status: StatusCode, body: String, advice: String },
+    #[error("{server} redirects to '{location}', which is no address, or none with TLS")]
+    Redirect { server: Server, location: String },
     #[error("there were more than {REDIRECTS} redirects")]
     Redirects,
     #[error("{0} gave no Mesos-Stream-Id")]
-    NoStreamId(String),
+    NoStreamId(Server),
     #[error("the event stream broke: {0}")]
     Stream(#[from] RecordError),
     #[error("the master sent what is no event: {0}")]
@@ -104,10 +126,13 @@ enum SubscriptionError {
     Silent(Duration),
     #[error("the master did not take a call")]
     Undelivered,
+    #[error("another master leads")]
+    OtherLeader,
 }
 
 struct Subscription {
-    masters: Vec<String>,
+    masters: Masters,
+    access: Access,
     framework: FrameworkInfo,
     leader: watch::Sender<Option<Leader>>,
     events: mpsc::Sender<ClientEvent>,
@@ -118,69 +143,89 @@ struct Subscription {
 impl Subscription {
     async fn run(mut self) {
         let mut failures = 0_u32;
-        for turn in 0.. {
-            let master = self.masters[turn % self.masters.len()].clone();
+        loop {
+            let master = self.masters.next().await;
             let started = Instant::now();
-            let subscribed = match self.subscribe(&master).await {
-                Ok((authority, stream_id, records)) => {
-                    let (was_subscribed, error) = self.follow(&authority, stream_id, records).await;
-                    warn!(master = authority, "subscription ended: {error}");
-                    was_subscribed
-                }
-                Err(error) => {
-                    warn!(master, "cannot subscribe: {error}");
-                    false
-                }
+            let leaders = self.masters.clone();
+            let other_leads = leaders.other_leads(master.clone(), self.leader.subscribe());
+            tokio::pin!(other_leads);
+            let error = tokio::select! {
+                error = self.attempt(&master.server) => error,
+                () = &mut other_leads => SubscriptionError::OtherLeader,
             };
-            let lasted = subscribed && started.elapsed() >= LASTING;
-            failures = if lasted { 0 } else { failures.saturating_add(1) };
-            self.leader.send_replace(None);
-            if subscribed && self.events.send(ClientEvent::Disconnected).await.is_err() {
+            let subscribed = self.leader.send_replace(None);
+            if let Some(leader) = &subscribed {
+                warn!(master = %leader.server, "subscription ended: {error}");
+            } else {
+                warn!(master = %master.server, "cannot subscribe: {error}");
+            }
+            if self.events.is_closed()
+                || subscribed.is_some() && self.events.send(ClientEvent::Disconnected).await.is_err()
+            {
                 return;
             }
-            tokio::time::sleep(backoff(failures)).await;
+            let lasted = subscribed.is_some() && started.elapsed() >= LASTING;
+            if lasted || matches!(error, SubscriptionError::OtherLeader) {
+                failures = 0;
+                sleep(backoff(failures)).await;
+                continue;
+            }
+            failures = failures.saturating_add(1);
+            tokio::select! {
+                () = sleep(backoff(failures)) => {}
+                () = &mut other_leads => failures = 0,
+            }
+        }
+    }
+
+    /// Subscribes and passes events on until that ends: why.
+    async fn attempt(&mut self, master: &Server) -> SubscriptionError {
+        match self.subscribe(master).await {
+            Ok((server, stream_id, records)) => self.follow(&server, stream_id, records).await,
+            Err(error) => error,
         }
     }
 
     /// POSTs SUBSCRIBE, following redirects to the leader.
-    async fn subscribe(&self, master: &str) -> Result<(String, HeaderValue, Records), SubscriptionError> {
+    async fn subscribe(&self, master: &Server) -> Result<(Server, HeaderValue, Records), SubscriptionError> {
         let call = Call {
             framework_id: self.framework.id.clone(),
             r#type: Some(call::Type::Subscribe.into()),
             subscribe: Some(call::Subscribe { framework_info: self.framework.clone(), ..Default::default() }),
             ..Default::default()
         };
-        let mut authority = master.to_owned();
+        let mut server = master.clone();
         for _ in 0..=REDIRECTS {
-            let mut connection = Connection::open(&authority, CONNECT).await?;
-            let response = connection.post(PATH, &HeaderMap::new(), call.encode_to_vec(), ANSWER).await?;
+            let sent = self.access.post(&server, None, PATH, HeaderMap::new(), call.encode_to_vec(), ANSWER);
+            let (_, response) = sent.await?;
             if response.status == StatusCode::TEMPORARY_REDIRECT {
                 let location = response.header("Location").unwrap_or_default().to_owned();
-                match redirected(&location) {
-                    Some(leader) => authority = leader,
-                    None => return Err(SubscriptionError::Redirect { authority, location }),
+                match redirected(&location, server.tls) {
+                    Some(leader) => server = leader,
+                    None => return Err(SubscriptionError::Redirect { server, location }),
                 }
                 continue;
             }
             if response.status != StatusCode::OK {
-                return Err(refused(authority, response).await);
+                let (status, advice) = (response.status, self.access.advice(response.status));
+                let body = body_text(response).await;
+                return Err(SubscriptionError::Refused { server, status, body, advice });
             }
-            let stream_id = response.headers.get("Mesos-Stream-Id").cloned();
-            let stream_id = stream_id.ok_or_else(|| SubscriptionError::NoStreamId(authority.clone()))?;
-            return Ok((authority, stream_id, response.records(DEFAULT_MAX_RECORD)));
+            let stream_id = response.headers.get(STREAM_ID).cloned();
+            let stream_id = stream_id.ok_or_else(|| SubscriptionError::NoStreamId(server.clone()))?;
+            return Ok((server, stream_id, response.records(DEFAULT_MAX_RECORD)));
         }
         Err(SubscriptionError::Redirects)
     }
 
-    /// Passes events on until the stream ends: why, and whether we were subscribed.
+    /// Passes events on until the stream ends: why.
     async fn follow(
         &mut self,
-        authority: &str,
+        server: &Server,
         stream_id: HeaderValue,
         mut records: Records,
-    ) -> (bool, SubscriptionError) {
+    ) -> SubscriptionError {
         let mut silence = ANSWER;
-        let mut subscribed = false;
         let mut undelivered = self.undelivered.clone();
         loop {
             let record = tokio::select! {
@@ -188,18 +233,18 @@ impl Subscription {
                 // An offer that is neither used nor declined would be ours for ever, and a REVIVE that is lost
                 // brings none: the next subscription begins without offers, and with a revival.
                 Ok(_) = undelivered.wait_for(|stream| stream.as_ref() == Some(&stream_id)) => {
-                    return (subscribed, SubscriptionError::Undelivered);
+                    return SubscriptionError::Undelivered;
                 }
             };
             let record = match record {
-                Err(_) => return (subscribed, SubscriptionError::Silent(silence)),
-                Ok(None) => return (subscribed, SubscriptionError::Closed),
-                Ok(Some(Err(error))) => return (subscribed, error.into()),
+                Err(_) => return SubscriptionError::Silent(silence),
+                Ok(None) => return SubscriptionError::Closed,
+                Ok(Some(Err(error))) => return error.into(),
                 Ok(Some(Ok(record))) => record,
             };
             let message = match Message::decode(record) {
                 Ok(message) => message,
-                Err(error) => return (subscribed, error.into()),
+                Err(error) => return error.into(),
             };
             if let Some(interval) = heartbeat_interval(&message) {
                 silence = interval;
@@ -208,20 +253,19 @@ impl Subscription {
                 Ok(Some(event)) => event,
                 Ok(None) => continue,
                 Err(error) => {
-                    warn!(master = authority, "an event is left out: {error}");
+                    warn!(master = %server, "an event is left out: {error}");
                     continue;
                 }
             };
             if let Event::Subscribed(FrameworkId(id)) = &event {
-                info!(master = authority, framework = id, "subscribed");
+                info!(master = %server, framework = id, "subscribed");
                 let framework_id = mesos_v1::FrameworkId::from(id.as_str());
                 self.framework.id = Some(framework_id.clone());
-                let (authority, stream_id) = (authority.to_owned(), stream_id.clone());
-                self.leader.send_replace(Some(Leader { authority, stream_id, framework_id }));
-                subscribed = true;
+                let (server, stream_id) = (server.clone(), stream_id.clone());
+                self.leader.send_replace(Some(Leader { server, stream_id, framework_id }));
             }
             if self.events.send(ClientEvent::Event(event)).await.is_err() {
-                return (false, SubscriptionError::Closed);
+                return SubscriptionError::Closed;
             }
         }
     }
@@ -234,28 +278,31 @@ fn heartbeat_interval(message: &Message) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds * MISSED).ok().filter(|interval| !interval.is_zero())
 }
 
-/// The authority in a `Location`, which Mesos writes as `//host:port/path`.
-fn redirected(location: &str) -> Option<String> {
-    let (_, rest) = location.split_once("//")?;
+/// The server in a `Location`, which Mesos writes as `//host:port/path`; none when it is no address, or would send our
+/// credentials without the TLS that they came with.
+fn redirected(location: &str, tls: bool) -> Option<Server> {
+    let (scheme, rest) = location.split_once("//")?;
+    let tls = match scheme {
+        "" => tls,
+        "https:" => true,
+        "http:" if !tls => false,
+        _ => return None,
+    };
     let authority = rest.split('/').next()?;
-    authority.contains(':').then(|| authority.to_owned())
-}
-
-async fn refused(authority: String, response: Response) -> SubscriptionError {
-    let status = response.status;
-    let body = body_text(response).await;
-    SubscriptionError::Refused { authority, status, body }
+    let parsed: http::uri::Authority = authority.parse().ok()?;
+    let is_address = parsed.port_u16().is_some() && !parsed.host().is_empty() && !authority.contains('@');
+    is_address.then(|| Server { tls, authority: authority.to_owned() })
 }
 
 async fn body_text(response: Response) -> String {
-    match timeout(CONNECT, response.bytes(64 * 1024)).await {
+    match timeout(BODY, response.bytes(64 * 1024)).await {
         Ok(Ok(bytes)) => String::from_utf8_lossy(&bytes).trim().to_owned(),
         _ => String::new(),
     }
 }
 
 /// Doubles from half a second, and is spread so that not all frameworks come back at once.
-fn backoff(failures: u32) -> Duration {
+pub(super) fn backoff(failures: u32) -> Duration {
     let longest = Duration::from_millis(500).saturating_mul(2_u32.saturating_pow(failures.min(16)));
     longest.min(LONGEST_BACKOFF).mul_f64(rand::rng().random_range(0.2..=1.0))
 }
@@ -264,10 +311,11 @@ fn backoff(failures: u32) -> Duration {
 /// subscription that it was for.
 async fn send_calls(
     mut calls: mpsc::Receiver<Call>,
+    access: Access,
     leader: watch::Receiver<Option<Leader>>,
     undelivered: watch::Sender<Option<HeaderValue>>,
 ) {
-    let mut open: Option<(String, Connection)> = None;
+    let mut open: Option<(Server, Connection)> = None;
     while let Some(mut call) = calls.recv().await {
         let Some(leader) = leader.borrow().clone() else {
             debug!(call = ?call.r#type, "dropped: there is no leader");
@@ -279,18 +327,20 @@ async fn send_calls(
         }
         let kind = call::Type::try_from(call.r#type.unwrap_or_default()).unwrap_or_default();
         call.framework_id = Some(leader.framework_id.clone());
-        let connection =
-            open.take().filter(|(authority, c)| *authority == leader.authority && !c.is_closed());
-        match send(connection.map(|(_, connection)| connection), &leader, call.encode_to_vec()).await {
+        let connection = open.take().filter(|(server, c)| *server == leader.server && !c.is_closed());
+        let connection = connection.map(|(_, connection)| connection);
+        let headers = HeaderMap::from_iter([(STREAM_ID, leader.stream_id.clone())]);
+        let sent = access.post(&leader.server, connection, PATH, headers, call.encode_to_vec(), ANSWER);
+        match sent.await {
             Ok((connection, response)) => {
                 let status = response.status;
                 let body = body_text(response).await;
                 if status == StatusCode::ACCEPTED {
                     debug!(call = kind.as_str_name(), "sent");
-                    open = Some((leader.authority, connection));
+                    open = Some((leader.server, connection));
                     continue;
                 }
-                warn!(call = kind.as_str_name(), %status, "refused by the master: {body}");
+                warn!(call = kind.as_str_name(), %status, "refused by the master: {body}{}", access.advice(status));
             }
             Err(error) => warn!(call = kind.as_str_name(), "not sent: {error}"),
         }
@@ -298,32 +348,26 @@ async fn send_calls(
     }
 }
 
-async fn send(
-    connection: Option<Connection>,
-    leader: &Leader,
-    body: Vec<u8>,
-) -> Result<(Connection, Response), HttpError> {
-    let mut headers = HeaderMap::new();
-    headers.insert("Mesos-Stream-Id", leader.stream_id.clone());
-    headers.insert(http::header::ACCEPT, HeaderValue::from_static(PROTOBUF));
-    let mut connection = match connection {
-        Some(connection) => connection,
-        None => Connection::open(&leader.authority, CONNECT).await?,
-    };
-    let response = connection.post(PATH, &headers, body, ANSWER).await?;
-    Ok((connection, response))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn redirects_have_no_scheme() {
-        assert_eq!(redirected("//10.0.0.2:5050/api/v1/scheduler").as_deref(), Some("10.0.0.2:5050"));
-        assert_eq!(redirected("http://10.0.0.2:5050").as_deref(), Some("10.0.0.2:5050"));
-        assert_eq!(redirected("/elsewhere"), None);
-        assert_eq!(redirected("//nowhere/"), None);
+    fn redirects_keep_the_scheme_or_raise_it() {
+        let server = |tls, authority: &str| Some(Server { tls, authority: authority.to_owned() });
+        assert_eq!(redirected("//10.0.0.2:5050/api/v1/scheduler", false), server(false, "10.0.0.2:5050"));
+        assert_eq!(redirected("//10.0.0.2:5050/api/v1/scheduler", true), server(true, "10.0.0.2:5050"));
+        assert_eq!(redirected("http://10.0.0.2:5050", false), server(false, "10.0.0.2:5050"));
+        assert_eq!(redirected("https://10.0.0.2:5050", false), server(true, "10.0.0.2:5050"));
+        for (location, tls) in [
+            ("http://10.0.0.2:5050", true),
+            ("/elsewhere", false),
+            ("//nowhere/", false),
+            ("//user@10.0.0.2:5050/", false),
+            ("ftp://10.0.0.2:5050", false),
+        ] {
+            assert_eq!(redirected(location, tls), None, "{location}");
+        }
     }
 
     #[test]

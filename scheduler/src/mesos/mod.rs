@@ -1,11 +1,17 @@
 //! The master: the v1 scheduler API, the operator API for the list of agents, and the agents' sandboxes.
 
+mod access;
+mod auth;
 mod calls;
 mod client;
 mod convert;
+mod masters;
 mod operator;
 mod sandbox;
+mod zookeeper;
 
+pub use access::{Access, AccessError};
+pub use auth::AuthError;
 pub use calls::call;
 pub use client::{Client, ClientEvent, Leader};
 pub use convert::{InvalidEvent, event};

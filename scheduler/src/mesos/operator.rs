@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
-use mesos_v1::http::{Connection, HttpError};
 use mesos_v1::master::{Call, Response, call, response};
 use prost::Message as _;
 use tokio::time::timeout;
 
+use super::access::{Access, AccessError};
+use crate::config::Server;
 use crate::core::{Agent, AgentId, AgentKey};
 
-const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(30);
 /// Fifty thousand agents with their attributes and resources.
 const LONGEST: usize = 256 * 1024 * 1024;
@@ -20,10 +20,10 @@ const LONGEST: usize = 256 * 1024 * 1024;
 pub enum OperatorError {
     /// The master was not reached.
     #[error(transparent)]
-    Http(#[from] HttpError),
+    Access(#[from] AccessError),
     /// The master refused.
-    #[error("the master answered {0} to GET_AGENTS")]
-    Refused(StatusCode),
+    #[error("the master answered {0} to GET_AGENTS{1}")]
+    Refused(StatusCode, String),
     /// The master's answer does not come to its end.
     #[error("the answer to GET_AGENTS was not there within {ANSWER:?}")]
     Slow,
@@ -32,15 +32,16 @@ pub enum OperatorError {
     Answer(String),
 }
 
-/// Reads the list of agents of the master at `authority`.
-pub async fn agents(authority: &str) -> Result<Vec<Agent>, OperatorError> {
+/// Reads the list of agents of the master at `server`.
+pub async fn agents(access: &Access, server: &Server) -> Result<Vec<Agent>, OperatorError> {
     let call = Call { r#type: Some(call::Type::GetAgents.into()), ..Default::default() };
-    let mut connection = Connection::open(authority, CONNECT).await?;
-    let answer = connection.post("/api/v1", &HeaderMap::new(), call.encode_to_vec(), ANSWER).await?;
+    let sent = access.post(server, None, "/api/v1", HeaderMap::new(), call.encode_to_vec(), ANSWER);
+    let (_, answer) = sent.await?;
     if answer.status != StatusCode::OK {
-        return Err(OperatorError::Refused(answer.status));
+        return Err(OperatorError::Refused(answer.status, access.advice(answer.status)));
     }
-    let body = timeout(ANSWER, answer.bytes(LONGEST)).await.map_err(|_| OperatorError::Slow)??;
+    let body = timeout(ANSWER, answer.bytes(LONGEST)).await.map_err(|_| OperatorError::Slow)?;
+    let body = body.map_err(AccessError::from)?;
     let answer = Response::decode(body).map_err(|error| OperatorError::Answer(error.to_string()))?;
     let agents = answer.get_agents.ok_or_else(|| OperatorError::Answer("it names no agents".to_owned()))?;
     Ok(agents.agents.into_iter().filter_map(agent).collect())

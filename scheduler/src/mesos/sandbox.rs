@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, StatusCode};
-use http_body_util::Full;
-use mesos_v1::http::Connection;
+use http::StatusCode;
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use super::access::Access;
+use crate::config::Server;
 use crate::core::{FrameworkId, TaskId};
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -28,12 +27,17 @@ struct Part {
 
 /// Why a task failed, by its stderr; nothing when that cannot be had, for whatever reason: it is a help, not a
 /// fact that anything depends on.
-pub async fn last_words(agent: &str, framework: &FrameworkId, task: &TaskId) -> Option<String> {
+pub async fn last_words(
+    access: &Access,
+    agent: &Server,
+    framework: &FrameworkId,
+    task: &TaskId,
+) -> Option<String> {
     // The agent's virtual path of an executor's latest run.
     let path = format!("/frameworks/{framework}/executors/{task}/runs/latest/stderr");
     // An offset of -1 asks for the size.
-    let size = read(agent, &path, "-1").await?.offset;
-    let text = read(agent, &path, &size.saturating_sub(TAIL).to_string()).await?.data;
+    let size = read(access, agent, &path, "-1").await?.offset;
+    let text = read(access, agent, &path, &size.saturating_sub(TAIL).to_string()).await?.data;
     Some(telling(&text))
 }
 
@@ -56,11 +60,9 @@ fn is_noise(line: &str) -> bool {
     glog || line.starts_with("mesos-executor: ") || line.contains("no version information available")
 }
 
-async fn read(agent: &str, path: &str, offset: &str) -> Option<Part> {
-    let mut connection = Connection::open(agent, LIMIT).await.ok()?;
-    let request =
-        Request::get(format!("/files/read?path={path}&offset={offset}")).body(Full::<Bytes>::default());
-    let response = connection.send(request.ok()?, LIMIT).await.ok()?;
+async fn read(access: &Access, agent: &Server, path: &str, offset: &str) -> Option<Part> {
+    let path = format!("/files/read?path={path}&offset={offset}");
+    let response = access.get(agent, &path, LIMIT).await.ok()?;
     if response.status != StatusCode::OK {
         return None;
     }

@@ -17,7 +17,7 @@ const PREFIX: &str = "json.info_";
 const SESSION: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(15);
 /// Watches tell what changes. Should one be lost, we look all the same.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 /// A master that leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,9 +137,7 @@ impl Watcher {
     }
 }
 
-async fn answer<T>(
-    question: impl Future<Output = Result<T, ZooKeeperError>>,
-) -> Result<T, SessionError> {
+async fn answer<T>(question: impl Future<Output = Result<T, ZooKeeperError>>) -> Result<T, SessionError> {
     timeout(ANSWER, question).await.map_err(|_| SessionError::Timeout)?.map_err(SessionError::from)
 }
 
@@ -181,16 +179,13 @@ fn authority(content: &[u8]) -> Result<String, NodeError> {
         port: u16,
     }
     let info: MasterInfo = serde_json::from_slice(content)?;
-    let (host, port) = match info.address {
-        Some(Address { ip, hostname, port }) => {
-            let host = [ip, hostname].into_iter().flatten().find(|host| !host.is_empty());
-            (host.ok_or(NodeError::NoAddress)?, port)
-        }
-        None => {
-            let ip = info.ip.ok_or(NodeError::NoAddress)?;
-            // Mesos' own default, in `MasterInfo`.
-            (Ipv4Addr::from(ip.to_le_bytes()).to_string(), info.port.unwrap_or(5050))
-        }
+    let (host, port) = if let Some(Address { ip, hostname, port }) = info.address {
+        let host = [ip, hostname].into_iter().flatten().find(|host| !host.is_empty());
+        (host.ok_or(NodeError::NoAddress)?, port)
+    } else {
+        let ip = info.ip.ok_or(NodeError::NoAddress)?;
+        // Mesos' own default, in `MasterInfo`.
+        (Ipv4Addr::from(ip.to_le_bytes()).to_string(), info.port.unwrap_or(5050))
     };
     if port == 0 {
         return Err(NodeError::NoPort);
@@ -262,7 +257,8 @@ mod tests {
         fn what_is_read_is_host_and_port(ip: u32, host in "\\PC*", port: u16) {
             let json = serde_json::json!({"address": {"hostname": host, "port": port}}).to_string();
             if let Ok(authority) = authority(json.as_bytes()) {
-                prop_assert!(authority.ends_with(&format!(":{port}")));
+                let ending = format!(":{port}");
+                prop_assert!(authority.ends_with(&ending));
                 prop_assert!(authority.parse::<http::uri::Authority>().is_ok());
             }
             let json = serde_json::json!({"ip": ip, "port": port.max(1)}).to_string();

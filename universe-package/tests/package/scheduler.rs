@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use calico_scheduler::config::{Config, Faults, OPTIONS};
+use calico_scheduler::config::{Config, Faults, Masters, OPTIONS, Server};
 use calico_universe::{OptionSchema, environment};
 use serde_json::{Value, json};
 
@@ -55,7 +55,8 @@ fn the_scheduler_starts_with_the_defaults_and_the_etcd_endpoints() {
     let config = config(&json!({"etcd": {"endpoints": "http://10.0.0.1:2379"}})).unwrap();
     assert_eq!(config.service.name, "calico");
     assert_eq!(config.service.api_listen.port(), 10_001);
-    assert_eq!(config.mesos.masters, ["leader.mesos:5050"]);
+    let leader = Server { tls: false, authority: "leader.mesos:5050".to_owned() };
+    assert_eq!(config.mesos.masters, Masters::Named(vec![leader]));
     assert_eq!(config.target.etcd.endpoints, ["http://10.0.0.1:2379"]);
     assert_eq!(config.target.network.mtu, None);
     assert_eq!(config.target.node.unwrap().image, "registry:5000/calico/node:v3.14.0");
