@@ -377,7 +377,7 @@ impl Cluster {
 
     fn start_services(&self, progress: &Progress) -> Result<()> {
         self.start_artifact_server()?;
-        services::make_root(&self.paths, &self.base, &self.mesos)?;
+        services::make_root(&self.spec, &self.paths, &self.base, &self.mesos)?;
         let mut started = Vec::new();
         for service in services::all(&self.spec, self.subnet) {
             let identity = service.start(&self.name)?;

@@ -111,12 +111,17 @@ fn owned(words: &[&str]) -> Vec<String> {
 }
 
 /// Makes the root folder of the services.
-pub(crate) fn make_root(paths: &Paths, base: &Path, mesos: &Path) -> Result<()> {
+pub(crate) fn make_root(spec: &Spec, paths: &Paths, base: &Path, mesos: &Path) -> Result<()> {
     let root = paths.mount_point(ROOT);
     mounts::overlay(base, &paths.disks.join(ROOT), &root)?;
     mounts::proc(&root.join("proc"))?;
     mounts::bind(Path::new("/dev"), &root.join("dev"))?;
     mounts::bind(mesos, &root.join("opt/mesos"))?;
+    for (path, content) in &spec.master_files {
+        let file = root.join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(file.parent().unwrap_or(&root)).at("make the folder of", &file)?;
+        std::fs::write(&file, content).at("write", &file)?;
+    }
     let hosts = root.join("etc/hosts");
     std::fs::write(&hosts, "127.0.0.1 localhost\n").at("write", &hosts)
 }

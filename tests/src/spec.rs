@@ -22,6 +22,9 @@ pub struct Spec {
     pub masters: u8,
     /// More settings of each master, as `MESOS_…` environment variables.
     pub master_env: BTreeMap<String, String>,
+    /// Files of the masters by their absolute path, with their content: those that settings name.
+    #[serde(default)]
+    pub master_files: BTreeMap<String, String>,
     /// More settings of each agent, as `MESOS_…` environment variables.
     pub agent_env: BTreeMap<String, String>,
 }
@@ -33,6 +36,7 @@ impl Default for Spec {
             agents: 3,
             masters: 1,
             master_env: BTreeMap::new(),
+            master_files: BTreeMap::new(),
             agent_env: BTreeMap::new(),
         }
     }
@@ -47,6 +51,14 @@ impl Spec {
         }
         if ![1, 3].contains(&self.masters) {
             return Err(Error::Invalid(format!("{} masters: give 1, or 3 for an election", self.masters)));
+        }
+        for path in self.master_files.keys() {
+            let inside = path.split('/').skip(1).all(|part| !["", ".", ".."].contains(&part));
+            if !path.starts_with('/') || path == "/" || !inside {
+                return Err(Error::Invalid(format!(
+                    "'{path}' cannot be a master's file: write /folder/file"
+                )));
+            }
         }
         for (name, value) in self.master_env.iter().chain(&self.agent_env) {
             if !name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_') {
@@ -123,6 +135,16 @@ mod tests {
         assert!(Spec { agent_env, ..Spec::default() }.check().is_err());
         let agent_env = BTreeMap::from([("MESOS X".to_owned(), String::new())]);
         assert!(Spec { agent_env, ..Spec::default() }.check().is_err());
+    }
+
+    #[test]
+    fn files_of_masters_stay_in_their_root() {
+        for path in ["secret", "/", "/../secret", "/etc//secret", "/etc/."] {
+            let master_files = BTreeMap::from([(path.to_owned(), String::new())]);
+            assert!(Spec { master_files, ..Spec::default() }.check().is_err(), "{path}");
+        }
+        let master_files = BTreeMap::from([("/etc/secret".to_owned(), String::new())]);
+        Spec { master_files, ..Spec::default() }.check().unwrap();
     }
 
     #[test]

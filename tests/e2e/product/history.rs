@@ -50,7 +50,9 @@ impl Framework {
 
 /// Our framework as the master sees it: there must be one, and never a second.
 pub fn framework(cluster: &Cluster) -> Framework {
-    let state = get_json(&format!("{}/master/state", cluster.master_urls()[0])).unwrap();
+    // Masters that do not lead point elsewhere.
+    let states = cluster.master_urls().into_iter().map(|url| get_json(&format!("{url}/master/state")));
+    let state = states.filter_map(Result::ok).next().expect("a leading master");
     let all = ["frameworks", "completed_frameworks", "unregistered_frameworks"];
     let ours: Vec<&Value> = all
         .iter()
