@@ -95,7 +95,7 @@ impl Cli {
             Command::Up { agents, masters, master_env, agent_env } => {
                 let (master_env, agent_env) =
                     (master_env.into_iter().collect(), agent_env.into_iter().collect());
-                up(&Spec { name, agents, masters, master_env, agent_env })?;
+                up(&Spec { name, agents, masters, master_env, agent_env, ..Spec::default() })?;
             }
             Command::Status => status(&Cluster::attach(&name)?)?,
             Command::Exec { host, words } => {
