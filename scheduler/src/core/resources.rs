@@ -38,8 +38,8 @@ pub struct Reservation {
     pub role: String,
     /// Who made it.
     pub principal: Option<String>,
-    /// Its labels.
-    pub labels: Vec<(String, Option<String>)>,
+    /// Its labels: none and no labels are two things to the master.
+    pub labels: Option<Vec<(String, Option<String>)>>,
 }
 
 /// What a task needs.
@@ -116,12 +116,7 @@ pub(super) mod tests {
             value: Value::Scalar(amount),
             allocated_to: reserved.unwrap_or("*").into(),
             reservations: reserved
-                .map(|role| Reservation {
-                    is_static: true,
-                    role: role.into(),
-                    principal: None,
-                    labels: vec![],
-                })
+                .map(|role| Reservation { is_static: true, role: role.into(), principal: None, labels: None })
                 .into_iter()
                 .collect(),
             special: false,
