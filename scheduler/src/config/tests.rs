@@ -105,6 +105,7 @@ fn bad_input_of_every_kind_names_the_option_and_what_would_be_right() {
         ("SERVICE_API_LISTEN", "8080", "127.0.0.1:2379"),
         ("SERVICE_FAILOVER_TIMEOUT", "7 fortnights", "168h"),
         ("SERVICE_ROLE", "a b", "role"),
+        ("SERVICE_ROLE", "*,a,*", "'*' is named twice"),
         ("MESOS_INVENTORY_INTERVAL", "10ms", "at least 1s"),
         ("MESOS_MASTER", "leader.mesos", "host:port"),
         ("ETCD_ENDPOINTS", "10.0.0.1:2379", "http://"),
