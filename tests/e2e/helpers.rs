@@ -76,7 +76,11 @@ fn runs_to_its_end(probe: &Probe, host: &Host) {
 fn is_killed(probe: &Probe, host: &Host) {
     let handle = probe.launch(task(host, "trap '' TERM; echo ready; while :; do sleep 1; done"));
     handle.wait_running(LIMIT).unwrap();
-    sleep(Duration::from_millis(300));
+    let started = Instant::now();
+    while handle.stdout().unwrap() != "ready\n" {
+        assert!(started.elapsed() < LIMIT, "the task does not write");
+        sleep(Duration::from_millis(50));
+    }
     handle.kill(Some(Duration::from_secs(1)));
     let killed = (TaskState::TaskKilled, "Command terminated with signal Killed".to_owned());
     assert_eq!(ended(&handle), killed);
