@@ -219,11 +219,6 @@ impl Artifact {
         }
         Ok(Self { uri: uri.to_owned(), sha256: sha256.to_lowercase() })
     }
-
-    /// The name under which the fetcher puts it into the sandbox.
-    pub fn file_name(&self) -> &str {
-        self.uri.rsplit('/').next().unwrap_or(&self.uri)
-    }
 }
 
 impl Config {

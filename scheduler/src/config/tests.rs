@@ -35,7 +35,7 @@ fn what_must_be_given_is_enough() {
     assert_eq!(config.service.roles, ["*", "slave_public"]);
     assert_eq!(config.target.etcd.endpoints, ["http://10.0.0.1:2379", "http://10.0.0.2:2379"]);
     assert_eq!(config.target.needs.calico_node, Needs { cpus: 200, mem: 256_000 });
-    assert_eq!(config.target.installer.file_name(), "calico-installer");
+    assert_eq!(config.target.installer.uri, "http://10.0.0.9:8080/calico-installer");
 }
 
 #[test]

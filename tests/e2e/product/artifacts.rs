@@ -29,12 +29,27 @@ fn a_corrupt_artifact_changes_no_host_and_is_shown_with_its_reason() {
     cluster.set_artifact("calico", &corrupt).unwrap();
     let hosts = cluster.hosts().unwrap();
     let before: Vec<_> = hosts.iter().map(files).collect();
-    let mut scheduler = Scheduler::launch(&cluster, "scheduler", &app).unwrap();
-    let api = scheduler.api().clone();
 
+    // An installer that is not the configured one is not even run.
+    let mut wrong = app.clone();
+    let uri = cluster.artifact("installer").unwrap();
+    let configured = uri.split_once('#').unwrap().0.to_owned() + "#sha256=" + &"0".repeat(64);
+    wrong["env"]["CALICO_ARTIFACTS_INSTALLER"] = configured.into();
+    let mut scheduler = Scheduler::launch(&cluster, "scheduler", &wrong).unwrap();
+    let api = scheduler.api().clone();
+    wait("the reasons of all agents and of the cluster", INSTALL, || {
+        let errors = api.deploy().ok()?.1.errors;
+        let told = errors.iter().filter(|error| error.contains("calico-installer is not the artifact"));
+        (told.count() == hosts.len() + 1).then_some(())
+    });
+
+    // A changed configuration lets what was held go on: to the plugin that is corrupt.
+    scheduler.process().kill().unwrap();
+    scheduler.restart_with(&[("CALICO_ARTIFACTS_INSTALLER", &uri)]).unwrap();
     let plan = wait("the plan to have errors on all agents", INSTALL, || {
         let (status, plan) = api.deploy().ok()?;
-        (plan.errors.len() == hosts.len()).then_some((status, plan))
+        let errors = plan.errors.iter().filter(|error| error.starts_with("cni"));
+        (errors.count() == hosts.len() && plan.errors.len() == hosts.len()).then_some((status, plan))
     });
     assert_eq!((plan.0, plan.1.status.as_str()), (417, "ERROR"));
     for host in &hosts {
