@@ -56,6 +56,15 @@ impl Failure {
         self
     }
 
+    /// The same failure, met when changes had begun: what cannot work was found before that, so this may pass.
+    #[must_use]
+    pub fn once_begun(mut self) -> Self {
+        if self.exit == Exit::Unsuitable {
+            self.exit = Exit::TryAgain;
+        }
+        self
+    }
+
     /// The exit code.
     pub fn exit(&self) -> Exit {
         self.exit

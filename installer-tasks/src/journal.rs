@@ -56,17 +56,19 @@ pub struct Journal {
 impl Journal {
     /// Opens the journal in `directory`, which is made if it is missing.
     pub fn open(directory: &Path) -> Result<Self> {
-        files::make_directory(directory)?;
-        files::sync_directory(directory.parent().unwrap_or(Path::new("/")))?;
-        let lock = File::open(directory).map_err(FileError::io("open", directory))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
-            rustix::io::Errno::WOULDBLOCK => Failure::new(
-                Exit::TryAgain,
-                format!("another calico-installer is changing this host ({} is locked)", directory.display()),
-            ),
-            error => FileError::io("lock", directory)(error.into()).into(),
-        })?;
-        Ok(Self { directory: directory.to_owned(), files: Self::read(directory)?, _lock: lock })
+        loop {
+            files::make_directory(directory)?;
+            files::sync_directory(directory.parent().unwrap_or(Path::new("/")))?;
+            let lock = lock(directory)?;
+            // One that closed its journal may have removed the directory between our opening and our locking it.
+            if is_at(&lock, directory)? {
+                return Ok(Self {
+                    directory: directory.to_owned(),
+                    files: Self::read(directory)?,
+                    _lock: lock,
+                });
+            }
+        }
     }
 
     /// The entries in `directory`, without a lock and without making anything.
@@ -197,6 +199,29 @@ impl Journal {
     }
 }
 
+fn lock(directory: &Path) -> Result<File> {
+    let file = File::open(directory).map_err(FileError::io("open", directory))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Failure::new(
+            Exit::TryAgain,
+            format!("another calico-installer is changing this host ({} is locked)", directory.display()),
+        )),
+        Err(error) => Err(FileError::io("lock", directory)(error.into()).into()),
+    }
+}
+
+/// Whether `path` still names the open `file`.
+fn is_at(file: &File, path: &Path) -> Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let ours = file.metadata().map_err(FileError::io("look at", path))?;
+    match std::fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(FileError::io("look at", path)(error).into()),
+    }
+}
+
 /// A file that only we read.
 fn private(sha256: String) -> Print {
     let (uid, gid) = files::own_ids();
@@ -279,6 +304,18 @@ mod tests {
         let it = fixture();
         let failure = Journal::open(&it.root.path().join("state")).unwrap_err();
         assert_eq!(failure.exit(), Exit::TryAgain);
+    }
+
+    #[test]
+    fn a_lock_on_a_directory_that_was_removed_is_none() {
+        let it = fixture();
+        let directory = it.root.path().join("state");
+        let stale = File::open(&directory).unwrap();
+        assert!(is_at(&stale, &directory).unwrap());
+        it.journal.close();
+        assert!(!is_at(&stale, &directory).unwrap());
+        let _other = Journal::open(&directory).unwrap();
+        assert!(!is_at(&stale, &directory).unwrap());
     }
 
     #[test]

@@ -17,6 +17,8 @@ use crate::tasks::TaskTypes;
 const TICK: Duration = Duration::from_secs(1);
 /// After a failed commit.
 const COMMIT_AGAIN: Duration = Duration::from_secs(2);
+/// After a failed reading of the list of agents: nothing is launched before there is one.
+const INVENTORY_AGAIN: Duration = Duration::from_secs(5);
 /// Inputs that are decided together and stored with one commit.
 const BATCH: usize = 256;
 /// Sandboxes that are read at the same time: thousands of tasks may fail at once.
@@ -211,14 +213,17 @@ async fn read_inventory(
     client: Client,
     inputs: mpsc::Sender<Input>,
 ) {
+    let mut wait = interval;
     loop {
         // Wanted now or due: the same is done.
-        let _ = timeout(interval, wanted.notified()).await;
+        let _ = timeout(wait, wanted.notified()).await;
+        wait = interval;
         let Some(leader) = client.leader() else { continue };
         let agents = match mesos::agents(client.access(), &leader.server).await {
             Ok(agents) => agents,
             Err(error) => {
                 warn!("cannot read the list of agents: {error}");
+                wait = interval.min(INVENTORY_AGAIN);
                 continue;
             }
         };

@@ -208,7 +208,7 @@ fn down_removes_all_after_everything_was_killed() {
     }
     for host in state["hosts"].as_array().unwrap() {
         let pid = host["supervisor"]["pid"].to_string();
-        assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+        assert!(Command::new("sh").args(["-c", "kill -9 $0", &pid]).status().unwrap().success());
     }
     drop(cluster);
     Cluster::remove(name).unwrap();

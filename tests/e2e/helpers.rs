@@ -76,7 +76,11 @@ fn runs_to_its_end(probe: &Probe, host: &Host) {
 fn is_killed(probe: &Probe, host: &Host) {
     let handle = probe.launch(task(host, "trap '' TERM; echo ready; while :; do sleep 1; done"));
     handle.wait_running(LIMIT).unwrap();
-    sleep(Duration::from_millis(300));
+    let started = Instant::now();
+    while handle.stdout().unwrap() != "ready\n" {
+        assert!(started.elapsed() < LIMIT, "the task does not write");
+        sleep(Duration::from_millis(50));
+    }
     handle.kill(Some(Duration::from_secs(1)));
     let killed = (TaskState::TaskKilled, "Command terminated with signal Killed".to_owned());
     assert_eq!(ended(&handle), killed);
@@ -88,12 +92,23 @@ fn outlives_its_agent(probe: &Probe, host: &Host) {
     handle.wait_running(LIMIT).unwrap();
     let agent = host.agent_id().unwrap();
     assert!(host.exec(&["systemctl", "restart", host.agent_unit()]).unwrap().status.success());
-    sleep(Duration::from_secs(8));
-    assert_eq!(host.agent_id().unwrap(), agent);
+    // An agent whose executor is lost says so when it has registered again, which is what `stdout` waits for.
+    let count = || handle.stdout().ok().and_then(|text| text.lines().last()?.parse::<u32>().ok());
+    let started = Instant::now();
+    let target = loop {
+        assert!(started.elapsed() < LIMIT, "the agent does not come back");
+        if let (Ok(id), Some(count)) = (host.agent_id(), count()) {
+            assert_eq!(id, agent);
+            break count + 50;
+        }
+        sleep(Duration::from_millis(50));
+    };
+    while count().is_none_or(|count| count < target) {
+        assert!(started.elapsed() < LIMIT, "the task no longer counts");
+        sleep(Duration::from_millis(50));
+    }
     let status = handle.status().unwrap();
     assert_eq!(status.state(), TaskState::TaskRunning, "{status:?}");
-    let count = |text: String| text.lines().last().unwrap_or("0").parse::<u32>().unwrap();
-    assert!(count(handle.stdout().unwrap()) > 60, "the task paused while its agent restarted");
     handle.kill(None);
     let killed = (TaskState::TaskKilled, "Command terminated with signal Terminated".to_owned());
     assert_eq!(ended(&handle), killed);

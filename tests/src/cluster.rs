@@ -359,8 +359,8 @@ impl Cluster {
         state::change(&self.name, |state| state.ready = true)
     }
 
-    /// Copies the logs of a cluster that does not start to where they outlive it.
-    fn keep_logs(&self) -> PathBuf {
+    /// Copies the logs to where they outlive the cluster, when something does not work; the result is the folder.
+    pub fn keep_logs(&self) -> PathBuf {
         let folder = Path::new(paths::CACHE).join("failed").join(&self.name);
         let _ = fs::remove_dir_all(&folder);
         // Best effort: the reason for the failure is known already.
@@ -436,9 +436,13 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if self.owned
-            && let Err(error) = Self::remove(&self.name)
-        {
+        if !self.owned {
+            return;
+        }
+        if thread::panicking() {
+            eprintln!("the logs of cluster {} are in {}", self.name, self.keep_logs().display());
+        }
+        if let Err(error) = Self::remove(&self.name) {
             eprintln!("{error}");
         }
     }

@@ -230,6 +230,14 @@ pub async fn apply(host: &Host, options: &CniOptions) -> Result<()> {
         return Ok(());
     }
     let mut journal = Journal::open(&options.state.state_dir)?;
+    // Until now another installer may have been at work.
+    let plan = survey(host, options).await.inspect_err(|_| journal.close())?;
+    install(&plan, network, &mut journal).map_err(Failure::once_begun)?;
+    println!("the network {network} is installed");
+    Ok(())
+}
+
+fn install(plan: &Plan, network: &NetworkName, journal: &mut Journal) -> Result<()> {
     for file in plan.changes() {
         eprintln!("writing {}", file.path.display());
         journal.about_to_write(STEP, &file.path, file.staging, &file.print.sha256)?;
@@ -240,7 +248,6 @@ pub async fn apply(host: &Host, options: &CniOptions) -> Result<()> {
         file.verify(network)?;
         journal.has_written(&file.path, &file.print.sha256)?;
     }
-    println!("the network {network} is installed");
     Ok(())
 }
 

@@ -212,11 +212,6 @@ impl Artifact {
         }
         Ok(Self { uri: uri.to_owned(), sha256: sha256.to_lowercase() })
     }
-
-    /// The name under which the fetcher puts it into the sandbox.
-    pub fn file_name(&self) -> &str {
-        self.uri.rsplit('/').next().unwrap_or(&self.uri)
-    }
 }
 
 impl Config {
@@ -245,11 +240,16 @@ impl Config {
 
 fn service(reader: &mut Reader, port0: Option<&String>) -> Service {
     let state = StateLocation::File(PathBuf::new());
+    let roles = reader.required_list("service.role", "must name a role, like *", role);
+    if let Some(twice) = roles.iter().enumerate().find(|(n, role)| roles[..*n].contains(role)) {
+        // The master refuses such a subscription for good.
+        reader.fault("service.role", format!("'{}' is named twice", twice.1));
+    }
     Service {
         name: reader.required("service.name", String::new(), name),
         state: reader.required("service.state", state, state_location),
         user: reader.required("service.user", String::new(), parse::text),
-        roles: reader.required_list("service.role", "must name a role, like *", role),
+        roles,
         failover_timeout: reader.required("service.failover-timeout", Duration::ZERO, parse::duration),
         api_listen: reader.required(
             "service.api-listen",

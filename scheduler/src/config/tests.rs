@@ -35,7 +35,7 @@ fn what_must_be_given_is_enough() {
     assert_eq!(config.service.roles, ["*", "slave_public"]);
     assert_eq!(config.target.etcd.endpoints, ["http://10.0.0.1:2379", "http://10.0.0.2:2379"]);
     assert_eq!(config.target.needs.calico_node, Needs { cpus: 200, mem: 256_000 });
-    assert_eq!(config.target.installer.file_name(), "calico-installer");
+    assert_eq!(config.target.installer.uri, "http://10.0.0.9:8080/calico-installer");
 }
 
 #[test]
@@ -105,6 +105,7 @@ fn bad_input_of_every_kind_names_the_option_and_what_would_be_right() {
         ("SERVICE_API_LISTEN", "8080", "127.0.0.1:2379"),
         ("SERVICE_FAILOVER_TIMEOUT", "7 fortnights", "168h"),
         ("SERVICE_ROLE", "a b", "role"),
+        ("SERVICE_ROLE", "*,a,*", "'*' is named twice"),
         ("MESOS_INVENTORY_INTERVAL", "10ms", "at least 1s"),
         ("MESOS_MASTER", "leader.mesos", "host:port"),
         ("ETCD_ENDPOINTS", "10.0.0.1:2379", "http://"),

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 pub use frame::{AfterFailure, Decision, Effect, Frame, Launch};
 pub use ids::{AgentId, AgentKey, FrameworkId, OfferId, Scope, TargetHash, TaskId, TaskType, Timestamp};
 pub use input::{Agent, CheckResult, Event, Input, Offer, TaskState, Update};
-pub use resources::{Needs, Reservation, Resource, Shortage, Value};
+pub use resources::{Needs, Reservation, Resource, Shortage, Value, thousandths};
 pub use spec::{Goal, MesosVersion, Selector, Settings, Spec};
 pub use state::{AgentRecord, ClusterRecord, Phase, Run, Slot, State, StateChange, TaskRecord, Tasks};
 pub use view::{AgentView, PhaseView, PlanView, Status, StepView, TaskView, View};

@@ -18,6 +18,16 @@ pub struct Resource {
     pub special: bool,
 }
 
+impl Resource {
+    /// Whether another framework marked it as its own: roles are shared, and a dynamic reservation's labels say whose
+    /// it is.
+    fn is_others(&self) -> bool {
+        self.reservations.iter().any(|reservation| {
+            !reservation.is_static && reservation.labels.as_ref().is_some_and(|labels| !labels.is_empty())
+        })
+    }
+}
+
 /// An amount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
@@ -38,8 +48,8 @@ pub struct Reservation {
     pub role: String,
     /// Who made it.
     pub principal: Option<String>,
-    /// Its labels.
-    pub labels: Vec<(String, Option<String>)>,
+    /// Its labels: none and no labels are two things to the master.
+    pub labels: Option<Vec<(String, Option<String>)>>,
 }
 
 /// What a task needs.
@@ -69,7 +79,8 @@ impl std::fmt::Display for Shortage {
     }
 }
 
-fn thousandths(amount: i64) -> String {
+/// Thousandths as a decimal number.
+pub fn thousandths(amount: i64) -> String {
     let text = format!("{}.{:03}", amount / 1000, amount % 1000);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
@@ -81,7 +92,7 @@ pub fn take(offered: &[Resource], needs: Needs) -> Result<Vec<Resource>, Shortag
     for (name, needed) in [("cpus", needs.cpus), ("mem", needs.mem)] {
         let mut candidates: Vec<(&Resource, i64)> = offered
             .iter()
-            .filter(|r| r.name == name && !r.special)
+            .filter(|r| r.name == name && !r.special && !r.is_others())
             .filter_map(|r| match r.value {
                 Value::Scalar(amount) if amount > 0 => Some((r, amount)),
                 _ => None,
@@ -116,12 +127,7 @@ pub(super) mod tests {
             value: Value::Scalar(amount),
             allocated_to: reserved.unwrap_or("*").into(),
             reservations: reserved
-                .map(|role| Reservation {
-                    is_static: true,
-                    role: role.into(),
-                    principal: None,
-                    labels: vec![],
-                })
+                .map(|role| Reservation { is_static: true, role: role.into(), principal: None, labels: None })
                 .into_iter()
                 .collect(),
             special: false,
@@ -159,6 +165,16 @@ pub(super) mod tests {
             NEEDS,
         );
         assert!(taken.unwrap().iter().all(|r| r.name != "gpus"));
+    }
+
+    #[test]
+    fn a_dynamic_reservation_with_labels_is_another_frameworks() {
+        let mut marked = scalar("cpus", 4000, Some("slave_public"));
+        marked.reservations[0].is_static = false;
+        marked.reservations[0].labels = Some(vec![("framework".into(), Some("other".into()))]);
+        let plain = scalar("cpus", 100, None);
+        let taken = take(&[marked, plain.clone(), scalar("mem", 64_000, None)], NEEDS).unwrap();
+        assert_eq!(taken[0], plain);
     }
 
     proptest! {

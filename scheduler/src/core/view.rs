@@ -195,7 +195,7 @@ impl Core {
                 shortage.or(failure).unwrap_or_else(|| format!("{task_type} {turn}"))
             }
             Next::Wait(reason) | Next::Held(reason) => reason,
-            Next::Complete => String::new(),
+            Next::Complete => self.skips(agent),
         };
         AgentView {
             agent: agent.key.clone(),
@@ -206,6 +206,15 @@ impl Core {
             reason,
             tasks,
         }
+    }
+
+    /// The task types that this agent does not get, and why.
+    fn skips(&self, agent: &AgentRecord) -> String {
+        let of_agents = self.settings.specs.iter().filter(|(t, _)| t.scope() == Scope::Agent);
+        let skips = of_agents.filter_map(|(task_type, spec)| {
+            Some(format!("{task_type} is skipped: {}", Self::skipped(spec, &agent.version)?))
+        });
+        skips.collect::<Vec<_>>().join("; ")
     }
 
     fn task_view(&self, task_type: TaskType, record: Option<&TaskRecord>) -> TaskView {

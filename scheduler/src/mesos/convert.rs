@@ -82,8 +82,7 @@ fn resource(resource: mesos::Resource, offered_to: Option<&str>) -> Resource {
         principal: reservation.principal,
         labels: reservation
             .labels
-            .map(|labels| labels.labels.into_iter().map(|label| (label.key, label.value)).collect())
-            .unwrap_or_default(),
+            .map(|labels| labels.labels.into_iter().map(|label| (label.key, label.value)).collect()),
     });
     Resource {
         name: resource.name,
@@ -114,7 +113,7 @@ pub fn to_mesos(resource: &Resource) -> mesos::Resource {
         r#type: Some(if reservation.is_static { Type::Static } else { Type::Dynamic }.into()),
         role: Some(reservation.role.clone()),
         principal: reservation.principal.clone(),
-        labels: (!reservation.labels.is_empty()).then(|| labels(&reservation.labels)),
+        labels: reservation.labels.as_deref().map(labels),
     });
     let mut message = mesos::Resource {
         name: resource.name.clone(),
@@ -169,3 +168,6 @@ fn update(status: mesos::TaskStatus) -> Result<Update, InvalidEvent> {
         uuid: status.uuid.map(Into::into).filter(|uuid: &Vec<u8>| !uuid.is_empty()),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Probe, Template, etcd_flags, flag, optional_flags, words};
 use crate::config::Config;
-use crate::core::TaskType;
+use crate::core::{TaskType, thousandths};
 
 pub(super) fn template(config: &Config) -> Option<Template> {
     let target = &config.target;
@@ -18,8 +18,8 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         flag("node-profile", node.profile),
         flag("network-encapsulation", target.network.encapsulation.word()),
         socket.clone(),
-        flag("node-cpus", decimal(needs.cpus)),
-        flag("node-mem", decimal(needs.mem)),
+        flag("node-cpus", thousandths(needs.cpus)),
+        flag("node-mem", thousandths(needs.mem)),
     ]);
     args.extend(optional_flags(&[
         ("node-backend", node.backend.map(str::to_owned)),
@@ -43,10 +43,4 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         after: vec![TaskType::ClusterInit],
         ..Template::install(config, needs, args, Vec::new())
     })
-}
-
-/// Thousandths as a decimal number.
-fn decimal(thousandths: i64) -> String {
-    let text = format!("{}.{:03}", thousandths / 1000, thousandths % 1000);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

@@ -6,6 +6,7 @@ use crate::config::Config;
 pub(super) fn template(config: &Config) -> Template {
     let target = &config.target;
     let network = &target.network;
+    let calicoctl = ("calicoctl", target.calicoctl.clone());
     let mut args = words(&["cluster-init", "apply"]);
     args.extend([
         network_name(target),
@@ -15,7 +16,7 @@ pub(super) fn template(config: &Config) -> Template {
         flag("network-nat-outgoing", network.nat_outgoing),
         // It runs before the agent has a proxy.
         flag("etcd-endpoints", target.etcd.endpoints.join(",")),
-        artifact_flag("artifacts-calicoctl", &target.calicoctl),
+        artifact_flag("artifacts-calicoctl", &calicoctl),
     ]);
-    Template::install(config, target.needs.cluster_init, args, vec![target.calicoctl.clone()])
+    Template::install(config, target.needs.cluster_init, args, vec![calicoctl])
 }

@@ -16,9 +16,9 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         ("cni-plugins-dir", cni.plugins_dir.as_ref().map(|dir| dir.display().to_string())),
         ("cni-config-dir", cni.config_dir.as_ref().map(|dir| dir.display().to_string())),
     ]));
-    args.push(artifact_flag("artifacts-cni", &cni.plugin));
-    args.push(artifact_flag("artifacts-cni-ipam", &cni.ipam));
-    let artifacts = vec![cni.plugin.clone(), cni.ipam.clone()];
+    let artifacts = vec![("calico", cni.plugin.clone()), ("calico-ipam", cni.ipam.clone())];
+    args.push(artifact_flag("artifacts-cni", &artifacts[0]));
+    args.push(artifact_flag("artifacts-cni-ipam", &artifacts[1]));
     // Mesos knows CNI since 1.0.
     Some(Template {
         min_mesos: MesosVersion(1, 0),

@@ -8,10 +8,11 @@ use crate::config::{Config, Proxy};
 pub(super) fn template(config: &Config) -> Option<Template> {
     let target = &config.target;
     let Proxy::Gateway(etcd) = &target.etcd.proxy else { return None };
+    let etcd = ("etcd", etcd.clone());
     let flags = etcd_flags(&target.etcd);
     let mut args = words(&["etcd-proxy", "run"]);
     args.extend(flags.clone());
-    args.push(artifact_flag("artifacts-etcd", etcd));
+    args.push(artifact_flag("artifacts-etcd", &etcd));
     let mut check = words(&["etcd-proxy", "check"]);
     check.extend(flags);
     // No health check: an upstream that is away is no reason to kill a proxy.
@@ -22,6 +23,6 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         grace: Duration::ZERO,
         failures: 0,
     };
-    let install = Template::install(config, target.needs.etcd_proxy, args, vec![etcd.clone()]);
+    let install = Template::install(config, target.needs.etcd_proxy, args, vec![etcd]);
     Some(Template { service: true, check: Some(check), ..install })
 }

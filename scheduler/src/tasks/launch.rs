@@ -76,16 +76,16 @@ fn command(
 }
 
 fn uris(template: &Template) -> Vec<mesos::command_info::Uri> {
-    let uri = |uri: &str, output_file: Option<&str>, executable| mesos::command_info::Uri {
+    // Names of our own: two URIs may end in the same one.
+    let uri = |uri: &str, output_file: &str, executable| mesos::command_info::Uri {
         value: uri.to_owned(),
         executable: Some(executable),
         extract: Some(false),
         cache: Some(false),
-        output_file: output_file.map(str::to_owned),
+        output_file: Some(output_file.to_owned()),
     };
-    // The script's name for it, whatever the operator's is.
-    let installer = uri(&template.installer.uri, Some("calico-installer"), true);
-    let artifacts = template.artifacts.iter().map(|artifact| uri(&artifact.uri, None, false));
+    let installer = uri(&template.installer.uri, "calico-installer", true);
+    let artifacts = template.artifacts.iter().map(|(file, artifact)| uri(&artifact.uri, file, false));
     std::iter::once(installer).chain(artifacts).collect()
 }
 

@@ -29,8 +29,8 @@ pub struct Template {
     installer: Artifact,
     /// The installer's arguments: sub-commands and flags.
     args: Vec<String>,
-    /// What else it needs in its sandbox.
-    artifacts: Vec<Artifact>,
+    /// What else it needs, by its name in the sandbox.
+    artifacts: Vec<(&'static str, Artifact)>,
     /// Kills the task when it fails.
     health: Option<Probe>,
     /// Says whether the task is ready; never kills.
@@ -70,7 +70,12 @@ exec ./calico-installer "$@""#;
 
 impl Template {
     /// A task that ends by itself.
-    fn install(config: &Config, needs: Needs, args: Vec<String>, artifacts: Vec<Artifact>) -> Self {
+    fn install(
+        config: &Config,
+        needs: Needs,
+        args: Vec<String>,
+        artifacts: Vec<(&'static str, Artifact)>,
+    ) -> Self {
         Self {
             user: config.service.user.clone(),
             script: SCRIPT,
@@ -143,8 +148,8 @@ fn flag(name: &str, value: impl std::fmt::Display) -> String {
 }
 
 /// An artifact as the installer takes it: the file in the sandbox, and what it must be.
-fn artifact_flag(name: &str, artifact: &Artifact) -> String {
-    flag(name, format_args!("./{}#sha256={}", artifact.file_name(), artifact.sha256))
+fn artifact_flag(name: &str, (file, artifact): &(&'static str, Artifact)) -> String {
+    flag(name, format_args!("./{file}#sha256={}", artifact.sha256))
 }
 
 /// How the host reaches etcd.

@@ -130,8 +130,8 @@ fn a_task_fetches_its_artifacts_unpacked_and_runs_as_the_operator_says() {
         uris,
         [
             ("http://10.0.0.9:8080/installer-0.5.0", Some("calico-installer"), false),
-            ("http://10.0.0.9:8080/calico", None, false),
-            ("http://10.0.0.9:8080/calico-ipam", None, false),
+            ("http://10.0.0.9:8080/calico", Some("calico"), false),
+            ("http://10.0.0.9:8080/calico-ipam", Some("calico-ipam"), false),
         ]
     );
     assert_eq!(command.user(), "root");

@@ -32,7 +32,10 @@ fn a_scheduler_that_is_killed_at_five_moments_launches_nothing_twice_and_complet
     let mut scheduler = product::install(&cluster, &json!({})).unwrap();
     let mut ids = Vec::new();
     for (what, reached) in MOMENTS {
-        wait(what, INSTALL, || scheduler.api().deploy().ok().filter(|(_, plan)| reached(plan)));
+        let (_, plan) =
+            wait(what, INSTALL, || scheduler.api().deploy().ok().filter(|(_, plan)| reached(plan)));
+        eprintln!("killed when {what}: {}", plan.summary());
+        assert!(!ids.is_empty() || !any(&plan, "cni", &["COMPLETE"]), "too late for the first moment");
         ids.push(framework(&cluster).id);
         scheduler.process().kill().unwrap();
         scheduler.restart().unwrap();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cluster::{Cluster, proof};
 
-use crate::history::framework;
+use crate::history::{Task, framework};
 use crate::machine::Snapshot;
 use crate::{ORDER, installed, up, wait};
 
@@ -30,9 +30,17 @@ fn every_agent_gets_calico_in_order_and_tasks_have_addresses_of_their_own() {
     for host in cluster.hosts().unwrap() {
         let agent = host.agent_id().unwrap();
         let [proxy, cni, node] = ORDER.map(|name| seen.only(&agent, name));
-        assert!(proxy.since("TASK_RUNNING").unwrap() <= cni.since("TASK_STARTING").unwrap(), "{seen:#?}");
-        assert!(cni.since("TASK_FINISHED").unwrap() <= node.since("TASK_STARTING").unwrap(), "{seen:#?}");
-        assert!(pool_made <= node.since("TASK_STARTING").unwrap(), "{seen:#?}");
+        let starts = |task: &Task| task.since("TASK_STARTING").unwrap();
+        let name = host.name();
+        assert!(
+            proxy.since("TASK_RUNNING").unwrap() <= starts(cni),
+            "cni before etcd-proxy on {name}: {seen:#?}"
+        );
+        assert!(
+            cni.since("TASK_FINISHED").unwrap() <= starts(node),
+            "calico-node before cni on {name}: {seen:#?}"
+        );
+        assert!(pool_made <= starts(node), "calico-node before the pool on {name}: {seen:#?}");
         assert_eq!((proxy.state.as_str(), node.state.as_str()), ("TASK_RUNNING", "TASK_RUNNING"));
     }
     // When all is done, no offers are wanted.

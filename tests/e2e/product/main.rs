@@ -1,5 +1,5 @@
 //! The product on a real cluster: what an operator sees of an install, and what survives.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 #[path = "../machine/mod.rs"]
 mod machine;

@@ -80,11 +80,12 @@ fn labels_are_strings_and_name_the_framework() {
         ("DCOS_SERVICE_PORT_INDEX", "0"),
         ("DCOS_SERVICE_SCHEME", "http"),
         ("DCOS_COMMONS_API_VERSION", "v1"),
-        ("DCOS_COMMONS_UNINSTALL", "true"),
         ("MARATHON_SINGLE_INSTANCE_APP", "true"),
     ] {
         assert_eq!(labels[label], value, "{label}");
     }
+    // With it DC/OS leaves the teardown to the scheduler, which has none: the tasks would outlive it for a week.
+    assert!(!labels.contains_key("DCOS_COMMONS_UNINSTALL"));
     assert_eq!(env(&json!({"service": {"name": "prod/calico"}}))["CALICO_SERVICE_NAME"], "prod/calico");
 }
 

@@ -57,6 +57,9 @@ fn disabled_types_and_those_that_the_agent_is_too_old_for_are_left_out() {
     // cni is not for Mesos 1.1.
     script.reaches("a", TaskType::CalicoNode);
     assert_eq!(script.core.view().deploy.status, Status::Complete);
+    let skipped =
+        "etcd-proxy is skipped: disabled; cni is skipped: needs Mesos 1.2 or later, the agent has '1.1.0'";
+    assert_eq!(script.agent_view("a").reason, skipped);
 
     // The agent is upgraded.
     script.send(Input::Agents(vec![Agent { version: "1.2.0".into(), ..agent("a", "S-a") }]));

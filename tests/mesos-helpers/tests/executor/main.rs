@@ -4,6 +4,7 @@
 
 mod agent;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agent::{Agent, exit_status};
@@ -108,13 +109,15 @@ async fn a_kill_is_announced_only_to_frameworks_that_want_it() {
     assert_eq!(status.message(), "Command terminated with signal Terminated");
     assert_eq!(exit_status(&mut executor).await, 0);
 
+    let folder = tempfile::tempdir().unwrap();
+    let listens = folder.path().join("listens");
     let mut agent = Agent::start().await;
     let mut executor = agent.executor(&[]);
     agent.subscription_with(&[capability::Type::TaskKillingState]).await;
-    agent.launch(task("trap 'exit 0' TERM; sleep 60 & wait"));
+    agent.launch(task(&format!("trap 'exit 0' TERM; : > {}; sleep 60 & wait", listens.display())));
     agent.expect(TaskState::TaskStarting).await;
     agent.expect(TaskState::TaskRunning).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    made(&listens).await;
     agent.kill(None);
     agent.expect(TaskState::TaskKilling).await;
     let status = agent.expect(TaskState::TaskKilled).await;
@@ -122,15 +125,28 @@ async fn a_kill_is_announced_only_to_frameworks_that_want_it() {
     assert_eq!(exit_status(&mut executor).await, 0);
 }
 
-/// Ignores SIGTERM, in all its processes.
-const DEAF: &str = "trap '' TERM; sleep 60; sleep 60";
+/// Ignores SIGTERM, in all its processes, and makes the file `deaf` as soon as it does.
+fn deaf(deaf: &Path) -> TaskInfo {
+    task(&format!("trap '' TERM; : > {}; sleep 60; sleep 60", deaf.display()))
+}
+
+/// Waits until a task has made a file.
+async fn made(path: &Path) {
+    let started = Instant::now();
+    while !path.exists() {
+        assert!(started.elapsed() < Duration::from_secs(20), "nobody made {}", path.display());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
 
 #[tokio::test]
 async fn a_task_that_ignores_sigterm_is_killed_after_its_grace_period() {
-    let mut deaf = task(DEAF);
+    let folder = tempfile::tempdir().unwrap();
+    let ready = folder.path().join("deaf");
+    let mut deaf = deaf(&ready);
     deaf.kill_policy = Some(KillPolicy { grace_period: Some(DurationInfo { nanoseconds: 700_000_000 }) });
     let (mut agent, mut executor) = running(deaf).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    made(&ready).await;
     let started = Instant::now();
     agent.kill(None);
     let status = agent.expect(TaskState::TaskKilled).await;
@@ -141,8 +157,10 @@ async fn a_task_that_ignores_sigterm_is_killed_after_its_grace_period() {
 
 #[tokio::test]
 async fn a_second_kill_can_only_shorten_the_grace_period() {
-    let (mut agent, _executor) = running(task(DEAF)).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let ready = folder.path().join("deaf");
+    let (mut agent, _executor) = running(deaf(&ready)).await;
+    made(&ready).await;
     let started = Instant::now();
     agent.kill(Some(Duration::from_mins(1)));
     agent.kill(Some(Duration::from_millis(500)));
@@ -322,8 +340,10 @@ async fn without_checkpointing_the_task_ends_with_the_connection() {
 
 #[tokio::test]
 async fn shutdown_ends_the_task_within_the_grace_period() {
-    let (mut agent, mut executor) = running(task(DEAF)).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let ready = folder.path().join("deaf");
+    let (mut agent, mut executor) = running(deaf(&ready)).await;
+    made(&ready).await;
     agent.event(event::Type::Shutdown);
     agent.expect(TaskState::TaskKilled).await;
     assert_eq!(exit_status(&mut executor).await, 0);

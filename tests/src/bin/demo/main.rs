@@ -2,7 +2,7 @@
 
 mod table;
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ const INSTALL: Duration = Duration::from_mins(5);
 const CANNOT_RUN: u8 = 3;
 
 fn main() -> ExitCode {
+    // Files of the base image and the hosts are read by users other than root, whatever the caller's umask.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     match clean_up_on_interrupt().and_then(|()| demo()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -31,26 +33,32 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ctrl-C and SIGTERM become `cluster down`, in this process's place: whatever it held is free then.
+/// Ctrl-C, SIGTERM and a terminal that is closed become `cluster down`, in this process's place: whatever it held is
+/// free then.
 fn clean_up_on_interrupt() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+
     let program = programs::find("cluster")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Taken over here, before anything is begun.
+    let (mut interrupt, mut terminate, mut hangup) = {
+        let _guard = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
+    };
     std::thread::spawn(move || {
-        let interrupted = async {
-            use tokio::signal::unix::{SignalKind, signal};
-            let mut terminate = signal(SignalKind::terminate())?;
+        runtime.block_on(async {
             tokio::select! {
-                interrupted = tokio::signal::ctrl_c() => interrupted,
-                _ = terminate.recv() => Ok(()),
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
             }
-        };
-        if runtime.block_on(interrupted).is_ok() {
-            eprintln!("\ncleaning up …");
-            let script = r#"trap '' INT TERM; "$0" --name "$1" down; exit 130"#;
-            let error = Command::new("sh").args(["-c", script]).arg(program).arg(NAME).exec();
-            eprintln!("demo: cannot clean up: {error}; run `make demo-down`");
-            std::process::exit(1);
-        }
+        });
+        // Where the terminal is gone nobody reads this.
+        let _ = writeln!(io::stderr(), "\ncleaning up …");
+        let script = r#"trap '' INT TERM HUP; "$0" --name "$1" down; exit 130"#;
+        let error = Command::new("sh").args(["-c", script]).arg(program).arg(NAME).exec();
+        let _ = writeln!(io::stderr(), "demo: cannot clean up: {error}; run `make demo-down`");
+        std::process::exit(1);
     });
     Ok(())
 }
@@ -59,23 +67,10 @@ fn demo() -> Result<()> {
     let progress = Progress::stderr();
     progress.line("a local cluster: etcd, a Mesos master, three agent hosts with systemd and Docker");
     let cluster = Cluster::up(&Spec { name: NAME.to_owned(), ..Spec::default() }, &progress)?;
-    progress.line("`dcos package install calico`: the package is rendered, and Marathon's stand-in runs it");
-    let scheduler = product::install(&cluster, &json!({}))?;
-    let started = Instant::now();
-    watch(&cluster, &scheduler)?;
-    progress.line(format!(
-        "Calico is on every agent, {:.1} s after the install",
-        started.elapsed().as_secs_f32()
-    ));
-    proof::prove(&cluster, "calico", |proof| progress.line(format!("shown: {proof}")))?;
-    let api = scheduler.api().address();
-    println!(
-        "\nEvery proof held. The API: http://{api}/v1/plans/deploy and http://{api}/v1/agents\n\
-         Logs: {logs}/scheduler.log and others; a host's: `{cluster} --name {NAME} logs host1`\n\
-         A shell in a host: `{cluster} --name {NAME} exec host1 bash`",
-        logs = cluster.run_dir().join("logs").display(),
-        cluster = programs::find("cluster")?.display(),
-    );
+    if let Err(error) = install_and_prove(&cluster, &progress) {
+        progress.line(format!("taking it down; its logs are in {}", cluster.keep_logs().display()));
+        return Err(error);
+    }
     if io::stdin().is_terminal() {
         println!("Ctrl-C, or `make demo-down` elsewhere, ends it.");
         // The thread that waits for Ctrl-C ends this process; `demo-down` takes the cluster away under it.
@@ -85,6 +80,27 @@ fn demo() -> Result<()> {
         return Ok(());
     }
     cluster.down().context("cannot clean up; run `make demo-down`")
+}
+
+fn install_and_prove(cluster: &Cluster, progress: &Progress) -> Result<()> {
+    progress.line("`dcos package install calico`: the package is rendered, and Marathon's stand-in runs it");
+    let scheduler = product::install(cluster, &json!({}))?;
+    let started = Instant::now();
+    watch(cluster, &scheduler)?;
+    progress.line(format!(
+        "Calico is on every agent, {:.1} s after the install",
+        started.elapsed().as_secs_f32()
+    ));
+    proof::prove(cluster, "calico", |proof| progress.line(format!("shown: {proof}")))?;
+    let api = scheduler.api().address();
+    println!(
+        "\nEvery proof held. The API: http://{api}/v1/plans/deploy and http://{api}/v1/agents\n\
+         Logs: {logs}/scheduler.log and others; a host's: `{cluster} --name {NAME} logs host1`\n\
+         A shell in a host: `{cluster} --name {NAME} exec host1 bash`",
+        logs = cluster.run_dir().join("logs").display(),
+        cluster = programs::find("cluster")?.display(),
+    );
+    Ok(())
 }
 
 /// Shows agents and steps until all are complete.

@@ -1,0 +1,146 @@
+use mesos_v1::resource::{AllocationInfo, ReservationInfo, reservation_info};
+use prost::Message as _;
+
+use super::*;
+
+/// What a record of these bytes, in hexadecimal, is to the core.
+fn decoded(record: &str) -> Result<Option<Event>, String> {
+    let bytes = hex::decode(record.replace(' ', "")).unwrap();
+    event(Message::decode(&bytes[..]).unwrap()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn an_event_without_what_the_protocol_requires_is_refused_by_name() {
+    for (record, reason) in [
+        ("08 01", "the master sent SUBSCRIBED without its body"),
+        ("08 01 12 00", "the master sent SUBSCRIBED without framework_id"),
+        ("08 02", "the master sent OFFERS without its body"),
+        ("08 02 1a 02 0a 00", "the master sent OFFERS without an offer's id"),
+        ("08 02 1a 07 0a 05 0a 03 0a 01 6f", "the master sent OFFERS without an offer's agent_id"),
+        ("08 03", "the master sent RESCIND without its body"),
+        ("08 03 22 00", "the master sent RESCIND without offer_id"),
+        ("08 04", "the master sent UPDATE without its body"),
+        ("08 04 2a 00", "the master sent UPDATE without task_id"),
+        ("08 04 2a 02 0a 00", "the master sent UPDATE without task_id"),
+        ("08 07", "the master sent ERROR without its body"),
+    ] {
+        assert_eq!(decoded(record), Err(reason.to_owned()), "{record}");
+    }
+}
+
+#[test]
+fn an_unknown_state_is_not_taken_for_the_first_one() {
+    // Task `t`, state 1 (running), then 99.
+    let running = decoded("08 04 2a 09 0a 07 0a 03 0a 01 74 10 01").unwrap().unwrap();
+    assert!(matches!(running, Event::Update(Update { state: TaskState::Running, .. })), "{running:?}");
+    let unknown = decoded("08 04 2a 09 0a 07 0a 03 0a 01 74 10 63");
+    assert_eq!(unknown, Err("the master sent UPDATE without a state that is known".to_owned()));
+}
+
+#[test]
+fn events_of_a_later_mesos_are_passed_over() {
+    assert_eq!(decoded("08 63"), Ok(None));
+    assert_eq!(decoded(""), Ok(None));
+    assert_eq!(decoded("08 08"), Ok(None), "a heartbeat");
+}
+
+#[test]
+fn an_update_says_what_it_says_and_no_more() {
+    let status = |status: mesos::TaskStatus| update(status).unwrap();
+    let bare = mesos::TaskStatus { task_id: "t".into(), state: 1, ..Default::default() };
+    let plain = status(bare.clone());
+    assert_eq!((plain.agent, plain.healthy, plain.check, plain.uuid), (None, None, CheckResult::None, None));
+
+    // An empty UUID or agent ID is none; a check without a result has not run yet.
+    let empty = status(mesos::TaskStatus {
+        uuid: Some(Vec::new().into()),
+        agent_id: Some("".into()),
+        check_status: Some(mesos::CheckStatusInfo {
+            command: Some(mesos::check_status_info::Command { exit_code: None }),
+            ..Default::default()
+        }),
+        ..bare
+    });
+    assert_eq!((empty.agent, empty.check, empty.uuid), (None, CheckResult::Pending, None));
+}
+
+fn reservation(kind: reservation_info::Type, role: &str, labels: Option<mesos::Labels>) -> ReservationInfo {
+    ReservationInfo {
+        r#type: Some(kind.into()),
+        role: Some(role.to_owned()),
+        principal: labels.as_ref().map(|_| "someone".to_owned()),
+        labels,
+    }
+}
+
+fn scalar(name: &str, value: f64, reservations: Vec<ReservationInfo>) -> mesos::Resource {
+    mesos::Resource {
+        name: name.to_owned(),
+        r#type: mesos::value::Type::Scalar.into(),
+        scalar: Some(mesos::value::Scalar { value }),
+        reservations,
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_task_echoes_refined_reservations_byte_for_byte() {
+    use reservation_info::Type::{Dynamic, Static};
+    let label = mesos::Label { key: "k".to_owned(), value: None };
+    let refined = vec![
+        reservation(Static, "slave_public", None),
+        reservation(Dynamic, "slave_public/a", Some(mesos::Labels::default())),
+        reservation(Dynamic, "slave_public/a/b", Some(mesos::Labels { labels: vec![label] })),
+    ];
+    let offer = mesos::Offer {
+        id: "o".into(),
+        agent_id: "S1".into(),
+        allocation_info: Some(AllocationInfo { role: Some("slave_public/a/b".to_owned()) }),
+        resources: vec![scalar("cpus", 0.7, refined.clone()), scalar("mem", 128.5, refined)],
+        ..Default::default()
+    };
+    let wire = offer.encode_to_vec();
+
+    let read = super::offer(mesos::Offer::decode(&wire[..]).unwrap()).unwrap();
+    let echoed: Vec<Vec<u8>> = read.resources.iter().map(|part| to_mesos(part).encode_to_vec()).collect();
+
+    // The same, with the role that the offer names once for all its resources.
+    let expected = offer.resources.into_iter().map(|resource| {
+        mesos::Resource { allocation_info: offer.allocation_info.clone(), ..resource }.encode_to_vec()
+    });
+    assert_eq!(echoed, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_role_of_a_resource_goes_over_that_of_its_offer() {
+    let own = mesos::Resource {
+        allocation_info: Some(AllocationInfo { role: Some("own".to_owned()) }),
+        ..scalar("cpus", 1.0, vec![])
+    };
+    assert_eq!(resource(own, Some("offered")).allocated_to, "own");
+    assert_eq!(resource(scalar("cpus", 1.0, vec![]), Some("offered")).allocated_to, "offered");
+    assert_eq!(resource(scalar("cpus", 1.0, vec![]), None).allocated_to, "*");
+}
+
+#[test]
+fn what_may_be_taken_away_or_is_tied_to_a_disk_is_special() {
+    let plain = || scalar("cpus", 1.0, vec![]);
+    let special = [
+        mesos::Resource { revocable: Some(mesos::resource::RevocableInfo::default()), ..plain() },
+        mesos::Resource { shared: Some(mesos::resource::SharedInfo::default()), ..plain() },
+        mesos::Resource { disk: Some(mesos::resource::DiskInfo::default()), ..plain() },
+        mesos::Resource { provider_id: Some(mesos::ResourceProviderId::default()), ..plain() },
+    ];
+    for one in special {
+        assert!(resource(one.clone(), None).special, "{one:?}");
+    }
+    assert!(!resource(plain(), None).special);
+}
+
+#[test]
+fn amounts_are_exact_to_the_thousandth() {
+    for (value, amount) in [(0.1, 100), (0.1 + 0.2, 300), (64.0, 64_000), (1e6, 1_000_000_000)] {
+        let read: Resource = resource(scalar("cpus", value, vec![]), None);
+        assert_eq!(read.value, Value::Scalar(amount));
+    }
+}
