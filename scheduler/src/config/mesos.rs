@@ -362,7 +362,6 @@ fn zookeeper(rest: &str) -> Result<ZooKeeper, String> {
 
 /// An RSA key that is used in tests and nowhere else.
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test's key")]
 pub(crate) fn test_key() -> RsaKeyPair {
     key(tests::PKCS8).unwrap()
 }

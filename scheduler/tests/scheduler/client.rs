@@ -17,7 +17,7 @@ const PATIENT: f64 = 60.0;
 
 fn start(master: &Master) -> (Client, mpsc::Receiver<ClientEvent>) {
     let framework = FrameworkInfo { user: "root".into(), name: "calico".into(), ..Default::default() };
-    Client::start(vec![master.authority.clone()], framework)
+    Client::start(crate::named(&master.authority), crate::nobody(), framework)
 }
 
 fn revive() -> Call {
@@ -48,7 +48,7 @@ async fn a_redirect_without_a_scheme_leads_to_the_leader_and_calls_go_there() {
     assert!(matches!(follower.next().await, Seen::Redirected));
     assert_eq!(leader.subscription().await.framework_id, None);
     subscribed(&mut events).await;
-    assert_eq!(client.leader().unwrap().authority, leader.authority);
+    assert_eq!(client.leader().unwrap().server.authority, leader.authority);
 
     // The master checks the stream's ID and the framework's.
     client.send(revive()).await;

@@ -85,7 +85,7 @@ pub fn start(authority: &str, state: State) -> (TestStore, Handle, JoinHandle<En
         tasks,
         vec!["*".to_owned()],
         Duration::from_mins(1),
-        Client::start(vec![authority.to_owned()], framework),
+        Client::start(crate::named(authority), crate::nobody(), framework),
     );
     (store, handle, tokio::spawn(driver.run()))
 }

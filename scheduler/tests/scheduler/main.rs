@@ -7,3 +7,16 @@ mod client;
 mod driver;
 mod loops;
 mod master;
+
+use calico_scheduler::config::{Identity, Masters, Server};
+use calico_scheduler::mesos::Access;
+
+/// The one master that there is.
+fn named(authority: &str) -> Masters {
+    Masters::Named(vec![Server { tls: false, authority: authority.to_owned() }])
+}
+
+/// Access without credentials.
+fn nobody() -> Access {
+    Access::new(&Identity::Anonymous, &[]).unwrap()
+}
