@@ -10,7 +10,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::core::{AfterFailure, Core, Decision, Effect, Event, Frame, Input, Slot, Timestamp, View};
 use crate::mesos::{self, Client, ClientEvent};
-use crate::state::Store;
+use crate::state::{Store, StoreError, Tenure};
 use crate::tasks::TaskTypes;
 
 const TICK: Duration = Duration::from_secs(1);
@@ -54,6 +54,9 @@ pub enum Ended {
          configuration and start again"
     )]
     Refused(String),
+    /// Another scheduler leads, or may lead: nothing is done any more.
+    #[error("this scheduler no longer leads")]
+    Deposed,
     /// Nothing brings events any more.
     #[error("the subscription's task has ended")]
     Stopped,
@@ -63,6 +66,7 @@ pub enum Ended {
 pub struct Driver<S> {
     core: Core,
     store: S,
+    tenure: Tenure,
     tasks: Arc<TaskTypes>,
     roles: Vec<String>,
     client: Client,
@@ -76,11 +80,11 @@ pub struct Driver<S> {
 }
 
 impl<S: Store> Driver<S> {
-    /// A loop over `core`, whose state is `store`'s.
+    /// A loop over `core`, whose state is `store`'s, for as long as `tenure` holds.
     pub fn new(
         core: Core,
-        store: S,
-        tasks: TaskTypes,
+        (store, tenure): (S, Tenure),
+        tasks: Arc<TaskTypes>,
         roles: Vec<String>,
         inventory_interval: Duration,
         (client, events): (Client, mpsc::Receiver<ClientEvent>),
@@ -91,10 +95,10 @@ impl<S: Store> Driver<S> {
         let handle = Handle { queries: query_sender, alive: Arc::clone(&alive) };
         let mut inventory = interval(inventory_interval);
         inventory.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let tasks = Arc::new(tasks);
         let driver = Self {
             core,
             store,
+            tenure,
             tasks,
             roles,
             client,
@@ -116,6 +120,7 @@ impl<S: Store> Driver<S> {
             self.alive.store(now().0, Ordering::Relaxed);
             let mut inputs = Vec::new();
             tokio::select! {
+                () = self.tenure.ended() => return Ended::Deposed,
                 event = self.events.recv() => match event {
                     Some(event) => inputs.push(input(event)),
                     None => return Ended::Stopped,
@@ -145,8 +150,13 @@ impl<S: Store> Driver<S> {
                 batch.decisions.extend(frame.decisions);
             }
             batch.decisions.iter().for_each(log);
-            self.commit(&batch).await;
+            if let Err(ended) = self.commit(&batch).await {
+                return ended;
+            }
             for effect in batch.effects {
+                if !self.tenure.holds() {
+                    return Ended::Deposed;
+                }
                 if let Effect::Abort(message) = effect {
                     return Ended::Refused(message);
                 }
@@ -155,10 +165,17 @@ impl<S: Store> Driver<S> {
         }
     }
 
-    /// Stores the changes: their effects wait for as long as that takes.
-    async fn commit(&mut self, batch: &Frame) {
-        while let Err(error) = self.store.commit(&batch.changes).await {
-            error!("cannot store state, nothing is done until that works: {error}");
+    /// Stores the changes: their effects wait for as long as that takes, while we lead.
+    async fn commit(&mut self, batch: &Frame) -> Result<(), Ended> {
+        loop {
+            if !self.tenure.holds() {
+                return Err(Ended::Deposed);
+            }
+            match self.store.commit(&batch.changes).await {
+                Ok(()) => return Ok(()),
+                Err(StoreError::Deposed) => return Err(Ended::Deposed),
+                Err(error) => error!("cannot store state, nothing is done until that works: {error}"),
+            }
             tokio::time::sleep(COMMIT_AGAIN).await;
             self.alive.store(now().0, Ordering::Relaxed);
         }

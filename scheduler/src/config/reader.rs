@@ -82,7 +82,8 @@ impl Reader {
 
     /// Reports a fault of an option.
     pub fn fault(&mut self, name: &'static str, problem: impl Into<String>) {
-        self.faults.push(Fault { option: name.to_owned(), value: self.text(name), problem: problem.into() });
+        let value = self.text(name).map(without_password);
+        self.faults.push(Fault { option: name.to_owned(), value, problem: problem.into() });
     }
 
     /// An option that may be left out.
@@ -138,6 +139,15 @@ impl Reader {
     /// Ends reading: all the faults, or what was read.
     pub fn finish<T>(self, value: T) -> Result<T, Faults> {
         if self.faults.is_empty() { Ok(value) } else { Err(Faults(self.faults)) }
+    }
+}
+
+/// A URL as it may be shown: `etcd://user:secret@host` as `etcd://user:…@host`.
+fn without_password(value: String) -> String {
+    let credentials = value.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
+    match credentials.and_then(|(credentials, _)| credentials.split_once(':')) {
+        Some((_, password)) if !password.is_empty() => value.replacen(&format!(":{password}@"), ":…@", 1),
+        _ => value,
     }
 }
 

@@ -11,11 +11,13 @@ use mesos_v1::{FrameworkInfo, PROTOBUF};
 use prost::Message as _;
 use rand::Rng as _;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::convert;
 use crate::core::{Event, FrameworkId};
+use crate::state::Tenure;
 
 const PATH: &str = "/api/v1/scheduler";
 const CONNECT: Duration = Duration::from_secs(5);
@@ -46,29 +48,37 @@ pub struct Leader {
     framework_id: mesos_v1::FrameworkId,
 }
 
-/// Sends calls, and knows the leader.
-#[derive(Debug, Clone)]
+/// Sends calls, and knows the leader. Dropping it ends the subscription, and drops the calls that wait.
+#[derive(Debug)]
 pub struct Client {
     calls: mpsc::Sender<Call>,
     leader: watch::Receiver<Option<Leader>>,
+    _tasks: JoinSet<()>,
 }
 
 impl Client {
     /// Subscribes, and keeps subscribing, as `framework` (whose ID is set when there is one already). `masters`
-    /// are tried in turn; any of them may point to the leader.
-    pub fn start(masters: Vec<String>, framework: FrameworkInfo) -> (Self, mpsc::Receiver<ClientEvent>) {
+    /// are tried in turn; any of them may point to the leader. Nothing is sent when `tenure` does not hold.
+    pub fn start(
+        masters: Vec<String>,
+        framework: FrameworkInfo,
+        tenure: &Tenure,
+    ) -> (Self, mpsc::Receiver<ClientEvent>) {
         let (calls, call_queue) = mpsc::channel(QUEUE);
         let (leader_sender, leader) = watch::channel(None);
         let (events, event_queue) = mpsc::channel(QUEUE);
-        let subscription = Subscription { masters, framework, leader: leader_sender, events };
-        tokio::spawn(subscription.run());
-        tokio::spawn(send_calls(call_queue, leader.clone()));
-        (Self { calls, leader }, event_queue)
+        let tenure = tenure.clone();
+        let subscription =
+            Subscription { masters, framework, leader: leader_sender, events, tenure: tenure.clone() };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(subscription.run());
+        tasks.spawn(send_calls(call_queue, leader.clone(), tenure));
+        (Self { calls, leader, _tasks: tasks }, event_queue)
     }
 
     /// Sends a call to the leader. It is dropped when there is none: whatever matters is sent again.
     pub async fn send(&self, call: Call) {
-        // The queue is read for as long as the process lives.
+        // The queue is read for as long as we lead.
         let _ = self.calls.send(call).await;
     }
 
@@ -97,6 +107,8 @@ enum SubscriptionError {
     Decode(#[from] prost::DecodeError),
     #[error("the master has closed the event stream")]
     Closed,
+    #[error("this scheduler no longer leads")]
+    Deposed,
     #[error("no heartbeat for {0:?}")]
     Silent(Duration),
 }
@@ -106,6 +118,7 @@ struct Subscription {
     framework: FrameworkInfo,
     leader: watch::Sender<Option<Leader>>,
     events: mpsc::Sender<ClientEvent>,
+    tenure: Tenure,
 }
 
 impl Subscription {
@@ -144,6 +157,10 @@ impl Subscription {
         let mut authority = master.to_owned();
         for _ in 0..=REDIRECTS {
             let mut connection = Connection::open(&authority, CONNECT).await?;
+            // Two schedulers that subscribe with one ID would throw each other out without end.
+            if !self.tenure.holds() {
+                return Err(SubscriptionError::Deposed);
+            }
             let response = connection.post(PATH, &HeaderMap::new(), call.encode_to_vec(), ANSWER).await?;
             if response.status == StatusCode::TEMPORARY_REDIRECT {
                 let location = response.header("Location").unwrap_or_default().to_owned();
@@ -243,9 +260,16 @@ fn backoff(failures: u32) -> Duration {
 }
 
 /// Sends calls one after the other over a connection of their own.
-async fn send_calls(mut calls: mpsc::Receiver<Call>, leader: watch::Receiver<Option<Leader>>) {
+async fn send_calls(
+    mut calls: mpsc::Receiver<Call>,
+    leader: watch::Receiver<Option<Leader>>,
+    tenure: Tenure,
+) {
     let mut open: Option<(String, Connection)> = None;
     while let Some(mut call) = calls.recv().await {
+        if !tenure.holds() {
+            return;
+        }
         let Some(leader) = leader.borrow().clone() else {
             debug!(call = ?call.r#type, "dropped: there is no leader");
             continue;
