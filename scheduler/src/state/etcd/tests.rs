@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use etcd_client::{GetOptions, PutOptions};
+use etcd_client::GetOptions;
 use tempfile::TempDir;
 
 use super::client::Etcd;
@@ -143,7 +143,7 @@ fn changes_are_grouped_and_a_moved_agent_is_never_split() {
 
 #[test]
 fn what_is_as_it_was_is_not_written_and_each_key_once() {
-    let keys = Keys::new("/p", "calico");
+    let keys = Keys::new("/p", "a/b");
     let mut written = Written::default();
     let twice = [agent("a:1", "A"), agent("a:1", "B"), StateChange::Forget { key: "z:1".into() }];
     let first = written.groups(&keys, &twice).unwrap();
@@ -341,11 +341,10 @@ async fn a_user_and_password_are_used() {
     let mut server = Server::start(&[]).await;
     let mut etcd = server.client().await.unwrap().client;
     etcd.user_add("root", "p@ss/word", None).await.unwrap();
-    etcd.user_grant_role("root", "root").await.unwrap_err();
     etcd.role_add("root").await.unwrap();
     etcd.user_grant_role("root", "root").await.unwrap();
     etcd.auth_enable().await.unwrap();
-    etcd.put("refused", "", Some(PutOptions::new())).await.unwrap_err();
+    etcd.put("refused", "", None).await.unwrap_err();
     server.location.user = Some(("root".to_owned(), "p@ss/word".to_owned()));
     let (mut store, _, _) = lead(&mut server.candidate("first")).await;
     store.commit(&[agent("a:1", "A")]).await.unwrap();
