@@ -16,7 +16,8 @@ const PING: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 pub(super) struct Etcd {
-    pub client: Client,
+    /// Boxed, as are its requests: they are kilobytes.
+    pub client: Box<Client>,
     /// For errors: without the password.
     name: String,
 }
@@ -33,24 +34,37 @@ impl Etcd {
         }
         let name = location.to_string();
         let client = bounded(&name, Client::connect(location.members.clone(), Some(options))).await?;
-        Ok(Self { client, name })
+        Ok(Self { client: Box::new(client), name })
     }
 
     /// One request, for as long as one may take.
-    pub async fn bounded<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, StoreError> {
-        bounded(&self.name, request).await
+    pub fn bounded<T>(
+        &self,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> impl Future<Output = Result<T, StoreError>> {
+        bounded(&self.name, request)
     }
 }
 
-async fn bounded<T>(etcd: &str, request: impl Future<Output = Result<T, Error>>) -> Result<T, StoreError> {
-    let etcd = etcd.to_owned();
-    let error = match timeout(REQUEST, request).await {
-        Ok(Ok(answer)) => return Ok(answer),
-        Ok(Err(error)) => error,
-        Err(_) => {
-            return Err(StoreError::Unavailable { etcd, reason: format!("no answer within {REQUEST:?}") });
+fn bounded<T>(
+    etcd: &str,
+    request: impl Future<Output = Result<T, Error>>,
+) -> impl Future<Output = Result<T, StoreError>> {
+    let request = timeout(REQUEST, Box::pin(request));
+    async move {
+        match request.await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(for_people(etcd, error)),
+            Err(_) => {
+                let reason = format!("no answer within {REQUEST:?}");
+                Err(StoreError::Unavailable { etcd: etcd.to_owned(), reason })
+            }
         }
-    };
+    }
+}
+
+fn for_people(etcd: &str, error: Error) -> StoreError {
+    let etcd = etcd.to_owned();
     let reason = match error {
         // Its own text repeats itself at length.
         Error::GRpcStatus(status) => format!("{} ({:?})", status.message(), status.code()),
@@ -58,9 +72,9 @@ async fn bounded<T>(etcd: &str, request: impl Future<Output = Result<T, Error>>)
     };
     // As etcd words it (`rpctypes.ErrNoSpace`).
     if reason.contains("database space exceeded") {
-        return Err(StoreError::NoSpace { etcd });
+        return StoreError::NoSpace { etcd };
     }
-    Err(StoreError::Unavailable { etcd, reason })
+    StoreError::Unavailable { etcd, reason }
 }
 
 /// Whether a lease is gone (`rpctypes.ErrLeaseNotFound`, or a renewal that answers so).

@@ -182,7 +182,7 @@ async fn keep(etcd: Etcd, lease: i64, renewal: Arc<Renewal>, lasting: Duration) 
         sleep(lasting / 4).await;
         let asked = Instant::now();
         let mut client = etcd.client.clone();
-        match timeout(lasting.mul_f64(0.4), client.lease_keep_alive(lease)).await {
+        match timeout(lasting.mul_f64(0.4), Box::pin(client.lease_keep_alive(lease))).await {
             Ok(Ok(_)) => renewal.extend(asked + certain(lasting)),
             Ok(Err(error)) if no_such_lease(&error) => {
                 warn!("the lease is lost");

@@ -339,7 +339,7 @@ async fn an_etcd_that_is_out_of_space_is_reported_with_what_to_do() {
 #[ignore = "needs etcd: ETCD_BINARY"]
 async fn a_user_and_password_are_used() {
     let mut server = Server::start(&[]).await;
-    let mut etcd = server.client().await.unwrap().client;
+    let mut etcd = *server.client().await.unwrap().client;
     etcd.user_add("root", "p@ss/word", None).await.unwrap();
     etcd.role_add("root").await.unwrap();
     etcd.user_grant_role("root", "root").await.unwrap();

@@ -51,12 +51,11 @@ impl Written {
         let mut operations: Vec<Operation> = Vec::new();
         for change in changes {
             let operation = operation(keys, change)?;
-            match last.get(&operation.key) {
-                Some(index) => operations[*index] = operation,
-                None => {
-                    last.insert(operation.key.clone(), operations.len());
-                    operations.push(operation);
-                }
+            if let Some(index) = last.get(&operation.key) {
+                operations[*index] = operation;
+            } else {
+                last.insert(operation.key.clone(), operations.len());
+                operations.push(operation);
             }
         }
         operations.retain(|operation| match (self.0.get(&operation.key), &operation.value) {
@@ -66,26 +65,23 @@ impl Written {
         });
         let mut groups: Vec<Vec<Operation>> = Vec::new();
         let mut bytes = 0;
-        for unit in self.units(operations) {
+        for unit in self.units(&operations) {
             let size: usize = unit.iter().map(Operation::size).sum();
             let fits =
                 groups.last().is_some_and(|g| g.len() + unit.len() <= RECORDS && bytes + size <= BYTES);
-            match groups.last_mut().filter(|_| fits) {
-                Some(group) => {
-                    group.extend(unit);
-                    bytes += size;
-                }
-                None => {
-                    groups.extend(unit.chunks(RECORDS).map(<[Operation]>::to_vec));
-                    bytes = size;
-                }
+            if let Some(group) = groups.last_mut().filter(|_| fits) {
+                group.extend(unit);
+                bytes += size;
+            } else {
+                groups.extend(unit.chunks(RECORDS).map(<[Operation]>::to_vec));
+                bytes = size;
             }
         }
         Ok(groups)
     }
 
     /// The operations in their order; those that move agents between them are together.
-    fn units(&self, operations: Vec<Operation>) -> Vec<Vec<Operation>> {
+    fn units(&self, operations: &[Operation]) -> Vec<Vec<Operation>> {
         let mut homes: HashMap<&AgentId, usize> = HashMap::new();
         for (index, operation) in operations.iter().enumerate() {
             if let Some(agent) = &operation.agent {
