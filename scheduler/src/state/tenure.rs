@@ -95,7 +95,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_can_be_ended() {
-        let (tenure, renewal) = Tenure::until(Instant::now() + Duration::from_secs(60));
+        let (tenure, renewal) = Tenure::until(Instant::now() + Duration::from_mins(1));
         let waits = tokio::spawn(async move { tenure.ended().await });
         renewal.end();
         waits.await.unwrap();

@@ -140,7 +140,7 @@ impl Candidate {
             has_schema: loaded.has_schema,
             tenure: tenure.clone(),
             renewal,
-            _keeper: keeper,
+            keeper,
         };
         Ok((store, loaded.state, tenure))
     }

@@ -48,7 +48,7 @@ pub struct EtcdStore {
     tenure: Tenure,
     renewal: Arc<Renewal>,
     /// Renews the lease until it is dropped.
-    _keeper: JoinSet<()>,
+    keeper: JoinSet<()>,
 }
 
 impl EtcdStore {
@@ -78,6 +78,7 @@ impl EtcdStore {
                 Some((created, modified)) if created == self.seat.created => self.seat.modified = modified,
                 _ => {
                     self.renewal.end();
+                    self.keeper.abort_all();
                     return Err(StoreError::Deposed);
                 }
             }

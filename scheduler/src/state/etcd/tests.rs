@@ -214,7 +214,7 @@ async fn a_second_scheduler_waits_and_takes_over_and_the_first_one_ends() {
     assert!(tenure.holds());
 
     // As when the process is gone: nobody renews the lease.
-    store._keeper.abort_all();
+    store.keeper.abort_all();
     let (mut other, state, others) = lead(&mut second).await;
     assert!(!tenure.holds() && others.holds(), "two may act");
     assert_eq!(state.framework_id, Some("F1".into()));
