@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{debug, error, info, warn};
 
 use crate::config::Server;
 use crate::core::{AfterFailure, Core, Decision, Effect, Event, Frame, Input, Slot, Timestamp, View};
 use crate::mesos::{self, Client, ClientEvent};
-use crate::state::Store;
+use crate::state::{Store, StoreError, Tenure};
 use crate::tasks::TaskTypes;
 
 const TICK: Duration = Duration::from_secs(1);
@@ -59,6 +60,9 @@ pub enum Ended {
          configuration and start again"
     )]
     Refused(String),
+    /// Another scheduler leads, or may lead: nothing is done any more.
+    #[error("this scheduler no longer leads")]
+    Deposed,
     /// Nothing brings events any more.
     #[error("the subscription's task has ended")]
     Stopped,
@@ -68,6 +72,7 @@ pub enum Ended {
 pub struct Driver<S> {
     core: Core,
     store: S,
+    tenure: Tenure,
     tasks: Arc<TaskTypes>,
     roles: Vec<String>,
     client: Client,
@@ -80,15 +85,16 @@ pub struct Driver<S> {
     inventory_wanted: Arc<Notify>,
     reads: Arc<Semaphore>,
     alive: Arc<AtomicU64>,
+    _background: JoinSet<()>,
 }
 
 impl<S: Store> Driver<S> {
-    /// A loop over `core`, whose state is `store`'s. The list of agents is read beside it, as often as
-    /// `inventory_interval` says.
+    /// A loop over `core`, whose state is `store`'s, for as long as `tenure` holds. The list of agents is read beside
+    /// it, as often as `inventory_interval` says.
     pub fn new(
         core: Core,
-        store: S,
-        tasks: TaskTypes,
+        (store, tenure): (S, Tenure),
+        tasks: Arc<TaskTypes>,
         roles: Vec<String>,
         inventory_interval: Duration,
         (client, events): (Client, mpsc::Receiver<ClientEvent>),
@@ -104,11 +110,13 @@ impl<S: Store> Driver<S> {
             client.clone(),
             input_sender.clone(),
         );
-        tokio::spawn(inventory);
-        let tasks = Arc::new(tasks);
+        // It holds the client, and so the subscription: both end with the loop.
+        let mut background = JoinSet::new();
+        background.spawn(inventory);
         let driver = Self {
             core,
             store,
+            tenure,
             tasks,
             roles,
             client,
@@ -119,6 +127,7 @@ impl<S: Store> Driver<S> {
             inventory_wanted,
             reads: Arc::new(Semaphore::new(READS)),
             alive,
+            _background: background,
         };
         (driver, handle)
     }
@@ -131,6 +140,7 @@ impl<S: Store> Driver<S> {
             self.alive.store(now().0, Ordering::Relaxed);
             let mut inputs = Vec::new();
             tokio::select! {
+                () = self.tenure.ended() => return Ended::Deposed,
                 event = self.events.recv() => match event {
                     Some(event) => inputs.push(input(event)),
                     None => return Ended::Stopped,
@@ -156,8 +166,13 @@ impl<S: Store> Driver<S> {
                 batch.decisions.extend(frame.decisions);
             }
             batch.decisions.iter().for_each(log);
-            self.commit(&batch).await;
+            if let Err(ended) = self.commit(&batch).await {
+                return ended;
+            }
             for effect in batch.effects {
+                if !self.tenure.holds() {
+                    return Ended::Deposed;
+                }
                 if let Effect::Abort(message) = effect {
                     return Ended::Refused(message);
                 }
@@ -166,10 +181,17 @@ impl<S: Store> Driver<S> {
         }
     }
 
-    /// Stores the changes: their effects wait for as long as that takes.
-    async fn commit(&mut self, batch: &Frame) {
-        while let Err(error) = self.store.commit(&batch.changes).await {
-            error!("cannot store state, nothing is done until that works: {error}");
+    /// Stores the changes: their effects wait for as long as that takes, while we lead.
+    async fn commit(&mut self, batch: &Frame) -> Result<(), Ended> {
+        loop {
+            if !self.tenure.holds() {
+                return Err(Ended::Deposed);
+            }
+            match self.store.commit(&batch.changes).await {
+                Ok(()) => return Ok(()),
+                Err(StoreError::Deposed) => return Err(Ended::Deposed),
+                Err(error) => error!("cannot store state, nothing is done until that works: {error}"),
+            }
             tokio::time::sleep(COMMIT_AGAIN).await;
             self.alive.store(now().0, Ordering::Relaxed);
         }

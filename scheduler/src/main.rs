@@ -1,9 +1,12 @@
 //! `calico-scheduler`: see `--help`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
+use calico_scheduler::api::{self, Role};
 use calico_scheduler::config::{Config, OPTIONS};
 use calico_scheduler::{core, driver, mesos, state, tasks};
 use clap::{Arg, Command};
@@ -11,7 +14,8 @@ use mesos_v1::FrameworkInfo;
 use mesos_v1::framework_info::{Capability, capability};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tokio::sync::watch;
+use tracing::{info, warn};
 
 fn main() -> ExitCode {
     // A variable that is not Unicode is others' business, or refused for what is left of it.
@@ -58,41 +62,66 @@ fn flags() -> BTreeMap<&'static str, String> {
 
 #[tokio::main]
 async fn run(config: &Config) -> anyhow::Result<()> {
-    let (store, stored) = state::open(&config.service.state)?;
-    info!(agents = stored.agents.len(), framework = ?stored.framework_id, "state is loaded");
     let listener = TcpListener::bind(config.service.api_listen)
         .await
         .with_context(|| format!("cannot listen on service.api-listen = {}", config.service.api_listen))?;
-    let tasks = tasks::TaskTypes::new(config);
-    let settings = core::Settings {
-        exclude: config.agents.exclude.clone(),
-        only: config.agents.only.clone(),
-        ..core::Settings::new(tasks.specs())
-    };
-    let framework = framework_info(config, stored.framework_id.as_ref());
-    let access = mesos::Access::new(&config.mesos.identity, &config.mesos.roots)
-        .context("cannot use the certificates of mesos.ca-file")?;
-    let client = mesos::Client::start(config.mesos.masters.clone(), access, framework);
-    let core = core::Core::new(settings, stored);
-    let (driver, handle) = driver::Driver::new(
-        core,
-        store,
-        tasks,
-        config.service.roles.clone(),
-        config.mesos.inventory_interval,
-        client,
-    );
-    info!(address = %listener.local_addr()?, "the API listens");
-    let api = axum::serve(listener, calico_scheduler::api::router(handle));
+    let address = listener.local_addr()?;
+    let mut opener = state::Opener::new(&config.service, &holder(address));
+    let (role, shown) = watch::channel(Role::Standby("the state is being opened".to_owned()));
+    info!(%address, "the API listens");
+    let api = axum::serve(listener, api::router(shown));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        ended = driver.run() => Err(ended.into()),
+    let ended = tokio::select! {
+        ended = lead(config, &mut opener, &role) => ended,
         served = api => served.context("the API has ended"),
         // Tasks go on running: the next scheduler takes them over.
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
+    };
+    opener.resign().await;
+    ended
+}
+
+/// Leads, again and again: each time with what is stored then, and a new mind. Ends with an error.
+async fn lead(config: &Config, opener: &mut state::Opener, role: &watch::Sender<Role>) -> anyhow::Result<()> {
+    let tasks = Arc::new(tasks::TaskTypes::new(config));
+    let access = mesos::Access::new(&config.mesos.identity, &config.mesos.roots)
+        .context("cannot use the certificates of mesos.ca-file")?;
+    loop {
+        let standby = |why: &str| drop(role.send_replace(Role::Standby(why.to_owned())));
+        let state::Opened { store, state: stored, tenure } = opener.open(standby).await?;
+        info!(agents = stored.agents.len(), framework = ?stored.framework_id, "state is loaded");
+        let settings = core::Settings {
+            exclude: config.agents.exclude.clone(),
+            only: config.agents.only.clone(),
+            ..core::Settings::new(tasks.specs())
+        };
+        let framework = framework_info(config, stored.framework_id.as_ref());
+        let client = mesos::Client::start(config.mesos.masters.clone(), access.clone(), framework, &tenure);
+        let (driver, handle) = driver::Driver::new(
+            core::Core::new(settings, stored),
+            (store, tenure),
+            Arc::clone(&tasks),
+            config.service.roles.clone(),
+            config.mesos.inventory_interval,
+            client,
+        );
+        role.send_replace(Role::Leading(handle));
+        match driver.run().await {
+            driver::Ended::Deposed => {
+                standby("leadership was lost");
+                warn!("leadership was lost: nothing is done until this scheduler leads again");
+            }
+            ended => return Err(ended.into()),
+        }
     }
+}
+
+/// Who we are, for other schedulers and their operators.
+fn holder(api: SocketAddr) -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}, API on {api}, process {}", host.trim(), std::process::id())
 }
 
 fn framework_info(config: &Config, id: Option<&core::FrameworkId>) -> FrameworkInfo {

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::core::{Status, View};
@@ -18,8 +19,20 @@ const ALIVE: Duration = Duration::from_secs(30);
 /// The loop answers between two inputs.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// All paths.
-pub fn router(handle: Handle) -> Router {
+/// What this scheduler does.
+#[derive(Debug, Clone)]
+pub enum Role {
+    /// It waits to lead; for what.
+    Standby(String),
+    /// It leads.
+    Leading(Handle),
+}
+
+/// What the API shows.
+type Present = State<watch::Receiver<Role>>;
+
+/// All paths, over what this scheduler does at the moment.
+pub fn router(role: watch::Receiver<Role>) -> Router {
     Router::new()
         .route("/v1/health/live", get(live))
         .route("/v1/plans", get(plans))
@@ -27,7 +40,7 @@ pub fn router(handle: Handle) -> Router {
         .route("/v1/agents", get(agents))
         .route("/v1/agents/{agent}", get(agent))
         .route("/v1/state/frameworkId", get(framework_id))
-        .with_state(handle)
+        .with_state(role)
 }
 
 /// An answer that is an error, with its reason.
@@ -37,14 +50,24 @@ fn failure(status: StatusCode, reason: impl Into<String>) -> Failure {
     (status, Json(json!({ "error": reason.into() })))
 }
 
-async fn view(handle: &Handle) -> Result<View, Failure> {
+async fn view(State(role): Present) -> Result<View, Failure> {
+    let handle = match &*role.borrow() {
+        Role::Leading(handle) => handle.clone(),
+        Role::Standby(why) => {
+            return Err(failure(StatusCode::SERVICE_UNAVAILABLE, format!("standby: {why}")));
+        }
+    };
     let busy = || failure(StatusCode::SERVICE_UNAVAILABLE, "the scheduler's loop does not answer");
     timeout(ANSWER, handle.view()).await.ok().flatten().ok_or_else(busy)
 }
 
-/// Whether the process and its loop are alive: a master or a store that is away is no reason to be killed.
-async fn live(State(handle): State<Handle>) -> Result<&'static str, Failure> {
-    let idle = handle.idle();
+/// Whether the process and its loop are alive: a master or a store that is away is no reason to be killed,
+/// nor is that another scheduler leads.
+async fn live(State(role): Present) -> Result<&'static str, Failure> {
+    let idle = match &*role.borrow() {
+        Role::Leading(handle) => handle.idle(),
+        Role::Standby(_) => return Ok("alive, standby\n"),
+    };
     if idle < ALIVE {
         return Ok("alive\n");
     }
@@ -57,11 +80,11 @@ async fn plans() -> Json<[&'static str; 1]> {
 }
 
 /// A plan in the DC/OS SDK's form, with its status codes: 200 complete, 202 under way, 417 with errors.
-async fn plan(State(handle): State<Handle>, Path(name): Path<String>) -> Result<Response, Failure> {
+async fn plan(role: Present, Path(name): Path<String>) -> Result<Response, Failure> {
     if name != "deploy" {
         return Err(failure(StatusCode::NOT_FOUND, format!("there is no plan '{name}'; there is: deploy")));
     }
-    let plan = view(&handle).await?.deploy;
+    let plan = view(role).await?.deploy;
     let status = match plan.status {
         Status::Complete => StatusCode::OK,
         _ if plan.errors.is_empty() => StatusCode::ACCEPTED,
@@ -70,12 +93,12 @@ async fn plan(State(handle): State<Handle>, Path(name): Path<String>) -> Result<
     Ok((status, Json(plan)).into_response())
 }
 
-async fn agents(State(handle): State<Handle>) -> Result<Response, Failure> {
-    Ok(Json(view(&handle).await?.agents).into_response())
+async fn agents(role: Present) -> Result<Response, Failure> {
+    Ok(Json(view(role).await?.agents).into_response())
 }
 
-async fn agent(State(handle): State<Handle>, Path(name): Path<String>) -> Result<Response, Failure> {
-    let agents = view(&handle).await?.agents;
+async fn agent(role: Present, Path(name): Path<String>) -> Result<Response, Failure> {
+    let agents = view(role).await?.agents;
     match agents.into_iter().find(|agent| agent.agent.0 == name) {
         Some(agent) => Ok(Json(agent).into_response()),
         None => Err(failure(StatusCode::NOT_FOUND, format!("no agent '{name}' is known; name it host:port"))),
@@ -83,8 +106,8 @@ async fn agent(State(handle): State<Handle>, Path(name): Path<String>) -> Result
 }
 
 /// As the DC/OS SDK has it: a list of one, 404 before the first registration.
-async fn framework_id(State(handle): State<Handle>) -> Result<Response, Failure> {
-    match view(&handle).await?.framework_id {
+async fn framework_id(role: Present) -> Result<Response, Failure> {
+    match view(role).await?.framework_id {
         Some(id) => Ok(Json([id.0]).into_response()),
         None => Err(failure(StatusCode::NOT_FOUND, "the framework is not registered yet")),
     }

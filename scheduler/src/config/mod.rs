@@ -5,6 +5,7 @@ pub mod options;
 mod reader;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -56,6 +57,32 @@ pub struct Service {
 pub enum StateLocation {
     /// In a file of this machine.
     File(PathBuf),
+    /// In etcd.
+    Etcd(EtcdLocation),
+}
+
+/// Where in which etcd.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EtcdLocation {
+    /// `host:port` of its members.
+    pub members: Vec<String>,
+    /// The user and the password, where it wants them.
+    pub user: Option<(String, String)>,
+    /// Begins with `/`; below it, `service.name` is a part of each key.
+    pub prefix: String,
+}
+
+impl fmt::Display for EtcdLocation {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "etcd://{}{}", self.members.join(","), self.prefix)
+    }
+}
+
+impl fmt::Debug for EtcdLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// `agents.*`
@@ -400,13 +427,38 @@ fn role(value: &str) -> Result<String, String> {
 }
 
 fn state_location(value: &str) -> Result<StateLocation, String> {
-    match value.strip_prefix("file:") {
-        Some(path) => {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            absolute(path).map(StateLocation::File).map_err(|problem| format!("file: {problem}"))
-        }
-        None => Err("must be file:/path".to_owned()),
+    if let Some(path) = value.strip_prefix("file:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        return absolute(path).map(StateLocation::File).map_err(|problem| format!("file: {problem}"));
     }
+    match value.strip_prefix("etcd://") {
+        Some(rest) => {
+            etcd_location(rest).map(StateLocation::Etcd).map_err(|problem| format!("etcd: {problem}"))
+        }
+        None => Err("must be file:/path or etcd://host:port[,host:port]/prefix".to_owned()),
+    }
+}
+
+/// `[user:password@]host:port[,host:port][/prefix]`
+fn etcd_location(rest: &str) -> Result<EtcdLocation, String> {
+    let (user, rest) = match rest.rsplit_once('@') {
+        None => (None, rest),
+        Some((user, rest)) => match user.split_once(':') {
+            Some((name, password)) if !name.is_empty() => {
+                (Some((name.to_owned(), password.to_owned())), rest)
+            }
+            _ => return Err("before '@' must be user:password".to_owned()),
+        },
+    };
+    let (members, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let members = members.split(',').map(parse::authority).collect::<Result<Vec<String>, String>>()?;
+    let prefix = prefix.trim_end_matches('/');
+    let fine = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    if !prefix.chars().all(fine) || prefix.split('/').skip(1).any(str::is_empty) {
+        return Err("the prefix must be letters, digits, '-', '_', '.' and single '/' only".to_owned());
+    }
+    let prefix = if prefix.is_empty() { "/calico-dcos".to_owned() } else { format!("/{prefix}") };
+    Ok(EtcdLocation { members, user, prefix })
 }
 
 #[cfg(test)]

@@ -35,7 +35,10 @@ const fn bare(name: &'static str, help: &'static str) -> OptionDef {
 /// All of them, group by group.
 pub const OPTIONS: &[OptionDef] = &[
     option("service.name", "calico", "Name of the framework; a leading '/' is dropped"),
-    bare("service.state", "Where state is kept: file:/path (required)"),
+    bare(
+        "service.state",
+        "Where state is kept: etcd://[user:password@]host:port[,host:port][/prefix], or file:/path (required)",
+    ),
     option("service.user", "root", "User of all tasks; fixed at the first registration"),
     bare("service.principal", "Principal towards Mesos, for HTTP basic authentication"),
     bare("service.secret-file", "File that holds the principal's secret"),

@@ -102,6 +102,10 @@ fn bad_input_of_every_kind_names_the_option_and_what_would_be_right() {
     for (option, value, right) in [
         ("SERVICE_STATE", "/var/lib/x", "file:/path"),
         ("SERVICE_STATE", "file:relative", "absolute"),
+        ("SERVICE_STATE", "etcd://10.0.0.1", "host:port"),
+        ("SERVICE_STATE", "etcd:///calico", "host:port"),
+        ("SERVICE_STATE", "etcd://me@10.0.0.1:2379", "user:password"),
+        ("SERVICE_STATE", "etcd://10.0.0.1:2379/a//b", "prefix"),
         ("SERVICE_API_LISTEN", "8080", "127.0.0.1:2379"),
         ("SERVICE_FAILOVER_TIMEOUT", "7 fortnights", "168h"),
         ("SERVICE_ROLE", "a b", "role"),
@@ -122,4 +126,25 @@ fn bad_input_of_every_kind_names_the_option_and_what_would_be_right() {
         assert_eq!(found.len(), 1, "{option}: {found:?}");
         assert!(found[0].contains(right) && found[0].contains(value), "{option}: {found:?}");
     }
+}
+
+#[test]
+fn state_in_etcd_has_members_a_prefix_and_a_password_that_is_never_shown() {
+    let state = |value: &str| {
+        let mut env = env();
+        env.insert("CALICO_SERVICE_STATE".to_owned(), value.to_owned());
+        Config::from_env(&env).unwrap().service.state
+    };
+    let StateLocation::Etcd(location) = state("etcd://me:p@s/s:w@10.0.0.1:2379,10.0.0.2:2379/a/b/") else {
+        panic!("not in etcd");
+    };
+    assert_eq!(location.members, ["10.0.0.1:2379", "10.0.0.2:2379"]);
+    assert_eq!(location.user, Some(("me".to_owned(), "p@s/s:w".to_owned())));
+    assert_eq!(location.prefix, "/a/b");
+    assert_eq!(format!("{location:?}"), "etcd://10.0.0.1:2379,10.0.0.2:2379/a/b");
+    let StateLocation::Etcd(location) = state("etcd://10.0.0.1:2379") else { panic!("not in etcd") };
+    assert_eq!((location.prefix.as_str(), location.user), ("/calico-dcos", None));
+
+    let found = faults(&[("CALICO_SERVICE_STATE", "etcd://me:s3cret@10.0.0.1")]);
+    assert!(found[0].contains("etcd://me:…@10.0.0.1") && !found[0].contains("s3cret"), "{found:?}");
 }

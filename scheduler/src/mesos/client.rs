@@ -1,5 +1,6 @@
 //! The subscription: finds the leader, keeps one event stream open, and sends calls over other connections.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -11,6 +12,7 @@ use mesos_v1::scheduler::{Call, Event as Message, call, event};
 use prost::Message as _;
 use rand::Rng as _;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -19,6 +21,7 @@ use super::convert;
 use super::masters::Masters;
 use crate::config::{self, Server};
 use crate::core::{Event, FrameworkId};
+use crate::state::Tenure;
 
 const PATH: &str = "/api/v1/scheduler";
 const STREAM_ID: HeaderName = HeaderName::from_static("mesos-stream-id");
@@ -53,21 +56,23 @@ pub struct Leader {
     framework_id: mesos_v1::FrameworkId,
 }
 
-/// Sends calls, and knows the leader.
+/// Sends calls, and knows the leader. Dropping it ends the subscription, and drops the calls that wait.
 #[derive(Debug, Clone)]
 pub struct Client {
     calls: mpsc::Sender<Call>,
     leader: watch::Receiver<Option<Leader>>,
     access: Access,
+    _tasks: Arc<JoinSet<()>>,
 }
 
 impl Client {
     /// Subscribes, and keeps subscribing, as `framework` (whose ID is set when there is one already), with the master
-    /// that leads as `masters` tell.
+    /// that leads as `masters` tell. Nothing is sent when `tenure` does not hold.
     pub fn start(
         masters: config::Masters,
         access: Access,
         framework: FrameworkInfo,
+        tenure: &Tenure,
     ) -> (Self, mpsc::Receiver<ClientEvent>) {
         let (calls, call_queue) = mpsc::channel(QUEUE);
         let (leader_sender, leader) = watch::channel(None);
@@ -80,15 +85,19 @@ impl Client {
             leader: leader_sender,
             events,
             undelivered,
+            tenure: tenure.clone(),
         };
-        tokio::spawn(subscription.run());
-        tokio::spawn(send_calls(call_queue, access.clone(), leader.clone(), undelivered_sender));
-        (Self { calls, leader, access }, event_queue)
+        let mut tasks = JoinSet::new();
+        tasks.spawn(subscription.run());
+        let sender =
+            send_calls(call_queue, access.clone(), leader.clone(), undelivered_sender, tenure.clone());
+        tasks.spawn(sender);
+        (Self { calls, leader, access, _tasks: Arc::new(tasks) }, event_queue)
     }
 
     /// Sends a call to the leader. It is dropped when there is none: whatever matters is sent again.
     pub async fn send(&self, call: Call) {
-        // The queue is read for as long as the process lives.
+        // The queue is read for as long as we lead.
         let _ = self.calls.send(call).await;
     }
 
@@ -122,6 +131,8 @@ enum SubscriptionError {
     Decode(#[from] prost::DecodeError),
     #[error("the master has closed the event stream")]
     Closed,
+    #[error("this scheduler no longer leads")]
+    Deposed,
     #[error("no heartbeat for {0:?}")]
     Silent(Duration),
     #[error("the master did not take a call")]
@@ -138,6 +149,7 @@ struct Subscription {
     events: mpsc::Sender<ClientEvent>,
     /// The stream of the last call that the master did not take.
     undelivered: watch::Receiver<Option<HeaderValue>>,
+    tenure: Tenure,
 }
 
 impl Subscription {
@@ -196,6 +208,10 @@ impl Subscription {
         };
         let mut server = master.clone();
         for _ in 0..=REDIRECTS {
+            // Two schedulers that subscribe with one ID would throw each other out without end.
+            if !self.tenure.holds() {
+                return Err(SubscriptionError::Deposed);
+            }
             let sent = self.access.post(&server, None, PATH, HeaderMap::new(), call.encode_to_vec(), ANSWER);
             let (_, response) = sent.await?;
             if response.status == StatusCode::TEMPORARY_REDIRECT {
@@ -314,9 +330,13 @@ async fn send_calls(
     access: Access,
     leader: watch::Receiver<Option<Leader>>,
     undelivered: watch::Sender<Option<HeaderValue>>,
+    tenure: Tenure,
 ) {
     let mut open: Option<(Server, Connection)> = None;
     while let Some(mut call) = calls.recv().await {
+        if !tenure.holds() {
+            return;
+        }
         let Some(leader) = leader.borrow().clone() else {
             debug!(call = ?call.r#type, "dropped: there is no leader");
             continue;

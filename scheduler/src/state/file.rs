@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::{SCHEMA_VERSION, Store, StoreError};
 use crate::core::{State, StateChange};
 
-pub(super) struct FileStore {
+/// See [`super::Store`].
+pub struct FileStore {
     path: PathBuf,
     state: State,
     _lock: File,
@@ -36,6 +37,7 @@ struct Read {
 }
 
 impl FileStore {
+    /// Locks the file, and reads it.
     pub fn open(path: &Path) -> Result<(Self, State), StoreError> {
         let directory = path.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(directory).map_err(failed("cannot make", directory))?;

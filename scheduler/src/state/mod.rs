@@ -1,11 +1,15 @@
-//! The store: what survives the scheduler.
+//! The store: what survives the scheduler, and who may write it.
 
+mod etcd;
 mod file;
+mod tenure;
 
 use std::io;
 use std::path::PathBuf;
 
-use crate::config::StateLocation;
+pub use tenure::Tenure;
+
+use crate::config::{Service, StateLocation};
 use crate::core::{State, StateChange};
 
 /// The form in which state is stored. Raised with every change that an older scheduler cannot read.
@@ -39,7 +43,7 @@ pub enum StoreError {
          version that wrote it, or a later one"
     )]
     Newer {
-        /// The file.
+        /// The file, or the key in etcd.
         path: PathBuf,
         /// Its version.
         found: u32,
@@ -47,21 +51,113 @@ pub enum StoreError {
     /// It is not what we wrote.
     #[error("{path} is damaged: {reason}. Nothing was changed. Put a backup in its place")]
     Damaged {
-        /// The file.
+        /// The file, or the key in etcd.
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// etcd did not do what it was asked, or it is not known whether it did.
+    #[error("{etcd}: {reason}")]
+    Unavailable {
+        /// Which etcd.
+        etcd: String,
+        /// Why not.
+        reason: String,
+    },
+    /// etcd takes no more writes.
+    #[error(
+        "{etcd} is out of space. Nothing is lost; it goes on when etcd takes writes again: compact it, defragment \
+         each member (`etcdctl defrag`), then `etcdctl alarm disarm`; or raise its --quota-backend-bytes"
+    )]
+    NoSpace {
+        /// Which etcd.
+        etcd: String,
+    },
+    /// We do not lead any more: nothing was written.
+    #[error("this scheduler no longer leads")]
+    Deposed,
+    /// Another scheduler leads since we did.
+    #[error(
+        "another scheduler has taken over: {leader}. State is kept, tasks go on running. This one ends; started \
+         again, it waits until that one ends"
+    )]
+    Superseded {
+        /// As it calls itself.
+        leader: String,
     },
 }
 
 /// Where changes go. One scheduler at a time holds it.
 pub trait Store: Send {
-    /// Writes changes, in this order, all of them or none. Nothing is written for no changes.
+    /// Writes changes. After an error some of them may have been written, but never one of an agent that moved
+    /// without the other; repeating the call is harmless. Nothing is written for no changes.
     fn commit(&mut self, changes: &[StateChange]) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// Opens the store, and reads what it holds.
-pub fn open(location: &StateLocation) -> Result<(impl Store + use<>, State), StoreError> {
-    let StateLocation::File(path) = location;
-    file::FileStore::open(path)
+/// What a scheduler that may act starts from.
+pub struct Opened {
+    /// Where its changes go.
+    pub store: AnyStore,
+    /// What is stored.
+    pub state: State,
+    /// For how long it may act.
+    pub tenure: Tenure,
+}
+
+/// The store of a [`StateLocation`].
+pub enum AnyStore {
+    /// A file.
+    File(file::FileStore),
+    /// etcd.
+    Etcd(Box<etcd::EtcdStore>),
+}
+
+impl Store for AnyStore {
+    async fn commit(&mut self, changes: &[StateChange]) -> Result<(), StoreError> {
+        match self {
+            Self::File(store) => store.commit(changes).await,
+            Self::Etcd(store) => store.commit(changes).await,
+        }
+    }
+}
+
+/// Opens a store, again each time that a tenure has ended.
+pub struct Opener(Kind);
+
+enum Kind {
+    File(PathBuf),
+    Etcd(Box<etcd::Candidate>),
+}
+
+impl Opener {
+    /// For the store that `service` names. `holder` says to others who we are.
+    pub fn new(service: &Service, holder: &str) -> Self {
+        Self(match &service.state {
+            StateLocation::File(path) => Kind::File(path.clone()),
+            StateLocation::Etcd(location) => {
+                Kind::Etcd(Box::new(etcd::Candidate::new(location.clone(), &service.name, holder)))
+            }
+        })
+    }
+
+    /// Waits until we may act, and reads what is stored. `waiting` is told what it waits for.
+    pub async fn open(&mut self, waiting: impl Fn(&str) + Send) -> Result<Opened, StoreError> {
+        match &mut self.0 {
+            Kind::File(path) => {
+                let (store, state) = file::FileStore::open(path)?;
+                Ok(Opened { store: AnyStore::File(store), state, tenure: Tenure::endless() })
+            }
+            Kind::Etcd(candidate) => {
+                let (store, state, tenure) = candidate.open(waiting).await?;
+                Ok(Opened { store: AnyStore::Etcd(Box::new(store)), state, tenure })
+            }
+        }
+    }
+
+    /// Lets another scheduler lead at once, as far as that is possible: for the end of the process.
+    pub async fn resign(&mut self) {
+        if let Kind::Etcd(candidate) = &mut self.0 {
+            candidate.resign().await;
+        }
+    }
 }

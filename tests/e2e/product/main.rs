@@ -8,6 +8,7 @@ mod artifacts;
 mod crashes;
 mod history;
 mod install;
+mod leadership;
 mod masters;
 mod options;
 mod recovery;

@@ -1,0 +1,99 @@
+//! Reading everything back: page by page, as it was at one revision.
+
+use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget};
+use serde::de::DeserializeOwned;
+
+use super::client::Etcd;
+use super::keys::{Keys, shown};
+use super::written::Written;
+use crate::core::{AgentRecord, State};
+use crate::state::{SCHEMA_VERSION, StoreError};
+
+/// Keys a page: far below the size of an answer that gRPC takes, 4 MiB.
+pub(super) const PAGE: i64 = 500;
+
+/// What is stored.
+pub(super) struct Loaded {
+    pub state: State,
+    pub written: Written,
+    pub has_schema: bool,
+}
+
+pub(super) async fn load(etcd: &Etcd, keys: &Keys) -> Result<Loaded, StoreError> {
+    let has_schema = check_schema(etcd, keys).await?;
+    let mut loaded = Loaded { state: State::default(), written: Written::default(), has_schema };
+    let mut from = keys.base().to_owned();
+    let mut revision = 0;
+    loop {
+        let page = GetOptions::new()
+            .with_range(keys.end())
+            .with_limit(PAGE)
+            .with_revision(revision)
+            .with_sort(SortTarget::Key, SortOrder::Ascend);
+        let mut client = etcd.client.clone();
+        let answer = etcd.bounded(client.get(from, Some(page))).await?;
+        for pair in answer.kvs() {
+            loaded.take(keys, pair)?;
+        }
+        if revision == 0 {
+            revision = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
+        }
+        match answer.kvs().last().filter(|_| answer.more()) {
+            Some(last) => from = format!("{}\0", text(last.key())),
+            None => return Ok(loaded),
+        }
+    }
+}
+
+/// Whether the schema's version is stored. Nothing else is looked at before it is known to be ours.
+async fn check_schema(etcd: &Etcd, keys: &Keys) -> Result<bool, StoreError> {
+    let mut client = etcd.client.clone();
+    let answer = etcd.bounded(client.get(keys.schema(), None)).await?;
+    let Some(pair) = answer.kvs().first() else { return Ok(false) };
+    let path = shown(&keys.schema());
+    match text(pair.value()).parse() {
+        Ok(SCHEMA_VERSION) => Ok(true),
+        Ok(found) if found > SCHEMA_VERSION => Err(StoreError::Newer { path, found }),
+        _ => {
+            let reason = format!("'{}' is not a version that ever was", text(pair.value()));
+            Err(StoreError::Damaged { path, reason })
+        }
+    }
+}
+
+impl Loaded {
+    fn take(&mut self, keys: &Keys, pair: &KeyValue) -> Result<(), StoreError> {
+        let key = text(pair.key());
+        if key == keys.leader() || key == keys.schema() {
+            return Ok(());
+        }
+        let damaged = |reason: &str| StoreError::Damaged { path: shown(&key), reason: reason.to_owned() };
+        if !self.has_schema {
+            return Err(damaged("there is no schema version beside it"));
+        }
+        let mut agent = None;
+        if key == keys.framework_id() {
+            self.state.framework_id = Some(decode(&key, pair)?);
+        } else if key == keys.cluster() {
+            self.state.cluster = decode(&key, pair)?;
+        } else {
+            let record: AgentRecord = decode(&key, pair)?;
+            if keys.agent(&record.key) != key {
+                return Err(damaged(&format!("it holds the record of {}", record.key)));
+            }
+            agent = Some(record.id.clone());
+            self.state.agents.insert(record.key.clone(), record);
+        }
+        self.written.loaded(key, pair.value(), agent);
+        Ok(())
+    }
+}
+
+fn decode<T: DeserializeOwned>(key: &str, pair: &KeyValue) -> Result<T, StoreError> {
+    serde_json::from_slice(pair.value())
+        .map_err(|error| StoreError::Damaged { path: shown(key), reason: error.to_string() })
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

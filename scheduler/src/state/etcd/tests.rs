@@ -1,0 +1,351 @@
+//! On a real etcd, which `ETCD_BINARY` names; what needs none is tested without.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use etcd_client::GetOptions;
+use tempfile::TempDir;
+
+use super::client::Etcd;
+use super::keys::Keys;
+use super::written::{RECORDS, Written};
+use super::*;
+use crate::config::EtcdLocation;
+use crate::core::{AgentRecord, ClusterRecord, Phase, State, TaskRecord, TaskType, Tasks, Timestamp};
+
+/// etcd makes no lease shorter than 2 s.
+const LASTING: Duration = Duration::from_secs(2);
+
+/// An etcd of a test's own; it ends with it.
+struct Server {
+    child: Child,
+    location: EtcdLocation,
+    _dir: TempDir,
+}
+
+impl Server {
+    async fn start(flags: &[&str]) -> Self {
+        let binary = std::env::var_os("ETCD_BINARY").expect("ETCD_BINARY names etcd");
+        let dir = tempfile::tempdir().unwrap();
+        // Both are free at once, so they differ; who listens on 127.0.0.1 else asks the kernel, too.
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [client, peer] = free.map(|listener| listener.local_addr().unwrap().to_string());
+        let (client_url, peer_url) = (format!("http://{client}"), format!("http://{peer}"));
+        let child = Command::new(binary)
+            .arg("--data-dir")
+            .arg(dir.path())
+            .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
+            .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
+            .args(["--initial-cluster", &format!("default={peer_url}"), "--log-level", "error"])
+            .args(flags)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let location = EtcdLocation { members: vec![client], user: None, prefix: "/test".to_owned() };
+        let server = Self { child, location, _dir: dir };
+        let started = Instant::now();
+        while server.revision().await.is_none() {
+            assert!(started.elapsed() < Duration::from_secs(30), "etcd does not start");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        server
+    }
+
+    async fn client(&self) -> Result<Etcd, StoreError> {
+        Etcd::connect(&self.location).await
+    }
+
+    /// etcd's revision: every write raises it.
+    async fn revision(&self) -> Option<i64> {
+        let etcd = self.client().await.ok()?;
+        let mut client = etcd.client.clone();
+        Some(etcd.bounded(client.get("none", None)).await.ok()?.header()?.revision())
+    }
+
+    fn candidate(&self, holder: &str) -> Candidate {
+        Candidate::new(self.location.clone(), "team/calico", holder).lasting(LASTING)
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn record(key: &str, id: &str) -> AgentRecord {
+    let phase = Phase::Done { at: Timestamp(7) };
+    let done = TaskRecord { phase, target: None, failures: 0, failure: None };
+    AgentRecord {
+        key: key.into(),
+        id: id.into(),
+        version: "1.11.0".into(),
+        first_seen: Timestamp(5),
+        tasks: Tasks::from([(TaskType::Cni, done)]),
+    }
+}
+
+fn agent(key: &str, id: &str) -> StateChange {
+    StateChange::Agent(Box::new(record(key, id)))
+}
+
+fn many(number: usize) -> Vec<StateChange> {
+    (0..number).map(|n| agent(&format!("10.0.{}.{}:5051", n / 250, n % 250), &format!("S{n}"))).collect()
+}
+
+fn applied(changes: &[StateChange]) -> State {
+    let mut state = State::default();
+    changes.iter().cloned().for_each(|change| state.apply(change));
+    state
+}
+
+fn silent(_: &str) {}
+
+/// Leads at once: nobody else does.
+async fn lead(candidate: &mut Candidate) -> (EtcdStore, State, Tenure) {
+    tokio::time::timeout(Duration::from_secs(20), candidate.open(silent)).await.unwrap().unwrap()
+}
+
+fn groups(written: &Written, changes: &[StateChange]) -> Vec<Vec<String>> {
+    let groups = written.groups(&Keys::new("/p", "a/b"), changes).unwrap();
+    groups.into_iter().map(|g| g.into_iter().map(|operation| operation.key).collect()).collect()
+}
+
+#[test]
+fn changes_are_grouped_and_a_moved_agent_is_never_split() {
+    let keys = Keys::new("/p", "a/b");
+    assert_eq!((keys.base(), keys.end().as_str()), ("/p/a__b/", "/p/a__b0"));
+    let mut written = Written::default();
+    let before: Vec<StateChange> = [agent("a:1", "A"), agent("b:1", "B")].into();
+    for group in written.groups(&keys, &before).unwrap() {
+        written.finish(group);
+    }
+    // A and B swap, with just too many others between that all fit.
+    let mut changes =
+        vec![StateChange::Forget { key: "a:1".into() }, StateChange::Forget { key: "b:1".into() }];
+    changes.extend(many(RECORDS - 1));
+    changes.extend([agent("c:1", "A"), agent("a:1", "B")]);
+    let found = groups(&written, &changes);
+    assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [RECORDS, 2]);
+    let group = found.iter().find(|g| g.contains(&"/p/a__b/agents/a:1".to_owned())).unwrap();
+    for key in ["b:1", "c:1"] {
+        assert!(group.contains(&format!("/p/a__b/agents/{key}")), "{key}: {found:?}");
+    }
+}
+
+#[test]
+fn what_is_as_it_was_is_not_written_and_each_key_once() {
+    let keys = Keys::new("/p", "a/b");
+    let mut written = Written::default();
+    let twice = [agent("a:1", "A"), agent("a:1", "B"), StateChange::Forget { key: "z:1".into() }];
+    let first = written.groups(&keys, &twice).unwrap();
+    assert_eq!(first.iter().map(Vec::len).collect::<Vec<_>>(), [1], "{first:?}");
+    written.begin(&first[0]);
+    assert_eq!(written.groups(&keys, &twice).unwrap(), first, "it is not known to be written");
+    written.finish(first.into_iter().next().unwrap());
+    assert_eq!(groups(&written, &[agent("a:1", "B")]), Vec::<Vec<String>>::new());
+    assert_eq!(groups(&written, &[agent("a:1", "C")]).len(), 1);
+}
+
+#[test]
+fn a_group_has_at_most_a_mebibyte() {
+    let large = |n: usize| {
+        let mut record = record(&format!("{n}:1"), &n.to_string());
+        record.version = "x".repeat(300_000);
+        StateChange::Agent(Box::new(record))
+    };
+    let found = groups(&Written::default(), &(0..7).map(large).collect::<Vec<_>>());
+    assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 1]);
+}
+
+#[tokio::test]
+#[ignore = "needs etcd: ETCD_BINARY"]
+async fn what_is_committed_is_read_back_page_by_page_and_nothing_is_written_for_nothing() {
+    let server = Server::start(&[]).await;
+    let mut candidate = server.candidate("first");
+    let (mut store, state, _) = lead(&mut candidate).await;
+    assert_eq!(state, State::default());
+    let mut changes = many(1203);
+    changes.insert(0, StateChange::Framework { id: "F1".into() });
+    changes.push(StateChange::Cluster(ClusterRecord { tasks: record("a:1", "A").tasks }));
+    changes.push(StateChange::Forget { key: "10.0.0.7:5051".into() });
+    changes.push(agent("10.0.9.9:5051", "S7"));
+    store.commit(&changes).await.unwrap();
+    let revision = server.revision().await;
+    store.commit(&changes[1..9]).await.unwrap_or_else(|error| panic!("{error}"));
+    store.commit(&[]).await.unwrap();
+    // The seventh is written again: it had been forgotten.
+    store.commit(&[StateChange::Forget { key: "10.0.0.7:5051".into() }]).await.unwrap();
+    assert_eq!(server.revision().await, revision.map(|revision| revision + 2));
+    store.commit(&changes[10..]).await.unwrap();
+    assert_eq!(server.revision().await, revision.map(|revision| revision + 2), "nothing was new");
+    drop(store);
+    candidate.resign().await;
+
+    let (mut store, state, _) = lead(&mut server.candidate("second")).await;
+    assert_eq!(state, applied(&changes));
+    assert_eq!(state.agents.len(), 1203);
+    let revision = server.revision().await;
+    store.commit(&changes[20..]).await.unwrap();
+    assert_eq!(server.revision().await, revision, "what was read is not written");
+}
+
+#[tokio::test]
+#[ignore = "needs etcd: ETCD_BINARY"]
+async fn a_second_scheduler_waits_and_takes_over_and_the_first_one_ends() {
+    let server = Server::start(&[]).await;
+    let mut first = server.candidate("first");
+    let (mut store, _, tenure) = lead(&mut first).await;
+    store.commit(&[StateChange::Framework { id: "F1".into() }]).await.unwrap();
+    let mut second = server.candidate("second");
+    let told = std::sync::Mutex::new(Vec::new());
+    let note = |why: &str| told.lock().unwrap().push(why.to_owned());
+    let waits = tokio::time::timeout(LASTING * 3, second.open(note)).await;
+    assert!(waits.is_err(), "the first one still leads");
+    assert_eq!(*told.lock().unwrap(), ["first leads"]);
+    assert!(tenure.holds());
+
+    // As when the process is gone: nobody renews the lease.
+    store.keeper.abort_all();
+    let (mut other, state, others) = lead(&mut second).await;
+    assert!(!tenure.holds() && others.holds(), "two may act");
+    assert_eq!(state.framework_id, Some("F1".into()));
+    other.commit(&[agent("a:1", "A")]).await.unwrap();
+    let revision = server.revision().await;
+    assert!(matches!(store.commit(&[agent("a:1", "B")]).await, Err(StoreError::Deposed)));
+    // Even one that is wrong about the time.
+    (store.tenure, _) = Tenure::until(Instant::now() + LASTING);
+    assert!(matches!(store.commit(&[agent("a:1", "B")]).await, Err(StoreError::Deposed)));
+    assert_eq!(server.revision().await, revision);
+    let error = first.open(silent).await.err().unwrap().to_string();
+    assert!(error.contains("another scheduler has taken over: second"), "{error}");
+}
+
+#[tokio::test]
+#[ignore = "needs etcd: ETCD_BINARY"]
+async fn a_lost_lease_ends_the_tenure_and_it_leads_again() {
+    let server = Server::start(&[]).await;
+    let mut candidate = server.candidate("first");
+    let (mut store, _, tenure) = lead(&mut candidate).await;
+    store.commit(&[agent("a:1", "A")]).await.unwrap();
+    let etcd = server.client().await.unwrap();
+    etcd.client.clone().lease_revoke(store.seat.lease).await.unwrap();
+    assert!(matches!(store.commit(&[agent("a:1", "B")]).await, Err(StoreError::Deposed)));
+    assert!(!tenure.holds());
+    tokio::time::timeout(Duration::from_secs(1), tenure.ended()).await.unwrap();
+    let (mut store, state, tenure) = lead(&mut candidate).await;
+    assert_eq!(state, applied(&[agent("a:1", "A")]));
+    store.commit(&[agent("a:1", "B")]).await.unwrap();
+    assert!(tenure.holds());
+}
+
+#[tokio::test]
+#[ignore = "needs etcd: ETCD_BINARY"]
+async fn a_commit_whose_answer_was_lost_is_repeated_and_one_that_was_delayed_does_nothing() {
+    let server = Server::start(&[]).await;
+    let mut candidate = server.candidate("first").lasting(Duration::from_secs(20));
+    let (mut store, _, _) = lead(&mut candidate).await;
+    // Sent, and its answer lost.
+    let group = store.written.groups(&store.keys, &[agent("a:1", "A")]).unwrap().remove(0);
+    let delayed = store.transaction(&group);
+    assert!(store.etcd.client.clone().txn(delayed.clone()).await.unwrap().succeeded());
+    store.commit(&[agent("a:1", "A")]).await.unwrap();
+    store.commit(&[agent("a:1", "B")]).await.unwrap();
+    assert!(!store.etcd.client.clone().txn(delayed).await.unwrap().succeeded(), "it came after a later one");
+    drop(store);
+    candidate.resign().await;
+    assert_eq!(lead(&mut candidate).await.1, applied(&[agent("a:1", "B")]));
+}
+
+#[tokio::test]
+#[ignore = "needs etcd: ETCD_BINARY"]
+async fn an_etcd_that_stands_still_during_a_commit_loses_nothing() {
+    let server = Server::start(&[]).await;
+    let mut candidate = server.candidate("first");
+    let (mut store, _, tenure) = lead(&mut candidate).await;
+    store.commit(&[agent("a:1", "A")]).await.unwrap();
+    server.signal("-STOP");
+    let error = store.commit(&[agent("b:1", "B")]).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+    assert!(!tenure.holds(), "it was away for longer than the lease");
+    assert!(matches!(store.commit(&[agent("b:1", "B")]).await, Err(StoreError::Deposed)));
+    let waits = tokio::time::timeout(LASTING, candidate.open(silent)).await;
+    assert!(waits.is_err(), "there is no etcd to be elected in");
+    server.signal("-CONT");
+    drop(store);
+    let (mut store, state, tenure) = lead(&mut candidate).await;
+    assert!(state.agents.contains_key(&"a:1".into()) && tenure.holds());
+    store.commit(&[agent("b:1", "B")]).await.unwrap();
+
+    // For a moment only: the same leader goes on.
+    server.signal("-STOP");
+    let change = [agent("c:1", "C")];
+    let commits = store.commit(&change);
+    let (committed, ()) = tokio::join!(commits, async {
+        tokio::time::sleep(LASTING / 4).await;
+        server.signal("-CONT");
+    });
+    committed.unwrap();
+    drop(store);
+    candidate.resign().await;
+    assert_eq!(lead(&mut candidate).await.1.agents.len(), 3);
+}
+
+#[tokio::test]
+#[ignore = "needs etcd: ETCD_BINARY"]
+async fn a_newer_schema_and_what_is_damaged_are_refused_and_kept() {
+    let server = Server::start(&[]).await;
+    let etcd = server.client().await.unwrap();
+    for (key, value, reason) in [
+        ("schema", "99", "schema version 99"),
+        ("schema", "0", "'0' is not a version"),
+        ("cluster", "{}", "no schema version"),
+    ] {
+        let key = format!("/test/team__calico/{key}");
+        etcd.client.clone().put(key.clone(), value, None).await.unwrap();
+        let error = server.candidate("first").open(silent).await.err().unwrap().to_string();
+        assert!(error.contains(reason) && error.contains(&key), "{error}");
+        let below = GetOptions::new().with_prefix();
+        let found = etcd.client.clone().get("/test/", Some(below)).await.unwrap();
+        assert_eq!(found.kvs().len(), 1, "it leads, or has written");
+        etcd.client.clone().delete(key, None).await.unwrap();
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs etcd: ETCD_BINARY"]
+async fn an_etcd_that_is_out_of_space_is_reported_with_what_to_do() {
+    let server = Server::start(&["--quota-backend-bytes", "1000000"]).await;
+    let (mut store, _, _) = lead(&mut server.candidate("first")).await;
+    let etcd = server.client().await.unwrap();
+    for n in 0..40 {
+        // The last ones are refused.
+        let _ = etcd.client.clone().put(format!("fill{n}"), vec![b'x'; 100_000], None).await;
+    }
+    let error = store.commit(&[agent("a:1", "A")]).await.unwrap_err();
+    assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
+    assert!(error.to_string().contains("etcdctl alarm disarm"), "{error}");
+}
+
+#[tokio::test]
+#[ignore = "needs etcd: ETCD_BINARY"]
+async fn a_user_and_password_are_used() {
+    let mut server = Server::start(&[]).await;
+    let mut etcd = *server.client().await.unwrap().client;
+    etcd.user_add("root", "p@ss/word", None).await.unwrap();
+    etcd.role_add("root").await.unwrap();
+    etcd.user_grant_role("root", "root").await.unwrap();
+    etcd.auth_enable().await.unwrap();
+    etcd.put("refused", "", None).await.unwrap_err();
+    server.location.user = Some(("root".to_owned(), "p@ss/word".to_owned()));
+    let (mut store, _, _) = lead(&mut server.candidate("first")).await;
+    store.commit(&[agent("a:1", "A")]).await.unwrap();
+}
