@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use axum::http::Request;
+use calico_scheduler::api::{Role, router};
 use calico_scheduler::core::{ClusterRecord, Phase, State, TaskRecord, TaskType, Tasks, Timestamp};
 use calico_scheduler::driver::Handle;
 use http_body_util::Full;
 use mesos_v1::http::Connection;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::loops::{start, task_types};
 use crate::master::{AGENT, Master, SOON};
@@ -17,7 +19,11 @@ use crate::master::{AGENT, Master, SOON};
 async fn serve(handle: Handle) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let authority = listener.local_addr().unwrap().to_string();
-    tokio::spawn(async move { axum::serve(listener, calico_scheduler::api::router(handle)).await });
+    let (role, shown) = watch::channel(Role::Leading(handle));
+    tokio::spawn(async move {
+        let _shown = role;
+        axum::serve(listener, router(shown)).await
+    });
     authority
 }
 

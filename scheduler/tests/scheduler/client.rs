@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use calico_scheduler::core::{Event, FrameworkId};
 use calico_scheduler::mesos::{Client, ClientEvent};
+use calico_scheduler::state::Tenure;
 use mesos_v1::FrameworkInfo;
 use mesos_v1::scheduler::{Call, call};
 use tokio::sync::mpsc;
@@ -17,7 +18,7 @@ const PATIENT: f64 = 60.0;
 
 fn start(master: &Master) -> (Client, mpsc::Receiver<ClientEvent>) {
     let framework = FrameworkInfo { user: "root".into(), name: "calico".into(), ..Default::default() };
-    Client::start(crate::named(&master.authority), crate::nobody(), framework)
+    Client::start(crate::named(&master.authority), crate::nobody(), framework, &Tenure::endless())
 }
 
 fn revive() -> Call {

@@ -8,7 +8,7 @@ use calico_scheduler::config::Config;
 use calico_scheduler::core::{Core, Settings, State, StateChange};
 use calico_scheduler::driver::{Driver, Ended, Handle};
 use calico_scheduler::mesos::Client;
-use calico_scheduler::state::{Store, StoreError};
+use calico_scheduler::state::{Store, StoreError, Tenure};
 use calico_scheduler::tasks::TaskTypes;
 use mesos_v1::FrameworkInfo;
 use tokio::task::JoinHandle;
@@ -81,11 +81,11 @@ pub fn start(authority: &str, state: State) -> (TestStore, Handle, JoinHandle<En
     let framework = FrameworkInfo { user: "root".into(), name: "calico".into(), id, ..Default::default() };
     let (driver, handle) = Driver::new(
         Core::new(Settings::new(tasks.specs()), state),
-        store.clone(),
-        tasks,
+        (store.clone(), Tenure::endless()),
+        tasks.into(),
         vec!["*".to_owned()],
         Duration::from_mins(1),
-        Client::start(crate::named(authority), crate::nobody(), framework),
+        Client::start(crate::named(authority), crate::nobody(), framework, &Tenure::endless()),
     );
     (store, handle, tokio::spawn(driver.run()))
 }

@@ -51,8 +51,8 @@ impl Framework {
 /// Our framework as the master sees it: there must be one, and never a second.
 pub fn framework(cluster: &Cluster) -> Framework {
     // Masters that do not lead point elsewhere.
-    let states = cluster.master_urls().into_iter().map(|url| get_json(&format!("{url}/master/state")));
-    let state = states.filter_map(Result::ok).next().expect("a leading master");
+    let mut states = cluster.master_urls().into_iter().map(|url| get_json(&format!("{url}/master/state")));
+    let state = states.find_map(Result::ok).unwrap();
     let all = ["frameworks", "completed_frameworks", "unregistered_frameworks"];
     let ours: Vec<&Value> = all
         .iter()
