@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -65,7 +65,9 @@ pub struct Agent {
 
 impl Agent {
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // A loopback address of this process's own: while the agent is away, nobody else's connection gets its port.
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let listener = TcpListener::bind((Ipv4Addr::new(127, 100, high, low), 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
         let (sender, said) = mpsc::unbounded_channel();
@@ -93,7 +95,8 @@ impl Agent {
     pub fn stop(&mut self) {
         *self.shared.subscription.lock().unwrap() = Subscription::default();
         if let Some(server) = self.server.take() {
-            server.shutdown_background();
+            // Only then is the port free; and no runtime may be waited for within another.
+            std::thread::spawn(move || server.shutdown_timeout(PATIENCE)).join().unwrap();
         }
     }
 
