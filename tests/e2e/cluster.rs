@@ -232,13 +232,27 @@ fn down_removes_all_after_up_was_killed_at_any_moment() {
     }
 }
 
+/// Waits for the middle of an `up`: a host has been started, and takes its time until it is ready.
+fn wait_until_a_host_boots(name: &str) {
+    let started = Instant::now();
+    let boots = || {
+        let text = fs::read_to_string(format!("/run/calico-dcos/{name}/cluster.json")).ok()?;
+        let state: serde_json::Value = serde_json::from_str(&text).ok()?;
+        state["hosts"][0]["supervisor"].is_object().then_some(())
+    };
+    while boots().is_none() {
+        assert!(started.elapsed() < Duration::from_mins(1), "no host was started");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn what_a_killed_up_left_is_replaced_and_a_killed_down_is_repeated() {
     let name = "t-cluster-again";
     let (_lock, before) = machine_for(&[name]);
     let arguments = ["--name", name, "up", "--agents", "1"];
     let mut child = Command::new(PROGRAM).args(arguments).stderr(Stdio::null()).spawn().unwrap();
-    thread::sleep(Duration::from_millis(1200));
+    wait_until_a_host_boots(name);
     child.kill().unwrap();
     child.wait().unwrap();
     let mut cluster = up(name, 1);

@@ -156,11 +156,10 @@ fn shown(name: &str, value: &str) -> String {
     if (holds_secrets && !value.trim_start().starts_with('/')) || value.contains("PRIVATE KEY") {
         return hidden.to_owned();
     }
-    // What is before the last `@` of a URL is a user and a password.
-    match (value.find("://"), value.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme < at => {
-            format!("{}{hidden}{}", &value[..scheme + 3], &value[at..])
-        }
+    // Before the last `@` of a URL stands user:password.
+    let credentials = value.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@'));
+    match credentials.and_then(|(credentials, _)| credentials.split_once(':')) {
+        Some((_, password)) if !password.is_empty() => value.replacen(&format!(":{password}@"), ":…@", 1),
         _ => value.to_owned(),
     }
 }

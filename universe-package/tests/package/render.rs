@@ -98,6 +98,7 @@ fn every_option_reaches_the_environment_under_its_name() {
         let value = match (option.value_type, &option.default) {
             _ if option.variable() == "CALICO_SERVICE_STATE" => json!("file:/elsewhere"),
             _ if schema.get("enum").is_some() => schema["enum"].as_array().unwrap().last().unwrap().clone(),
+            (OptionType::String, _) if schema["pattern"] == "^(/.*)?$" => json!("/other"),
             (OptionType::String, _) if group == "docker" => json!("/other.sock"),
             (OptionType::String, _) if name == "mtu" => json!("1400"),
             (OptionType::String, _) => json!("other"),

@@ -71,7 +71,7 @@ fn a_fault_shows_no_password() {
     ]);
     let faults = Config::from_env(&env).unwrap_err().to_string();
     assert!(!faults.contains("hunter2"), "{faults}");
-    assert!(faults.contains("zk://(not shown)@a:1"), "{faults}");
+    assert!(faults.contains("zk://me:…@a:1"), "{faults}");
 }
 
 #[test]
