@@ -93,6 +93,11 @@ impl Access {
         Ok(Self { dialer, auth })
     }
 
+    /// A connection to `server`, for [`Self::post`].
+    pub async fn open(&self, server: &Server) -> Result<Connection, AccessError> {
+        Ok(self.dialer.open(server).await?)
+    }
+
     /// POSTs a protobuf `body` to `path`. `open` is a connection to `server` that may be used again, as may the one
     /// that comes back once the answer was read. Credentials that are refused are renewed, once.
     pub async fn post(
@@ -130,7 +135,7 @@ impl Access {
     ) -> Result<(Connection, Response), AccessError> {
         let mut connection = match open {
             Some(connection) => connection,
-            None => self.dialer.open(server).await?,
+            None => self.open(server).await?,
         };
         let Some(header) = self.auth.header().await? else {
             let response = connection.send(request, limit).await?;

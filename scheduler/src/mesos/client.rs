@@ -208,12 +208,15 @@ impl Subscription {
         };
         let mut server = master.clone();
         for _ in 0..=REDIRECTS {
-            // Two schedulers that subscribe with one ID would throw each other out without end.
+            let connection = self.access.open(&server).await?;
+            // Two schedulers that subscribe with one ID would throw each other out without end. Asked last: making a
+            // connection takes its time.
             if !self.tenure.holds() {
                 return Err(SubscriptionError::Deposed);
             }
-            let sent = self.access.post(&server, None, PATH, HeaderMap::new(), call.encode_to_vec(), ANSWER);
-            let (_, response) = sent.await?;
+            let (headers, body) = (HeaderMap::new(), call.encode_to_vec());
+            let (_, response) =
+                self.access.post(&server, Some(connection), PATH, headers, body, ANSWER).await?;
             if response.status == StatusCode::TEMPORARY_REDIRECT {
                 let location = response.header("Location").unwrap_or_default().to_owned();
                 match redirected(&location, server.tls) {

@@ -21,7 +21,14 @@ impl Masters {
             config::Masters::Named(servers) => Self::Named { servers, turn: 0 },
             config::Masters::ZooKeeper(zookeeper) => {
                 let (sender, receiver) = watch::channel(None);
-                tokio::spawn(zookeeper::follow(zookeeper, sender));
+                let unwatched = sender.clone();
+                // A scheduler that leads again watches anew: the session ends with its last reader.
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = zookeeper::follow(zookeeper, sender) => {}
+                        () = unwatched.closed() => {}
+                    }
+                });
                 Self::Found(receiver)
             }
         }
