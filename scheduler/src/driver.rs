@@ -6,12 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{debug, error, info, warn};
 
-use crate::config::Server;
 use crate::core::{AfterFailure, Core, Decision, Effect, Event, Frame, Input, Slot, Timestamp, View};
-use crate::mesos::{self, Client, ClientEvent};
+use crate::mesos::{self, ClientEvent, Link};
 use crate::state::{Store, StoreError, Tenure};
 use crate::tasks::TaskTypes;
 
@@ -25,6 +24,27 @@ const BATCH: usize = 256;
 /// Sandboxes that are read at the same time: thousands of tasks may fail at once.
 const READS: usize = 16;
 
+/// Tells the time of day. Waits are tokio's: a test that has a clock of its own moves both.
+pub trait Clock: Send + 'static {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp(millis(since_epoch))
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Asks the loop for a picture of everything.
 #[derive(Debug)]
 pub struct Query(oneshot::Sender<View>);
@@ -33,7 +53,29 @@ pub struct Query(oneshot::Sender<View>);
 #[derive(Debug, Clone)]
 pub struct Handle {
     queries: mpsc::Sender<Query>,
-    alive: Arc<AtomicU64>,
+    alive: Alive,
+}
+
+/// When the loop last went round.
+#[derive(Debug, Clone)]
+struct Alive {
+    since: Instant,
+    /// Milliseconds after `since`.
+    last: Arc<AtomicU64>,
+}
+
+impl Alive {
+    fn now() -> Self {
+        Self { since: Instant::now(), last: Arc::default() }
+    }
+
+    fn round(&self) {
+        self.last.store(millis(self.since.elapsed()), Ordering::Relaxed);
+    }
+
+    fn idle(&self) -> Duration {
+        self.since.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+    }
 }
 
 impl Handle {
@@ -46,7 +88,7 @@ impl Handle {
 
     /// How long ago the loop last went round.
     pub fn idle(&self) -> Duration {
-        now().since(Timestamp(self.alive.load(Ordering::Relaxed)))
+        self.alive.idle()
     }
 }
 
@@ -69,13 +111,14 @@ pub enum Ended {
 }
 
 /// The loop and all that it works with.
-pub struct Driver<S> {
+pub struct Driver<S, L, C> {
     core: Core,
     store: S,
     tenure: Tenure,
     tasks: Arc<TaskTypes>,
     roles: Vec<String>,
-    client: Client,
+    link: L,
+    clock: C,
     events: mpsc::Receiver<ClientEvent>,
     queries: mpsc::Receiver<Query>,
     /// What effects bring back.
@@ -84,11 +127,11 @@ pub struct Driver<S> {
     /// Asks for the list of agents before its time.
     inventory_wanted: Arc<Notify>,
     reads: Arc<Semaphore>,
-    alive: Arc<AtomicU64>,
+    alive: Alive,
     _background: JoinSet<()>,
 }
 
-impl<S: Store> Driver<S> {
+impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
     /// A loop over `core`, whose state is `store`'s, for as long as `tenure` holds. The list of agents is read beside
     /// it, as often as `inventory_interval` says.
     pub fn new(
@@ -97,20 +140,21 @@ impl<S: Store> Driver<S> {
         tasks: Arc<TaskTypes>,
         roles: Vec<String>,
         inventory_interval: Duration,
-        (client, events): (Client, mpsc::Receiver<ClientEvent>),
+        (link, events): (L, mpsc::Receiver<ClientEvent>),
+        clock: C,
     ) -> (Self, Handle) {
         let (query_sender, queries) = mpsc::channel(64);
         let (input_sender, inputs) = mpsc::channel(1024);
-        let alive = Arc::new(AtomicU64::new(now().0));
-        let handle = Handle { queries: query_sender, alive: Arc::clone(&alive) };
+        let alive = Alive::now();
+        let handle = Handle { queries: query_sender, alive: alive.clone() };
         let inventory_wanted = Arc::new(Notify::new());
         let inventory = read_inventory(
             inventory_interval,
             Arc::clone(&inventory_wanted),
-            client.clone(),
+            link.clone(),
             input_sender.clone(),
         );
-        // It holds the client, and so the subscription: both end with the loop.
+        // It holds the link, and so the subscription: both end with the loop.
         let mut background = JoinSet::new();
         background.spawn(inventory);
         let driver = Self {
@@ -119,7 +163,8 @@ impl<S: Store> Driver<S> {
             tenure,
             tasks,
             roles,
-            client,
+            link,
+            clock,
             events,
             queries,
             inputs,
@@ -137,21 +182,25 @@ impl<S: Store> Driver<S> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.alive.store(now().0, Ordering::Relaxed);
+            self.alive.round();
             let mut inputs = Vec::new();
+            let mut query = None;
+            // In this order, and not in one that chance gives: what happened is enough to tell what was done. Nobody
+            // starves, for all that waits is taken below.
             tokio::select! {
+                biased;
                 () = self.tenure.ended() => return Ended::Deposed,
+                _ = tick.tick() => inputs.push(Input::Tick),
+                Some(answer) = self.inputs.recv() => inputs.push(answer),
                 event = self.events.recv() => match event {
                     Some(event) => inputs.push(input(event)),
                     None => return Ended::Stopped,
                 },
-                Some(answer) = self.inputs.recv() => inputs.push(answer),
-                Some(Query(sender)) = self.queries.recv() => {
-                    // A client that no longer waits is no fault.
-                    let _ = sender.send(self.core.view());
-                    continue;
-                }
-                _ = tick.tick() => inputs.push(Input::Tick),
+                Some(asked) = self.queries.recv() => query = Some(asked),
+            }
+            if let Some(Query(sender)) = query.or_else(|| self.queries.try_recv().ok()) {
+                // A client that no longer waits is no fault.
+                let _ = sender.send(self.core.view());
             }
             while inputs.len() < BATCH
                 && let Ok(event) = self.events.try_recv()
@@ -160,7 +209,7 @@ impl<S: Store> Driver<S> {
             }
             let mut batch = Frame::default();
             for input in inputs {
-                let frame = self.core.handle(now(), input);
+                let frame = self.core.handle(self.clock.now(), input);
                 batch.changes.extend(frame.changes);
                 batch.effects.extend(frame.effects);
                 batch.decisions.extend(frame.decisions);
@@ -193,7 +242,7 @@ impl<S: Store> Driver<S> {
                 Err(error) => error!("cannot store state, nothing is done until that works: {error}"),
             }
             tokio::time::sleep(COMMIT_AGAIN).await;
-            self.alive.store(now().0, Ordering::Relaxed);
+            self.alive.round();
         }
     }
 
@@ -202,16 +251,12 @@ impl<S: Store> Driver<S> {
             Effect::RefreshInventory => self.inventory_wanted.notify_one(),
             Effect::ReadOutput { slot, task, agent } => {
                 let Some(framework) = self.core.state().framework_id.clone() else { return };
-                let Some(address) = self.core.agent(agent).map(|record| record.key.0.clone()) else { return };
+                let Some(key) = self.core.agent(agent).map(|record| record.key.clone()) else { return };
                 let (slot, task, inputs) = (slot.clone(), task.clone(), self.input_sender.clone());
-                let reads = Arc::clone(&self.reads);
-                // Agents of a cluster speak TLS where its masters do.
-                let Some(leader) = self.client.leader() else { return };
-                let (access, server) =
-                    (self.client.access().clone(), Server { tls: leader.server.tls, authority: address });
+                let (link, reads) = (self.link.clone(), Arc::clone(&self.reads));
                 tokio::spawn(async move {
                     let Ok(_turn) = reads.acquire().await else { return };
-                    if let Some(text) = mesos::last_words(&access, &server, &framework, &task).await {
+                    if let Some(text) = link.last_words(&key, &framework, &task).await {
                         // The loop's end is the process's.
                         let _ = inputs.send(Input::Output { slot, text }).await;
                     }
@@ -221,7 +266,7 @@ impl<S: Store> Driver<S> {
                 let core = &self.core;
                 let address = |launch: &crate::core::Launch| Some(core.agent(&launch.agent)?.key.clone());
                 if let Some(call) = mesos::call(effect, &self.tasks, &self.roles, address) {
-                    self.client.send(call).await;
+                    self.link.send(call).await;
                 }
             }
         }
@@ -232,7 +277,7 @@ impl<S: Store> Driver<S> {
 async fn read_inventory(
     interval: Duration,
     wanted: Arc<Notify>,
-    client: Client,
+    link: impl Link,
     inputs: mpsc::Sender<Input>,
 ) {
     let mut wait = interval;
@@ -240,8 +285,8 @@ async fn read_inventory(
         // Wanted now or due: the same is done.
         let _ = timeout(wait, wanted.notified()).await;
         wait = interval;
-        let Some(leader) = client.leader() else { continue };
-        let agents = match mesos::agents(client.access(), &leader.server).await {
+        let Some(leader) = link.leader() else { continue };
+        let agents = match link.agents(&leader).await {
             Ok(agents) => agents,
             Err(error) => {
                 warn!("cannot read the list of agents: {error}");
@@ -250,9 +295,7 @@ async fn read_inventory(
             }
         };
         // A master that no longer leads does not know which agents there are.
-        if client.leader().is_some_and(|now| now.server == leader.server)
-            && inputs.send(Input::Agents(agents)).await.is_err()
-        {
+        if link.leader().as_ref() == Some(&leader) && inputs.send(Input::Agents(agents)).await.is_err() {
             return;
         }
     }
@@ -268,11 +311,6 @@ fn input(event: ClientEvent) -> Input {
         }
         ClientEvent::Disconnected => Input::Disconnected,
     }
-}
-
-fn now() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn log(decision: &Decision) {

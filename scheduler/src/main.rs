@@ -106,6 +106,7 @@ async fn lead(config: &Config, opener: &mut state::Opener, role: &watch::Sender<
             config.service.roles.clone(),
             config.mesos.inventory_interval,
             client,
+            driver::SystemClock,
         );
         role.send_replace(Role::Leading(handle));
         match driver.run().await {

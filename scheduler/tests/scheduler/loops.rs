@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use calico_scheduler::config::Config;
 use calico_scheduler::core::{Core, Settings, State, StateChange};
-use calico_scheduler::driver::{Driver, Ended, Handle};
+use calico_scheduler::driver::{Driver, Ended, Handle, SystemClock};
 use calico_scheduler::mesos::Client;
 use calico_scheduler::state::{Store, StoreError, Tenure};
 use calico_scheduler::tasks::TaskTypes;
@@ -86,6 +86,7 @@ pub fn start(authority: &str, state: State) -> (TestStore, Handle, JoinHandle<En
         vec!["*".to_owned()],
         Duration::from_mins(1),
         Client::start(crate::named(authority), crate::nobody(), framework, &Tenure::endless()),
+        SystemClock,
     );
     (store, handle, tokio::spawn(driver.run()))
 }
