@@ -1,6 +1,6 @@
 //! The store: what survives the scheduler, and who may write it.
 
-mod etcd;
+pub mod etcd;
 mod file;
 mod tenure;
 
@@ -8,6 +8,8 @@ use std::io;
 use std::path::PathBuf;
 
 pub use tenure::Tenure;
+
+use etcd::Kv;
 
 use crate::config::{Service, StateLocation};
 use crate::core::{State, StateChange};
@@ -95,9 +97,9 @@ pub trait Store: Send {
 }
 
 /// What a scheduler that may act starts from.
-pub struct Opened {
+pub struct Opened<K = etcd::Client> {
     /// Where its changes go.
-    pub store: AnyStore,
+    pub store: AnyStore<K>,
     /// What is stored.
     pub state: State,
     /// For how long it may act.
@@ -105,14 +107,14 @@ pub struct Opened {
 }
 
 /// The store of a [`StateLocation`].
-pub enum AnyStore {
+pub enum AnyStore<K = etcd::Client> {
     /// A file.
     File(file::FileStore),
     /// etcd.
-    Etcd(Box<etcd::EtcdStore>),
+    Etcd(Box<etcd::EtcdStore<K>>),
 }
 
-impl Store for AnyStore {
+impl<K: Kv> Store for AnyStore<K> {
     async fn commit(&mut self, changes: &[StateChange]) -> Result<(), StoreError> {
         match self {
             Self::File(store) => store.commit(changes).await,
@@ -122,11 +124,11 @@ impl Store for AnyStore {
 }
 
 /// Opens a store, again each time that a tenure has ended.
-pub struct Opener(Kind);
+pub struct Opener<K = etcd::Client>(Kind<K>);
 
-enum Kind {
+enum Kind<K> {
     File(PathBuf),
-    Etcd(Box<etcd::Candidate>),
+    Etcd(Box<etcd::Candidate<K>>),
 }
 
 impl Opener {
@@ -135,13 +137,21 @@ impl Opener {
         Self(match &service.state {
             StateLocation::File(path) => Kind::File(path.clone()),
             StateLocation::Etcd(location) => {
-                Kind::Etcd(Box::new(etcd::Candidate::new(location.clone(), &service.name, holder)))
+                let client = etcd::Client::new(location.clone());
+                Kind::Etcd(Box::new(etcd::Candidate::new(client, &location.prefix, &service.name, holder)))
             }
         })
     }
+}
+
+impl<K: Kv> Opener<K> {
+    /// For state in an etcd of any kind.
+    pub fn in_etcd(candidate: etcd::Candidate<K>) -> Self {
+        Self(Kind::Etcd(Box::new(candidate)))
+    }
 
     /// Waits until we may act, and reads what is stored. `waiting` is told what it waits for.
-    pub async fn open(&mut self, waiting: impl Fn(&str) + Send) -> Result<Opened, StoreError> {
+    pub async fn open(&mut self, waiting: impl Fn(&str) + Send) -> Result<Opened<K>, StoreError> {
         match &mut self.0 {
             Kind::File(path) => {
                 let (store, state) = file::FileStore::open(path)?;

@@ -1,8 +1,7 @@
 //! Whether we may act: leadership is certain until a deadline, which each renewal of the lease moves on.
 
-use std::time::Instant;
-
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 /// Asked before everything that has an effect. The clock is monotonic and runs on while the process is stopped: one
 /// that was frozen past its deadline finds it over, before it hears so from anyone.
@@ -40,11 +39,11 @@ impl Tenure {
         while self.holds() {
             let until = *deadline.borrow_and_update();
             tokio::select! {
-                () = tokio::time::sleep_until(until.into()) => {}
+                () = sleep_until(until) => {}
                 changed = deadline.changed() => {
                     if changed.is_err() {
                         // Nobody renews it any more: it runs out.
-                        tokio::time::sleep_until(until.into()).await;
+                        sleep_until(until).await;
                     }
                 }
             }

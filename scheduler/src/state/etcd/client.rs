@@ -1,84 +1,163 @@
-//! etcd's client, with an end to every wait and errors for people.
+//! A real etcd, with errors for people.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions, Error};
-use tokio::time::timeout;
+use etcd_client::{
+    Client as Inner, CompareOp, ConnectOptions, Error, GetOptions, KeyValue, PutOptions, ResponseHeader,
+    SortOrder, SortTarget, TxnOp, TxnOpResponse,
+};
+use tokio::sync::OnceCell;
 
+use super::kv::{Compare, Header, Kv, Page, Pair, Range, Txn, TxnAnswer, Write};
 use crate::config::EtcdLocation;
 use crate::state::StoreError;
 
-/// How long one request may take: well above what a slow etcd needs.
-const REQUEST: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(3);
 /// A member that does not answer pings is left out. etcd refuses pings that come more often than every 5 s.
 const PING: Duration = Duration::from_secs(10);
 
+/// A real etcd. It is connected to with the first request.
 #[derive(Clone)]
-pub(super) struct Etcd {
-    /// Boxed, as are its requests: they are kilobytes.
-    pub client: Box<Client>,
-    /// For errors: without the password.
-    name: String,
+pub struct Client(Arc<Shared>);
+
+struct Shared {
+    location: EtcdLocation,
+    connected: OnceCell<Inner>,
 }
 
-impl Etcd {
-    /// Only a first answer tells whether anyone is there: this one comes from dead members, too.
-    pub async fn connect(location: &EtcdLocation) -> Result<Self, StoreError> {
-        let mut options = ConnectOptions::new()
-            .with_connect_timeout(CONNECT)
-            .with_keep_alive(PING, CONNECT)
-            .with_keep_alive_while_idle(true);
-        if let Some((user, password)) = &location.user {
-            options = options.with_user(user, password).with_auto_token_refresh(true);
-        }
-        let name = location.to_string();
-        let client = bounded(&name, Client::connect(location.members.clone(), Some(options))).await?;
-        Ok(Self { client: Box::new(client), name })
+impl Client {
+    /// Nothing is sent before the first request.
+    pub fn new(location: EtcdLocation) -> Self {
+        Self(Arc::new(Shared { location, connected: OnceCell::new() }))
     }
 
-    /// One request, for as long as one may take.
-    pub fn bounded<T>(
-        &self,
-        request: impl Future<Output = Result<T, Error>>,
-    ) -> impl Future<Output = Result<T, StoreError>> {
-        bounded(&self.name, request)
-    }
-}
-
-fn bounded<T>(
-    etcd: &str,
-    request: impl Future<Output = Result<T, Error>>,
-) -> impl Future<Output = Result<T, StoreError>> {
-    let request = timeout(REQUEST, Box::pin(request));
-    async move {
-        match request.await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(for_people(etcd, error)),
-            Err(_) => {
-                let reason = format!("no answer within {REQUEST:?}");
-                Err(StoreError::Unavailable { etcd: etcd.to_owned(), reason })
+    /// Only a first answer tells whether anyone is there: a connection comes from dead members, too.
+    pub(super) async fn connected(&self) -> Result<Inner, StoreError> {
+        let connect = || async {
+            let location = &self.0.location;
+            let mut options = ConnectOptions::new()
+                .with_connect_timeout(CONNECT)
+                .with_keep_alive(PING, CONNECT)
+                .with_keep_alive_while_idle(true);
+            if let Some((user, password)) = &location.user {
+                options = options.with_user(user, password).with_auto_token_refresh(true);
             }
+            Inner::connect(location.members.clone(), Some(options)).await
+        };
+        let connected = Box::pin(self.0.connected.get_or_try_init(connect)).await;
+        connected.cloned().map_err(|error| self.for_people(error))
+    }
+
+    fn for_people(&self, error: Error) -> StoreError {
+        let etcd = self.name();
+        let reason = match error {
+            // Its own text repeats itself at length.
+            Error::GRpcStatus(status) => format!("{} ({:?})", status.message(), status.code()),
+            other => other.to_string(),
+        };
+        // As etcd words it (`rpctypes.ErrNoSpace`).
+        if reason.contains("database space exceeded") {
+            return StoreError::NoSpace { etcd };
+        }
+        StoreError::Unavailable { etcd, reason }
+    }
+}
+
+// Requests are boxed: they are kilobytes.
+impl Kv for Client {
+    fn name(&self) -> String {
+        self.0.location.to_string()
+    }
+
+    async fn txn(&self, txn: Txn) -> Result<TxnAnswer, StoreError> {
+        let mut client = self.connected().await?;
+        let answer = Box::pin(client.txn(txn.into())).await.map_err(|error| self.for_people(error))?;
+        let read = answer.op_responses().into_iter().find_map(|response| match response {
+            TxnOpResponse::Get(get) => get.kvs().first().map(pair),
+            _ => None,
+        });
+        Ok(TxnAnswer { header: header(answer.header()), succeeded: answer.succeeded(), read })
+    }
+
+    async fn range(&self, range: Range) -> Result<Page, StoreError> {
+        let mut client = self.connected().await?;
+        let mut options = GetOptions::new()
+            .with_limit(range.limit)
+            .with_revision(range.revision)
+            .with_sort(SortTarget::Key, SortOrder::Ascend);
+        if let Some(until) = range.until {
+            options = options.with_range(until);
+        }
+        let answer = Box::pin(client.get(range.from, Some(options))).await;
+        let answer = answer.map_err(|error| self.for_people(error))?;
+        let pairs = answer.kvs().iter().map(pair).collect();
+        Ok(Page { header: header(answer.header()), pairs, more: answer.more() })
+    }
+
+    async fn grant(&self, lasting: Duration) -> Result<i64, StoreError> {
+        let mut client = self.connected().await?;
+        let seconds = i64::try_from(lasting.as_secs()).unwrap_or(i64::MAX);
+        let answer = Box::pin(client.lease_grant(seconds, None)).await;
+        Ok(answer.map_err(|error| self.for_people(error))?.id())
+    }
+
+    async fn keep_alive(&self, lease: i64) -> Result<bool, StoreError> {
+        let mut client = self.connected().await?;
+        match Box::pin(client.lease_keep_alive(lease)).await {
+            Err(error) if no_such_lease(&error) => Ok(false),
+            answer => answer.map(|_| true).map_err(|error| self.for_people(error)),
+        }
+    }
+
+    async fn revoke(&self, lease: i64) -> Result<(), StoreError> {
+        let mut client = self.connected().await?;
+        match Box::pin(client.lease_revoke(lease)).await {
+            Err(error) if !no_such_lease(&error) => Err(self.for_people(error)),
+            _ => Ok(()),
         }
     }
 }
 
-fn for_people(etcd: &str, error: Error) -> StoreError {
-    let etcd = etcd.to_owned();
-    let reason = match error {
-        // Its own text repeats itself at length.
-        Error::GRpcStatus(status) => format!("{} ({:?})", status.message(), status.code()),
-        other => other.to_string(),
-    };
-    // As etcd words it (`rpctypes.ErrNoSpace`).
-    if reason.contains("database space exceeded") {
-        return StoreError::NoSpace { etcd };
+impl From<Txn> for etcd_client::Txn {
+    fn from(txn: Txn) -> Self {
+        let when = txn.when.into_iter().map(|compare| match compare {
+            Compare::Created(key, at) => etcd_client::Compare::create_revision(key, CompareOp::Equal, at),
+            Compare::Modified(key, at) => etcd_client::Compare::mod_revision(key, CompareOp::Equal, at),
+        });
+        let then = txn.then.into_iter().map(|write| match write {
+            Write::Put { key, value, lease } => {
+                TxnOp::put(key, value, lease.map(|lease| PutOptions::new().with_lease(lease)))
+            }
+            Write::Delete { key } => TxnOp::delete(key, None),
+        });
+        let or_else = txn.or_read.into_iter().map(|key| TxnOp::get(key, None));
+        Self::new()
+            .when(when.collect::<Vec<_>>())
+            .and_then(then.collect::<Vec<_>>())
+            .or_else(or_else.collect::<Vec<_>>())
     }
-    StoreError::Unavailable { etcd, reason }
+}
+
+fn header(header: Option<&ResponseHeader>) -> Header {
+    // etcd never leaves it out (`Header` is filled by every method of its server).
+    header.map_or(Header { cluster: 0, revision: 0 }, |header| Header {
+        cluster: header.cluster_id(),
+        revision: header.revision(),
+    })
+}
+
+fn pair(pair: &KeyValue) -> Pair {
+    Pair {
+        key: String::from_utf8_lossy(pair.key()).into_owned(),
+        value: pair.value().to_vec(),
+        created: pair.create_revision(),
+        modified: pair.mod_revision(),
+    }
 }
 
 /// Whether a lease is gone (`rpctypes.ErrLeaseNotFound`, or a renewal that answers so).
-pub(super) fn no_such_lease(error: &Error) -> bool {
+fn no_such_lease(error: &Error) -> bool {
     match error {
         Error::LeaseKeepAliveError(_) => true,
         Error::GRpcStatus(status) => status.message().contains("lease not found"),

@@ -1,18 +1,16 @@
 //! Who leads: whoever made the leadership key, for as long as the lease lives that the key hangs on.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::client::{Etcd, no_such_lease};
 use super::keys::Keys;
+use super::kv::{Compare, Kv, Range, Txn, Write, bounded, within};
 use super::load::load;
 use super::{EtcdStore, Seat};
-use crate::config::EtcdLocation;
 use crate::core::State;
 use crate::state::tenure::Renewal;
 use crate::state::{StoreError, Tenure};
@@ -21,35 +19,36 @@ use crate::state::{StoreError, Tenure};
 const LEASE: Duration = Duration::from_secs(12);
 
 /// A scheduler that wants to lead.
-pub struct Candidate {
-    location: EtcdLocation,
+pub struct Candidate<K> {
+    etcd: K,
     keys: Keys,
     /// Whole seconds.
     lasting: Duration,
     /// The leadership key's value.
     value: String,
-    etcd: Option<Etcd>,
     /// The lease that we made last: revoked before there is another one.
     lease: Option<i64>,
     has_led: bool,
 }
 
 enum Outcome {
-    Won(Etcd, Seat, Instant),
+    Won(Seat, Instant),
     /// By whom.
     Held(String),
 }
 
-impl Candidate {
-    /// One for the framework `service`, who is known to others as `holder`.
-    pub fn new(location: EtcdLocation, service: &str, holder: &str) -> Self {
-        let keys = Keys::new(&location.prefix, service);
+impl<K: Kv> Candidate<K> {
+    /// One for the framework `service`, whose state is in `etcd` below `prefix`, and who is known to others as
+    /// `holder`.
+    pub fn new(etcd: K, prefix: &str, service: &str, holder: &str) -> Self {
+        let keys = Keys::new(prefix, service);
         let value = serde_json::json!({ "holder": holder }).to_string();
-        Self { location, keys, lasting: LEASE, value, etcd: None, lease: None, has_led: false }
+        Self { etcd, keys, lasting: LEASE, value, lease: None, has_led: false }
     }
 
     /// With a lease of other length than usual.
     #[cfg(test)]
+    #[must_use]
     pub fn lasting(self, lasting: Duration) -> Self {
         Self { lasting, ..self }
     }
@@ -59,11 +58,11 @@ impl Candidate {
     pub async fn open(
         &mut self,
         waiting: impl Fn(&str) + Send,
-    ) -> Result<(EtcdStore, State, Tenure), StoreError> {
+    ) -> Result<(EtcdStore<K>, State, Tenure), StoreError> {
         let mut told = String::new();
         loop {
             let why = match self.attempt().await {
-                Ok(Outcome::Won(etcd, seat, since)) => match self.take_office(etcd, seat, since).await {
+                Ok(Outcome::Won(seat, since)) => match self.take_office(seat, since).await {
                     Ok(opened) => return Ok(opened),
                     Err(error) => self.unless_for_good(error).await?,
                 },
@@ -92,48 +91,43 @@ impl Candidate {
     }
 
     async fn attempt(&mut self) -> Result<Outcome, StoreError> {
-        let etcd = match &self.etcd {
-            Some(etcd) => etcd.clone(),
-            None => self.etcd.insert(Etcd::connect(&self.location).await?).clone(),
-        };
-        self.revoke(&etcd).await?;
-        let mut client = etcd.client.clone();
-        let answer = etcd.bounded(client.get(self.keys.leader(), None)).await?;
-        if let Some(pair) = answer.kvs().first() {
-            return Ok(Outcome::Held(holder(pair.value())));
+        self.revoke().await?;
+        let etcd = &self.etcd;
+        let answer = bounded(etcd, etcd.range(Range::of(self.keys.leader()))).await?;
+        if let Some(pair) = answer.pairs.first() {
+            return Ok(Outcome::Held(holder(&pair.value)));
         }
         // From here on the lease may run.
         let since = Instant::now();
-        let seconds = i64::try_from(self.lasting.as_secs()).unwrap_or(i64::MAX);
-        let lease = etcd.bounded(client.lease_grant(seconds, None)).await?.id();
+        let lease = bounded(etcd, etcd.grant(self.lasting)).await?;
         self.lease = Some(lease);
         let key = self.keys.leader();
-        let put = TxnOp::put(key.clone(), self.value.clone(), Some(PutOptions::new().with_lease(lease)));
-        let absent = Compare::create_revision(key, CompareOp::Equal, 0);
-        let answer = etcd.bounded(client.txn(Txn::new().when([absent]).and_then([put]))).await?;
-        if !answer.succeeded() {
+        let value = self.value.clone().into_bytes();
+        let put = Write::Put { key: key.clone(), value, lease: Some(lease) };
+        let txn = Txn { when: vec![Compare::Created(key, 0)], then: vec![put], or_read: None };
+        let answer = bounded(etcd, etcd.txn(txn)).await?;
+        if !answer.succeeded {
             return Ok(Outcome::Held("another scheduler".to_owned()));
         }
-        let created = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
+        let created = answer.header.revision;
         let seat = Seat { lease, value: self.value.clone(), created, modified: created };
-        Ok(Outcome::Won(etcd, seat, since))
+        Ok(Outcome::Won(seat, since))
     }
 
     async fn take_office(
         &mut self,
-        etcd: Etcd,
         seat: Seat,
         since: Instant,
-    ) -> Result<(EtcdStore, State, Tenure), StoreError> {
+    ) -> Result<(EtcdStore<K>, State, Tenure), StoreError> {
         let (tenure, renewal) = Tenure::until(since + certain(self.lasting));
         let renewal = Arc::new(renewal);
         let mut keeper = JoinSet::new();
-        keeper.spawn(keep(etcd.clone(), seat.lease, Arc::clone(&renewal), self.lasting));
-        let loaded = load(&etcd, &self.keys).await?;
+        keeper.spawn(keep(self.etcd.clone(), seat.lease, Arc::clone(&renewal), self.lasting));
+        let loaded = load(&self.etcd, &self.keys).await?;
         self.has_led = true;
-        info!(etcd = %self.location, "this scheduler leads");
+        info!(etcd = self.etcd.name(), "this scheduler leads");
         let store = EtcdStore {
-            etcd,
+            etcd: self.etcd.clone(),
             keys: self.keys.clone(),
             seat,
             written: loaded.written,
@@ -146,25 +140,16 @@ impl Candidate {
     }
 
     /// Ends our lease, and with it our leadership.
-    async fn revoke(&mut self, etcd: &Etcd) -> Result<(), StoreError> {
+    async fn revoke(&mut self) -> Result<(), StoreError> {
         let Some(lease) = self.lease else { return Ok(()) };
-        let mut client = etcd.client.clone();
-        let revoke = async {
-            match client.lease_revoke(lease).await {
-                Err(error) if !no_such_lease(&error) => Err(error),
-                _ => Ok(()),
-            }
-        };
-        etcd.bounded(revoke).await?;
+        bounded(&self.etcd, self.etcd.revoke(lease)).await?;
         self.lease = None;
         Ok(())
     }
 
     /// Leads no more. When etcd is away the lease ends by itself.
     pub async fn resign(&mut self) {
-        if let Some(etcd) = self.etcd.clone()
-            && let Err(error) = self.revoke(&etcd).await
-        {
+        if let Err(error) = self.revoke().await {
             warn!("the lease ends by itself: {error}");
         }
     }
@@ -177,19 +162,17 @@ fn certain(lasting: Duration) -> Duration {
 }
 
 /// Renews the lease until it is lost. What counts is when a renewal was asked for: etcd's count begins later.
-async fn keep(etcd: Etcd, lease: i64, renewal: Arc<Renewal>, lasting: Duration) {
+async fn keep(etcd: impl Kv, lease: i64, renewal: Arc<Renewal>, lasting: Duration) {
     while !renewal.is_over() {
         sleep(lasting / 4).await;
         let asked = Instant::now();
-        let mut client = etcd.client.clone();
-        match timeout(lasting.mul_f64(0.4), Box::pin(client.lease_keep_alive(lease))).await {
-            Ok(Ok(_)) => renewal.extend(asked + certain(lasting)),
-            Ok(Err(error)) if no_such_lease(&error) => {
+        match within(&etcd, lasting.mul_f64(0.4), etcd.keep_alive(lease)).await {
+            Ok(true) => renewal.extend(asked + certain(lasting)),
+            Ok(false) => {
                 warn!("the lease is lost");
                 renewal.end();
             }
-            Ok(Err(error)) => warn!("cannot renew the lease: {error}"),
-            Err(_) => warn!("cannot renew the lease: no answer"),
+            Err(error) => warn!("cannot renew the lease: {error}"),
         }
     }
 }

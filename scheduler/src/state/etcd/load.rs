@@ -1,10 +1,9 @@
 //! Reading everything back: page by page, as it was at one revision.
 
-use etcd_client::{GetOptions, KeyValue, SortOrder, SortTarget};
 use serde::de::DeserializeOwned;
 
-use super::client::Etcd;
 use super::keys::{Keys, shown};
+use super::kv::{Kv, Pair, Range, bounded};
 use super::written::Written;
 use crate::core::{AgentRecord, State};
 use crate::state::{SCHEMA_VERSION, StoreError};
@@ -19,51 +18,45 @@ pub(super) struct Loaded {
     pub has_schema: bool,
 }
 
-pub(super) async fn load(etcd: &Etcd, keys: &Keys) -> Result<Loaded, StoreError> {
+pub(super) async fn load(etcd: &impl Kv, keys: &Keys) -> Result<Loaded, StoreError> {
     let has_schema = check_schema(etcd, keys).await?;
     let mut loaded = Loaded { state: State::default(), written: Written::default(), has_schema };
     let mut from = keys.base().to_owned();
     let mut revision = 0;
     loop {
-        let page = GetOptions::new()
-            .with_range(keys.end())
-            .with_limit(PAGE)
-            .with_revision(revision)
-            .with_sort(SortTarget::Key, SortOrder::Ascend);
-        let mut client = etcd.client.clone();
-        let answer = etcd.bounded(client.get(from, Some(page))).await?;
-        for pair in answer.kvs() {
+        let range = Range { from, until: Some(keys.end()), limit: PAGE, revision };
+        let page = bounded(etcd, etcd.range(range)).await?;
+        for pair in &page.pairs {
             loaded.take(keys, pair)?;
         }
         if revision == 0 {
-            revision = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
+            revision = page.header.revision;
         }
-        match answer.kvs().last().filter(|_| answer.more()) {
-            Some(last) => from = format!("{}\0", text(last.key())),
+        match page.pairs.last().filter(|_| page.more) {
+            Some(last) => from = format!("{}\0", last.key),
             None => return Ok(loaded),
         }
     }
 }
 
 /// Whether the schema's version is stored. Nothing else is looked at before it is known to be ours.
-async fn check_schema(etcd: &Etcd, keys: &Keys) -> Result<bool, StoreError> {
-    let mut client = etcd.client.clone();
-    let answer = etcd.bounded(client.get(keys.schema(), None)).await?;
-    let Some(pair) = answer.kvs().first() else { return Ok(false) };
+async fn check_schema(etcd: &impl Kv, keys: &Keys) -> Result<bool, StoreError> {
+    let answer = bounded(etcd, etcd.range(Range::of(keys.schema()))).await?;
+    let Some(pair) = answer.pairs.first() else { return Ok(false) };
     let path = shown(&keys.schema());
-    match text(pair.value()).parse() {
+    match text(&pair.value).parse() {
         Ok(SCHEMA_VERSION) => Ok(true),
         Ok(found) if found > SCHEMA_VERSION => Err(StoreError::Newer { path, found }),
         _ => {
-            let reason = format!("'{}' is not a version that ever was", text(pair.value()));
+            let reason = format!("'{}' is not a version that ever was", text(&pair.value));
             Err(StoreError::Damaged { path, reason })
         }
     }
 }
 
 impl Loaded {
-    fn take(&mut self, keys: &Keys, pair: &KeyValue) -> Result<(), StoreError> {
-        let key = text(pair.key());
+    fn take(&mut self, keys: &Keys, pair: &Pair) -> Result<(), StoreError> {
+        let key = pair.key.clone();
         if key == keys.leader() || key == keys.schema() {
             return Ok(());
         }
@@ -84,13 +77,13 @@ impl Loaded {
             agent = Some(record.id.clone());
             self.state.agents.insert(record.key.clone(), record);
         }
-        self.written.loaded(key, pair.value(), agent);
+        self.written.loaded(key, &pair.value, agent);
         Ok(())
     }
 }
 
-fn decode<T: DeserializeOwned>(key: &str, pair: &KeyValue) -> Result<T, StoreError> {
-    serde_json::from_slice(pair.value())
+fn decode<T: DeserializeOwned>(key: &str, pair: &Pair) -> Result<T, StoreError> {
+    serde_json::from_slice(&pair.value)
         .map_err(|error| StoreError::Damaged { path: shown(key), reason: error.to_string() })
 }
 

@@ -8,6 +8,7 @@
 mod client;
 mod election;
 mod keys;
+mod kv;
 mod load;
 #[cfg(test)]
 mod tests;
@@ -15,16 +16,17 @@ mod written;
 
 use std::sync::Arc;
 
-use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse};
 use tokio::task::JoinSet;
 
+pub use client::Client;
 pub use election::Candidate;
+pub use kv::{Compare, Header, Kv, Page, Pair, Range, Txn, TxnAnswer, Write};
 
 use super::tenure::Renewal;
 use super::{SCHEMA_VERSION, Store, StoreError, Tenure};
 use crate::core::StateChange;
-use client::Etcd;
 use keys::Keys;
+use kv::bounded;
 use written::{Operation, Written};
 
 /// The leadership key as our last write left it.
@@ -38,8 +40,8 @@ struct Seat {
 }
 
 /// See [`super::Store`].
-pub struct EtcdStore {
-    etcd: Etcd,
+pub struct EtcdStore<K> {
+    etcd: K,
     keys: Keys,
     seat: Seat,
     written: Written,
@@ -51,7 +53,7 @@ pub struct EtcdStore {
     keeper: JoinSet<()>,
 }
 
-impl EtcdStore {
+impl<K: Kv> EtcdStore<K> {
     /// Writes one group, all of it or nothing.
     async fn write(&mut self, group: Vec<Operation>) -> Result<(), StoreError> {
         self.written.begin(&group);
@@ -59,23 +61,16 @@ impl EtcdStore {
             if !self.tenure.holds() {
                 return Err(StoreError::Deposed);
             }
-            let (mut etcd, txn) = (self.etcd.clone(), self.transaction(&group));
-            let answer = self.etcd.bounded(etcd.client.txn(txn)).await?;
-            if answer.succeeded() {
-                self.seat.modified = answer.header().map_or(0, etcd_client::ResponseHeader::revision);
+            let answer = bounded(&self.etcd, self.etcd.txn(self.transaction(&group))).await?;
+            if answer.succeeded {
+                self.seat.modified = answer.header.revision;
                 self.has_schema = true;
                 self.written.finish(group);
                 return Ok(());
             }
-            let found = answer.op_responses().into_iter().find_map(|response| match response {
-                TxnOpResponse::Get(get) => {
-                    get.kvs().first().map(|pair| (pair.create_revision(), pair.mod_revision()))
-                }
-                _ => None,
-            });
-            match found {
+            match answer.read {
                 // An attempt of ours whose answer was lost. What it wrote is written again.
-                Some((created, modified)) if created == self.seat.created => self.seat.modified = modified,
+                Some(found) if found.created == self.seat.created => self.seat.modified = found.modified,
                 _ => {
                     self.renewal.end();
                     self.keeper.abort_all();
@@ -87,24 +82,24 @@ impl EtcdStore {
 
     fn transaction(&self, group: &[Operation]) -> Txn {
         let leader = self.keys.leader();
-        let guards = [
-            Compare::create_revision(leader.clone(), CompareOp::Equal, self.seat.created),
-            Compare::mod_revision(leader.clone(), CompareOp::Equal, self.seat.modified),
-        ];
-        let keep = Some(PutOptions::new().with_lease(self.seat.lease));
-        let mut operations = vec![TxnOp::put(leader.clone(), self.seat.value.clone(), keep)];
+        let put = |key: String, value: &[u8], lease| Write::Put { key, value: value.to_vec(), lease };
+        let mut then = vec![put(leader.clone(), self.seat.value.as_bytes(), Some(self.seat.lease))];
         if !self.has_schema {
-            operations.push(TxnOp::put(self.keys.schema(), SCHEMA_VERSION.to_string(), None));
+            then.push(put(self.keys.schema(), SCHEMA_VERSION.to_string().as_bytes(), None));
         }
-        operations.extend(group.iter().map(|operation| match &operation.value {
-            Some(value) => TxnOp::put(operation.key.clone(), value.clone(), None),
-            None => TxnOp::delete(operation.key.clone(), None),
+        then.extend(group.iter().map(|operation| match &operation.value {
+            Some(value) => put(operation.key.clone(), value, None),
+            None => Write::Delete { key: operation.key.clone() },
         }));
-        Txn::new().when(guards).and_then(operations).or_else([TxnOp::get(leader, None)])
+        let when = vec![
+            Compare::Created(leader.clone(), self.seat.created),
+            Compare::Modified(leader.clone(), self.seat.modified),
+        ];
+        Txn { when, then, or_read: Some(leader) }
     }
 }
 
-impl Store for EtcdStore {
+impl<K: Kv> Store for EtcdStore<K> {
     async fn commit(&mut self, changes: &[StateChange]) -> Result<(), StoreError> {
         for group in self.written.groups(&self.keys, changes)? {
             self.write(group).await?;

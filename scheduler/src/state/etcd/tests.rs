@@ -2,12 +2,12 @@
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use etcd_client::GetOptions;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
-use super::client::Etcd;
 use super::keys::Keys;
 use super::written::{RECORDS, Written};
 use super::*;
@@ -53,19 +53,20 @@ impl Server {
         server
     }
 
-    async fn client(&self) -> Result<Etcd, StoreError> {
-        Etcd::connect(&self.location).await
+    /// For what the store never does.
+    async fn client(&self) -> Result<etcd_client::Client, StoreError> {
+        Client::new(self.location.clone()).connected().await
     }
 
     /// etcd's revision: every write raises it.
     async fn revision(&self) -> Option<i64> {
-        let etcd = self.client().await.ok()?;
-        let mut client = etcd.client.clone();
-        Some(etcd.bounded(client.get("none", None)).await.ok()?.header()?.revision())
+        let client = Client::new(self.location.clone());
+        Some(bounded(&client, client.range(Range::of("none".to_owned()))).await.ok()?.header.revision)
     }
 
-    fn candidate(&self, holder: &str) -> Candidate {
-        Candidate::new(self.location.clone(), "team/calico", holder).lasting(LASTING)
+    fn candidate(&self, holder: &str) -> Candidate<Client> {
+        let client = Client::new(self.location.clone());
+        Candidate::new(client, &self.location.prefix, "team/calico", holder).lasting(LASTING)
     }
 
     fn signal(&self, signal: &str) {
@@ -110,7 +111,7 @@ fn applied(changes: &[StateChange]) -> State {
 fn silent(_: &str) {}
 
 /// Leads at once: nobody else does.
-async fn lead(candidate: &mut Candidate) -> (EtcdStore, State, Tenure) {
+async fn lead(candidate: &mut Candidate<Client>) -> (EtcdStore<Client>, State, Tenure) {
     tokio::time::timeout(Duration::from_secs(20), candidate.open(silent)).await.unwrap().unwrap()
 }
 
@@ -236,8 +237,7 @@ async fn a_lost_lease_ends_the_tenure_and_it_leads_again() {
     let mut candidate = server.candidate("first");
     let (mut store, _, tenure) = lead(&mut candidate).await;
     store.commit(&[agent("a:1", "A")]).await.unwrap();
-    let etcd = server.client().await.unwrap();
-    etcd.client.clone().lease_revoke(store.seat.lease).await.unwrap();
+    server.client().await.unwrap().lease_revoke(store.seat.lease).await.unwrap();
     assert!(matches!(store.commit(&[agent("a:1", "B")]).await, Err(StoreError::Deposed)));
     assert!(!tenure.holds());
     tokio::time::timeout(Duration::from_secs(1), tenure.ended()).await.unwrap();
@@ -256,10 +256,10 @@ async fn a_commit_whose_answer_was_lost_is_repeated_and_one_that_was_delayed_doe
     // Sent, and its answer lost.
     let group = store.written.groups(&store.keys, &[agent("a:1", "A")]).unwrap().remove(0);
     let delayed = store.transaction(&group);
-    assert!(store.etcd.client.clone().txn(delayed.clone()).await.unwrap().succeeded());
+    assert!(store.etcd.txn(delayed.clone()).await.unwrap().succeeded);
     store.commit(&[agent("a:1", "A")]).await.unwrap();
     store.commit(&[agent("a:1", "B")]).await.unwrap();
-    assert!(!store.etcd.client.clone().txn(delayed).await.unwrap().succeeded(), "it came after a later one");
+    assert!(!store.etcd.txn(delayed).await.unwrap().succeeded, "it came after a later one");
     drop(store);
     candidate.resign().await;
     assert_eq!(lead(&mut candidate).await.1, applied(&[agent("a:1", "B")]));
@@ -303,20 +303,20 @@ async fn an_etcd_that_stands_still_during_a_commit_loses_nothing() {
 #[ignore = "needs etcd: ETCD_BINARY"]
 async fn a_newer_schema_and_what_is_damaged_are_refused_and_kept() {
     let server = Server::start(&[]).await;
-    let etcd = server.client().await.unwrap();
+    let mut etcd = server.client().await.unwrap();
     for (key, value, reason) in [
         ("schema", "99", "schema version 99"),
         ("schema", "0", "'0' is not a version"),
         ("cluster", "{}", "no schema version"),
     ] {
         let key = format!("/test/team__calico/{key}");
-        etcd.client.clone().put(key.clone(), value, None).await.unwrap();
+        etcd.put(key.clone(), value, None).await.unwrap();
         let error = server.candidate("first").open(silent).await.err().unwrap().to_string();
         assert!(error.contains(reason) && error.contains(&key), "{error}");
         let below = GetOptions::new().with_prefix();
-        let found = etcd.client.clone().get("/test/", Some(below)).await.unwrap();
+        let found = etcd.get("/test/", Some(below)).await.unwrap();
         assert_eq!(found.kvs().len(), 1, "it leads, or has written");
-        etcd.client.clone().delete(key, None).await.unwrap();
+        etcd.delete(key, None).await.unwrap();
     }
 }
 
@@ -325,10 +325,10 @@ async fn a_newer_schema_and_what_is_damaged_are_refused_and_kept() {
 async fn an_etcd_that_is_out_of_space_is_reported_with_what_to_do() {
     let server = Server::start(&["--quota-backend-bytes", "1000000"]).await;
     let (mut store, _, _) = lead(&mut server.candidate("first")).await;
-    let etcd = server.client().await.unwrap();
+    let mut etcd = server.client().await.unwrap();
     for n in 0..40 {
         // The last ones are refused.
-        let _ = etcd.client.clone().put(format!("fill{n}"), vec![b'x'; 100_000], None).await;
+        let _ = etcd.put(format!("fill{n}"), vec![b'x'; 100_000], None).await;
     }
     let error = store.commit(&[agent("a:1", "A")]).await.unwrap_err();
     assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
@@ -339,7 +339,7 @@ async fn an_etcd_that_is_out_of_space_is_reported_with_what_to_do() {
 #[ignore = "needs etcd: ETCD_BINARY"]
 async fn a_user_and_password_are_used() {
     let mut server = Server::start(&[]).await;
-    let mut etcd = *server.client().await.unwrap().client;
+    let mut etcd = server.client().await.unwrap();
     etcd.user_add("root", "p@ss/word", None).await.unwrap();
     etcd.role_add("root").await.unwrap();
     etcd.user_grant_role("root", "root").await.unwrap();
