@@ -108,11 +108,13 @@ fn bad_input_of_every_kind_names_the_option_and_what_would_be_right() {
         ("SERVICE_STATE", "etcd://10.0.0.1:2379/a//b", "prefix"),
         ("SERVICE_API_LISTEN", "8080", "127.0.0.1:2379"),
         ("SERVICE_FAILOVER_TIMEOUT", "7 fortnights", "168h"),
+        ("SERVICE_FAILOVER_TIMEOUT", "0s", "at least 1h"),
         ("SERVICE_ROLE", "a b", "role"),
         ("SERVICE_ROLE", "*,a,*", "'*' is named twice"),
         ("MESOS_INVENTORY_INTERVAL", "10ms", "at least 1s"),
         ("MESOS_MASTER", "leader.mesos", "host:port"),
         ("ETCD_ENDPOINTS", "10.0.0.1:2379", "http://"),
+        ("ETCD_ENDPOINTS", "https://10.0.0.1:2379", "give http://"),
         ("NETWORK_NAME", "My_Net", "lower-case"),
         ("NETWORK_BLOCK_SIZE", "8", "20 to 32"),
         ("NETWORK_MTU", "1", "576"),
@@ -147,4 +149,38 @@ fn state_in_etcd_has_members_a_prefix_and_a_password_that_is_never_shown() {
 
     let found = faults(&[("CALICO_SERVICE_STATE", "etcd://me:s3cret@10.0.0.1")]);
     assert!(found[0].contains("etcd://me:…@10.0.0.1") && !found[0].contains("s3cret"), "{found:?}");
+}
+
+#[test]
+fn a_back_end_carries_its_encapsulation() {
+    let of = |encapsulation: &str, backend: &str| {
+        let mut env = env();
+        for (name, value) in [("NETWORK_ENCAPSULATION", encapsulation), ("NODE_BACKEND", backend)] {
+            env.insert(format!("CALICO_{name}"), value.to_owned());
+        }
+        Config::from_env(&env).map(|_| ()).map_err(|faults| faults.to_string())
+    };
+    for (encapsulation, backend) in [
+        ("vxlan", "vxlan"),
+        ("vxlan", "bird"),
+        ("ipip", "bird"),
+        ("none", "bird"),
+        ("none", "none"),
+        ("ipip", ""),
+    ] {
+        assert_eq!(of(encapsulation, backend), Ok(()));
+    }
+    for (encapsulation, backend, right) in [
+        ("ipip", "vxlan", "bird"),
+        ("ipip", "none", "bird"),
+        ("vxlan", "none", "vxlan, bird"),
+        ("none", "vxlan", "bird, none"),
+    ] {
+        let error = of(encapsulation, backend).unwrap_err();
+        let expected = format!(
+            "node.backend = '{backend}': does not carry network.encapsulation = '{encapsulation}': \
+             leave it out, or give one of: {right}"
+        );
+        assert!(error.ends_with(&expected), "{error}");
+    }
 }

@@ -69,7 +69,7 @@ const CHANGES: &[(&str, &str, &[TaskType])] = {
         ("NETWORK_MTU", "1400", &[Cni]),
         ("NETWORK_NAT_OUTGOING", "false", &[ClusterInit]),
         ("NODE_IMAGE", "calico/node:v3.15.0", &[CalicoNode]),
-        ("NODE_BACKEND", "none", &[CalicoNode]),
+        ("NODE_BACKEND", "bird", &[CalicoNode]),
         ("NODE_IP", "10.0.0.11", &[CalicoNode]),
         ("NODE_NAME", "n1", &[Cni, CalicoNode]),
         ("DOCKER_SOCKET", "/run/docker.sock", &[CalicoNode]),

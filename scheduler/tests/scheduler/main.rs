@@ -5,6 +5,7 @@
 mod api;
 mod client;
 mod driver;
+mod fuzz;
 mod loops;
 mod master;
 

@@ -1,0 +1,291 @@
+//! Whatever the world sends or an operator writes: no panic, and a clear error. `PROPTEST_CASES` asks for more cases.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use calico_scheduler::config::{Config, OPTIONS, StateLocation};
+use calico_scheduler::core::{
+    Agent, AgentRecord, Core, Event, Goal, Input, MesosVersion, Needs, Phase, Run, Settings, Spec, State,
+    StateChange, TargetHash, TaskRecord, TaskType, Timestamp,
+};
+use calico_scheduler::mesos;
+use calico_scheduler::state::{Opener, Store as _, StoreError};
+use mesos_v1::scheduler::{Event as Message, event};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use prost::Message as _;
+
+/// One change to some bytes.
+#[derive(Debug, Clone)]
+enum Edit {
+    Set(Index, u8),
+    Insert(Index, Vec<u8>),
+    Cut(Index, u8),
+    Repeat(Index, u8),
+    End(Index),
+}
+
+fn edits() -> impl Strategy<Value = Vec<Edit>> {
+    let edit = prop_oneof![
+        4 => (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Edit::Set(at, byte)),
+        2 => (any::<Index>(), prop::collection::vec(any::<u8>(), 1..8)).prop_map(|(at, new)| Edit::Insert(at, new)),
+        2 => (any::<Index>(), 1..16_u8).prop_map(|(at, length)| Edit::Cut(at, length)),
+        1 => (any::<Index>(), 1..64_u8).prop_map(|(at, length)| Edit::Repeat(at, length)),
+        1 => any::<Index>().prop_map(Edit::End),
+    ];
+    prop::collection::vec(edit, 0..6)
+}
+
+fn edited(mut bytes: Vec<u8>, edits: &[Edit]) -> Vec<u8> {
+    for edit in edits {
+        let (Edit::Set(at, _) | Edit::Insert(at, _) | Edit::Cut(at, _) | Edit::Repeat(at, _) | Edit::End(at)) =
+            edit;
+        if bytes.is_empty() {
+            return bytes;
+        }
+        let at = at.index(bytes.len());
+        match edit {
+            Edit::Set(_, byte) => bytes[at] = *byte,
+            Edit::Insert(_, new) => drop(bytes.splice(at..at, new.iter().copied())),
+            Edit::Cut(_, length) => drop(bytes.drain(at..bytes.len().min(at + usize::from(*length)))),
+            Edit::Repeat(_, length) => {
+                let again = bytes[at..bytes.len().min(at + usize::from(*length))].to_vec();
+                drop(bytes.splice(at..at, again));
+            }
+            Edit::End(_) => bytes.truncate(at),
+        }
+    }
+    bytes
+}
+
+fn scalar(name: &str, value: f64) -> mesos_v1::Resource {
+    mesos_v1::Resource {
+        name: name.to_owned(),
+        r#type: mesos_v1::value::Type::Scalar.into(),
+        scalar: Some(mesos_v1::value::Scalar { value }),
+        ..Default::default()
+    }
+}
+
+/// An event of each kind that matters, whole.
+fn messages(amount: f64, state: u8) -> Vec<Message> {
+    let offer = mesos_v1::Offer {
+        id: "offer".into(),
+        framework_id: "framework".into(),
+        agent_id: "S1".into(),
+        hostname: "host".to_owned(),
+        resources: vec![scalar("cpus", amount), scalar("mem", 4096.0), scalar("disk", amount)],
+        allocation_info: Some(mesos_v1::resource::AllocationInfo { role: Some("*".to_owned()) }),
+        ..Default::default()
+    };
+    let status = mesos_v1::TaskStatus {
+        task_id: "cni.host.5051.1".into(),
+        agent_id: Some("S1".into()),
+        uuid: Some(vec![7; 16].into()),
+        message: Some("Command exited with status 78".to_owned()),
+        ..Default::default()
+    };
+    let message = |kind: event::Type| Message { r#type: Some(kind.into()), ..Default::default() };
+    // Appended as bytes, for any number may stand for a state: field 5 (`update`), 1 (`status`), 2 (`state`).
+    let update = Message { update: Some(event::Update { status }), ..message(event::Type::Update) };
+    let mut update = update.encode_to_vec();
+    update.extend([0x2a, 0x04, 0x0a, 0x02, 0x10, state]);
+    vec![
+        Message {
+            subscribed: Some(event::Subscribed {
+                framework_id: "framework".into(),
+                heartbeat_interval_seconds: Some(amount),
+                ..Default::default()
+            }),
+            ..message(event::Type::Subscribed)
+        },
+        Message { offers: Some(event::Offers { offers: vec![offer] }), ..message(event::Type::Offers) },
+        Message::decode(&update[..]).unwrap(),
+        Message {
+            error: Some(event::Error { message: "Framework has been removed".to_owned() }),
+            ..message(event::Type::Error)
+        },
+    ]
+}
+
+fn spec(task_type: TaskType) -> (TaskType, Spec) {
+    let goal = match task_type {
+        TaskType::ClusterInit | TaskType::Cni => Goal::Finished,
+        _ => Goal::Running { check: true, health: true },
+    };
+    let needs = Needs { cpus: 100, mem: 64_000 };
+    let target = TargetHash(format!("target of {task_type}"));
+    (task_type, Spec { enabled: true, goal, needs, target, after: vec![], min_mesos: MesosVersion(1, 0) })
+}
+
+fn settings() -> Settings {
+    Settings::new(TaskType::ALL.into_iter().map(spec).collect())
+}
+
+fn host() -> Agent {
+    Agent {
+        key: "host:5051".into(),
+        id: "S1".into(),
+        version: "1.11.0".into(),
+        active: true,
+        attributes: vec![],
+    }
+}
+
+/// A state with a record of each kind.
+fn stored() -> Vec<StateChange> {
+    let record = |phase| TaskRecord {
+        phase,
+        target: Some(TargetHash("t".to_owned())),
+        failures: 2,
+        failure: Some("why".to_owned()),
+    };
+    let at = Timestamp(7);
+    let (task, agent) = ("etcd-proxy.host.5051.1".into(), "S1".into());
+    let tasks = BTreeMap::from([
+        (TaskType::EtcdProxy, record(Phase::Launched { task, agent, at })),
+        (TaskType::Cni, record(Phase::Held { since: at })),
+        (TaskType::CalicoNode, record(Phase::Backoff { until: at })),
+    ]);
+    let (task, agent) = ("etcd-proxy.other.5051.1".into(), "S2".into());
+    let other = BTreeMap::from([
+        (TaskType::EtcdProxy, record(Phase::Active { task, agent, run: Run::Ready, since: at })),
+        (TaskType::Cni, record(Phase::Done { at })),
+    ]);
+    let agent = |key: &str, id: &str, tasks| {
+        StateChange::Agent(Box::new(AgentRecord {
+            key: key.into(),
+            id: id.into(),
+            version: "1.11.0".to_owned(),
+            first_seen: at,
+            tasks,
+        }))
+    };
+    vec![
+        StateChange::Framework { id: "framework".into() },
+        agent("host:5051", "S1", tasks),
+        agent("other:5051", "S2", other),
+    ]
+}
+
+/// A core that may have loaded anything goes through an ordinary hour.
+fn live(state: State, event: Option<Event>) {
+    let mut core = Core::new(settings(), state);
+    let mut inputs =
+        vec![Input::Event(Event::Subscribed("framework".into())), Input::Agents(vec![host()]), Input::Tick];
+    inputs.extend(event.map(Input::Event));
+    inputs.extend([Input::Tick, Input::Disconnected]);
+    for (n, input) in (0..).zip(inputs) {
+        core.handle(Timestamp(600_000 * n), input);
+        core.view();
+    }
+}
+
+fn environment() -> BTreeMap<String, String> {
+    let artifact = |name: &str| format!("http://10.0.0.9:8080/{name}#sha256={}", "ab".repeat(32));
+    let pairs = [
+        ("PORT0", "10001".to_owned()),
+        ("CALICO_SERVICE_STATE", "file:/var/lib/calico/state.json".to_owned()),
+        ("CALICO_ETCD_ENDPOINTS", "http://10.0.0.1:2379".to_owned()),
+        ("CALICO_NODE_IMAGE", "calico/node:v3.14.0".to_owned()),
+        ("CALICO_ARTIFACTS_INSTALLER", artifact("calico-installer")),
+        ("CALICO_ARTIFACTS_ETCD", artifact("etcd")),
+        ("CALICO_ARTIFACTS_CNI", artifact("calico")),
+        ("CALICO_ARTIFACTS_CNI_IPAM", artifact("calico-ipam")),
+        ("CALICO_ARTIFACTS_CALICOCTL", artifact("calicoctl")),
+    ];
+    pairs.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+/// Values as operators write them, and worse ones.
+fn values() -> impl Strategy<Value = String> {
+    let known = [
+        "etcd://a:1,b:2/prefix",
+        "file:/x",
+        "10.0.0.0/8",
+        "1h",
+        "18446744073709551615h",
+        "-1s",
+        "10%",
+        "101%",
+        "0.1",
+        "1e400",
+        "NaN",
+        "-0",
+        "true",
+        "zk://a:1/mesos",
+        "http://h:1",
+        "0.0.0.0:$PORT0",
+        "[::1]:80",
+        "a,b,,c",
+        "rack:r1",
+        "🦀",
+        "18446744073709551616",
+    ];
+    let known = prop::sample::select(known.to_vec()).prop_map(str::to_owned);
+    prop_oneof![
+        known.clone(),
+        "\\PC{0,24}",
+        (known, edits()).prop_map(|(value, edits)| {
+            String::from_utf8_lossy(&edited(value.into_bytes(), &edits)).into_owned()
+        })
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_event_panics_and_what_is_refused_is_named(amount: f64, state in 0..0x80_u8, edits in edits()) {
+        for message in messages(amount, state) {
+            let bytes = edited(message.encode_to_vec(), &edits);
+            let Ok(message) = Message::decode(&bytes[..]) else { continue };
+            match mesos::event(message) {
+                Ok(event) => live(State::default(), event),
+                Err(error) => prop_assert!(error.to_string().starts_with("the master sent "), "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_state_is_refused_by_name_and_left_as_it_is(edits in edits()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.json");
+        let mut service = Config::from_env(&environment()).unwrap().service;
+        service.state = StateLocation::File(path.clone());
+        let mut opener = Opener::new(&service, "");
+        let mut opened = runtime.block_on(opener.open(|_| {})).unwrap();
+        runtime.block_on(opened.store.commit(&stored())).unwrap();
+        drop(opened);
+        let whole = std::fs::read(&path).unwrap();
+        let bytes = edited(whole.clone(), &edits);
+        std::fs::write(&path, &bytes).unwrap();
+        let opened = runtime.block_on(opener.open(|_| {}));
+        prop_assert_eq!(std::fs::read(&path).unwrap(), bytes.clone());
+        match opened {
+            // Some damage gives another state, which must not be one that panics.
+            Ok(opened) => live(opened.state, None),
+            Err(error @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) => {
+                prop_assert!(bytes != whole);
+                let text = error.to_string();
+                prop_assert!(text.starts_with(path.to_str().unwrap()) && text.contains("Nothing was changed"), "{text}");
+            }
+            Err(error) => return Err(TestCaseError::fail(error.to_string())),
+        }
+    }
+
+    #[test]
+    fn no_options_panic_and_every_fault_names_one_that_was_given(
+        given in prop::collection::vec((any::<Index>(), values()), 0..6),
+    ) {
+        let mut env = environment();
+        for (option, value) in given {
+            env.insert(OPTIONS[option.index(OPTIONS.len())].env(), value);
+        }
+        if let Err(faults) = Config::from_env(&env) {
+            let known: BTreeSet<&str> = OPTIONS.iter().map(|option| option.name).collect();
+            for fault in &faults.0 {
+                prop_assert!(known.contains(fault.option.as_str()), "{fault}");
+                prop_assert!(fault.problem.len() > 5, "{fault}");
+            }
+        }
+    }
+}
