@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{debug, error, info, warn};
 
 use crate::core::{AfterFailure, Core, Decision, Effect, Event, Frame, Input, Slot, Timestamp, View};
-use crate::mesos::{self, ClientEvent, Link};
+use crate::mesos::{self, ClientEvent, Link, StreamNumber};
 use crate::state::{Store, StoreError, Tenure};
 use crate::tasks::TaskTypes;
 
@@ -120,6 +120,8 @@ pub struct Driver<S, L, C> {
     link: L,
     clock: C,
     events: mpsc::Receiver<ClientEvent>,
+    /// The subscription that the last event was of; none while there is none.
+    stream: Option<StreamNumber>,
     queries: mpsc::Receiver<Query>,
     /// What effects bring back.
     inputs: mpsc::Receiver<Input>,
@@ -166,6 +168,7 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
             link,
             clock,
             events,
+            stream: None,
             queries,
             inputs,
             input_sender,
@@ -190,10 +193,10 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
             tokio::select! {
                 biased;
                 () = self.tenure.ended() => return Ended::Deposed,
-                _ = tick.tick() => inputs.push(Input::Tick),
-                Some(answer) = self.inputs.recv() => inputs.push(answer),
+                _ = tick.tick() => inputs.push((self.stream, Input::Tick)),
+                Some(answer) = self.inputs.recv() => inputs.push((self.stream, answer)),
                 event = self.events.recv() => match event {
-                    Some(event) => inputs.push(input(event)),
+                    Some(event) => inputs.push(self.heard(event)),
                     None => return Ended::Stopped,
                 },
                 Some(asked) = self.queries.recv() => query = Some(asked),
@@ -205,27 +208,46 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
             while inputs.len() < BATCH
                 && let Ok(event) = self.events.try_recv()
             {
-                inputs.push(input(event));
+                inputs.push(self.heard(event));
             }
             let mut batch = Frame::default();
-            for input in inputs {
+            let mut effects = Vec::new();
+            for (stream, input) in inputs {
                 let frame = self.core.handle(self.clock.now(), input);
                 batch.changes.extend(frame.changes);
-                batch.effects.extend(frame.effects);
+                // What is decided for one subscription is wrong in the next.
+                effects.extend(frame.effects.into_iter().map(|effect| (stream, effect)));
                 batch.decisions.extend(frame.decisions);
             }
             batch.decisions.iter().for_each(log);
             if let Err(ended) = self.commit(&batch).await {
                 return ended;
             }
-            for effect in batch.effects {
+            for (stream, effect) in effects {
                 if !self.tenure.holds() {
                     return Ended::Deposed;
                 }
                 if let Effect::Abort(message) = effect {
                     return Ended::Refused(message);
                 }
-                self.perform(effect).await;
+                self.perform(stream, effect).await;
+            }
+        }
+    }
+
+    /// An event as the core's input, with the subscription that it is of.
+    fn heard(&mut self, event: ClientEvent) -> (Option<StreamNumber>, Input) {
+        match event {
+            ClientEvent::Event(stream, event) => {
+                if let Event::Update(update) = &event {
+                    debug!(task = %update.task, state = ?update.state, "update: {}", update.message);
+                }
+                self.stream = Some(stream);
+                (self.stream, Input::Event(event))
+            }
+            ClientEvent::Disconnected => {
+                self.stream = None;
+                (None, Input::Disconnected)
             }
         }
     }
@@ -246,7 +268,7 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
         }
     }
 
-    async fn perform(&mut self, effect: Effect) {
+    async fn perform(&mut self, stream: Option<StreamNumber>, effect: Effect) {
         match &effect {
             Effect::RefreshInventory => self.inventory_wanted.notify_one(),
             Effect::ReadOutput { slot, task, agent } => {
@@ -265,8 +287,9 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
             effect => {
                 let core = &self.core;
                 let address = |launch: &crate::core::Launch| Some(core.agent(&launch.agent)?.key.clone());
-                if let Some(call) = mesos::call(effect, &self.tasks, &self.roles, address) {
-                    self.link.send(call).await;
+                let call = mesos::call(effect, &self.tasks, &self.roles, address);
+                if let Some((stream, call)) = stream.zip(call) {
+                    self.link.send(stream, call).await;
                 }
             }
         }
@@ -298,18 +321,6 @@ async fn read_inventory(
         if link.leader().as_ref() == Some(&leader) && inputs.send(Input::Agents(agents)).await.is_err() {
             return;
         }
-    }
-}
-
-fn input(event: ClientEvent) -> Input {
-    match event {
-        ClientEvent::Event(event) => {
-            if let Event::Update(update) = &event {
-                debug!(task = %update.task, state = ?update.state, "update: {}", update.message);
-            }
-            Input::Event(event)
-        }
-        ClientEvent::Disconnected => Input::Disconnected,
     }
 }
 

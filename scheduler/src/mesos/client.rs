@@ -1,12 +1,12 @@
 //! The subscription: finds the leader, keeps one event stream open, and sends calls over other connections.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use mesos_v1::FrameworkInfo;
-use mesos_v1::http::{Connection, Records, Response};
+use mesos_v1::http::{Records, Response};
 use mesos_v1::recordio::{DEFAULT_MAX_RECORD, RecordError};
 use mesos_v1::scheduler::{Call, Event as Message, call, event};
 use prost::Message as _;
@@ -14,21 +14,22 @@ use rand::Rng as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::access::{Access, AccessError};
 use super::convert;
 use super::masters::Masters;
+use super::sender::Calls;
 use crate::config::{self, Server};
 use crate::core::{Event, FrameworkId};
 use crate::state::Tenure;
 
-const PATH: &str = "/api/v1/scheduler";
-const STREAM_ID: HeaderName = HeaderName::from_static("mesos-stream-id");
+pub(super) const PATH: &str = "/api/v1/scheduler";
+pub(super) const STREAM_ID: HeaderName = HeaderName::from_static("mesos-stream-id");
 /// The body of an answer other than the event stream.
 const BODY: Duration = Duration::from_secs(5);
 /// The master holds a subscription back while it recovers or authorizes.
-const ANSWER: Duration = Duration::from_secs(30);
+pub(super) const ANSWER: Duration = Duration::from_secs(30);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
 /// A subscription that lasted so long was a good one: the next attempt need not wait.
 const LASTING: Duration = Duration::from_secs(30);
@@ -38,11 +39,15 @@ const REDIRECTS: usize = 5;
 /// Calls that wait for a connection: more than any frame has.
 const QUEUE: usize = 4096;
 
+/// One subscription of this process: what is offered in it, and the calls that are decided for it, belong to no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamNumber(pub u64);
+
 /// What the subscription tells.
 #[derive(Debug)]
 pub enum ClientEvent {
     /// The master said something.
-    Event(Event),
+    Event(StreamNumber, Event),
     /// The subscription is lost. Another one is on its way.
     Disconnected,
 }
@@ -52,15 +57,28 @@ pub enum ClientEvent {
 pub struct Leader {
     /// Where it is.
     pub server: Server,
-    stream_id: HeaderValue,
-    framework_id: mesos_v1::FrameworkId,
+    pub(super) number: StreamNumber,
+    pub(super) stream_id: HeaderValue,
+    pub(super) framework_id: mesos_v1::FrameworkId,
+}
+
+/// How the subscription stands: for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// The master that we are subscribed to; none while there is no subscription.
+    pub master: Option<Server>,
+    /// Since when that is so.
+    pub since: SystemTime,
+    /// Why the last attempt failed, or the last subscription ended; none when nothing has failed yet.
+    pub error: Option<String>,
 }
 
 /// Sends calls, and knows the leader. Dropping it ends the subscription, and drops the calls that wait.
 #[derive(Debug, Clone)]
 pub struct Client {
-    calls: mpsc::Sender<Call>,
+    calls: mpsc::Sender<(StreamNumber, Call)>,
     leader: watch::Receiver<Option<Leader>>,
+    condition: watch::Receiver<Condition>,
     access: Access,
     _tasks: Arc<JoinSet<()>>,
 }
@@ -76,6 +94,8 @@ impl Client {
     ) -> (Self, mpsc::Receiver<ClientEvent>) {
         let (calls, call_queue) = mpsc::channel(QUEUE);
         let (leader_sender, leader) = watch::channel(None);
+        let begin = Condition { master: None, since: SystemTime::now(), error: None };
+        let (condition_sender, condition) = watch::channel(begin);
         let (events, event_queue) = mpsc::channel(QUEUE);
         let (undelivered_sender, undelivered) = watch::channel(None);
         let subscription = Subscription {
@@ -83,22 +103,35 @@ impl Client {
             access: access.clone(),
             framework,
             leader: leader_sender,
+            condition: condition_sender,
+            streams: 0,
             events,
             undelivered,
             tenure: tenure.clone(),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(subscription.run());
-        let sender =
-            send_calls(call_queue, access.clone(), leader.clone(), undelivered_sender, tenure.clone());
-        tasks.spawn(sender);
-        (Self { calls, leader, access, _tasks: Arc::new(tasks) }, event_queue)
+        let sender = Calls {
+            queue: call_queue,
+            access: access.clone(),
+            leader: leader.clone(),
+            undelivered: undelivered_sender,
+            tenure: tenure.clone(),
+        };
+        tasks.spawn(sender.send());
+        (Self { calls, leader, condition, access, _tasks: Arc::new(tasks) }, event_queue)
     }
 
-    /// Sends a call to the leader. It is dropped when there is none: whatever matters is sent again.
-    pub async fn send(&self, call: Call) {
+    /// Sends a call to the leader, in the subscription that it was decided for. It is dropped when that is over:
+    /// whatever matters is sent again.
+    pub async fn send(&self, stream: StreamNumber, call: Call) {
         // The queue is read for as long as we lead.
-        let _ = self.calls.send(call).await;
+        let _ = self.calls.send((stream, call)).await;
+    }
+
+    /// How the subscription stands, now and later.
+    pub fn condition(&self) -> watch::Receiver<Condition> {
+        self.condition.clone()
     }
 
     /// The leader, while we are subscribed.
@@ -146,6 +179,9 @@ struct Subscription {
     access: Access,
     framework: FrameworkInfo,
     leader: watch::Sender<Option<Leader>>,
+    condition: watch::Sender<Condition>,
+    /// How many event streams there were.
+    streams: u64,
     events: mpsc::Sender<ClientEvent>,
     /// The stream of the last call that the master did not take.
     undelivered: watch::Receiver<Option<HeaderValue>>,
@@ -166,6 +202,12 @@ impl Subscription {
                 () = &mut other_leads => SubscriptionError::OtherLeader,
             };
             let subscribed = self.leader.send_replace(None);
+            self.condition.send_modify(|condition| {
+                if condition.master.take().is_some() {
+                    condition.since = SystemTime::now();
+                }
+                condition.error = Some(error.to_string());
+            });
             if let Some(leader) = &subscribed {
                 warn!(master = %leader.server, "subscription ended: {error}");
             } else {
@@ -244,6 +286,8 @@ impl Subscription {
         stream_id: HeaderValue,
         mut records: Records,
     ) -> SubscriptionError {
+        self.streams += 1;
+        let number = StreamNumber(self.streams);
         let mut silence = ANSWER;
         let mut undelivered = self.undelivered.clone();
         loop {
@@ -281,9 +325,13 @@ impl Subscription {
                 let framework_id = mesos_v1::FrameworkId::from(id.as_str());
                 self.framework.id = Some(framework_id.clone());
                 let (server, stream_id) = (server.clone(), stream_id.clone());
-                self.leader.send_replace(Some(Leader { server, stream_id, framework_id }));
+                self.condition.send_modify(|condition| {
+                    condition.master = Some(server.clone());
+                    condition.since = SystemTime::now();
+                });
+                self.leader.send_replace(Some(Leader { server, number, stream_id, framework_id }));
             }
-            if self.events.send(ClientEvent::Event(event)).await.is_err() {
+            if self.events.send(ClientEvent::Event(number, event)).await.is_err() {
                 return SubscriptionError::Closed;
             }
         }
@@ -313,7 +361,7 @@ fn redirected(location: &str, tls: bool) -> Option<Server> {
     is_address.then(|| Server { tls, authority: authority.to_owned() })
 }
 
-async fn body_text(response: Response) -> String {
+pub(super) async fn body_text(response: Response) -> String {
     match timeout(BODY, response.bytes(64 * 1024)).await {
         Ok(Ok(bytes)) => String::from_utf8_lossy(&bytes).trim().to_owned(),
         _ => String::new(),
@@ -324,51 +372,6 @@ async fn body_text(response: Response) -> String {
 pub(super) fn backoff(failures: u32) -> Duration {
     let longest = Duration::from_millis(500).saturating_mul(2_u32.saturating_pow(failures.min(16)));
     longest.min(LONGEST_BACKOFF).mul_f64(rand::rng().random_range(0.2..=1.0))
-}
-
-/// Sends calls one after the other over a connection of their own. A call that the master does not take ends the
-/// subscription that it was for.
-async fn send_calls(
-    mut calls: mpsc::Receiver<Call>,
-    access: Access,
-    leader: watch::Receiver<Option<Leader>>,
-    undelivered: watch::Sender<Option<HeaderValue>>,
-    tenure: Tenure,
-) {
-    let mut open: Option<(Server, Connection)> = None;
-    while let Some(mut call) = calls.recv().await {
-        if !tenure.holds() {
-            return;
-        }
-        let Some(leader) = leader.borrow().clone() else {
-            debug!(call = ?call.r#type, "dropped: there is no leader");
-            continue;
-        };
-        if undelivered.borrow().as_ref() == Some(&leader.stream_id) {
-            debug!(call = ?call.r#type, "dropped: the subscription is about to end");
-            continue;
-        }
-        let kind = call::Type::try_from(call.r#type.unwrap_or_default()).unwrap_or_default();
-        call.framework_id = Some(leader.framework_id.clone());
-        let connection = open.take().filter(|(server, c)| *server == leader.server && !c.is_closed());
-        let connection = connection.map(|(_, connection)| connection);
-        let headers = HeaderMap::from_iter([(STREAM_ID, leader.stream_id.clone())]);
-        let sent = access.post(&leader.server, connection, PATH, headers, call.encode_to_vec(), ANSWER);
-        match sent.await {
-            Ok((connection, response)) => {
-                let status = response.status;
-                let body = body_text(response).await;
-                if status == StatusCode::ACCEPTED {
-                    debug!(call = kind.as_str_name(), "sent");
-                    open = Some((leader.server, connection));
-                    continue;
-                }
-                warn!(call = kind.as_str_name(), %status, "refused by the master: {body}{}", access.advice(status));
-            }
-            Err(error) => warn!(call = kind.as_str_name(), "not sent: {error}"),
-        }
-        undelivered.send_replace(Some(leader.stream_id));
-    }
 }
 
 #[cfg(test)]

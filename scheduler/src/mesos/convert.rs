@@ -30,7 +30,7 @@ pub fn event(message: Message) -> Result<Option<Event>, InvalidEvent> {
         }
         Type::Offers => {
             let offers = message.offers.ok_or(required("OFFERS", "its body"))?.offers;
-            Event::Offers(offers.into_iter().map(offer).collect::<Result<_, _>>()?)
+            Event::Offers(offers.into_iter().filter_map(offer).collect())
         }
         Type::Rescind => {
             let rescind = message.rescind.ok_or(required("RESCIND", "its body"))?;
@@ -53,12 +53,13 @@ fn text(value: String) -> Option<String> {
     (!value.is_empty()).then_some(value)
 }
 
-fn offer(offer: mesos::Offer) -> Result<Offer, InvalidEvent> {
-    let missing = |missing| InvalidEvent { event: "OFFERS", missing };
+/// An offer; none without an ID: it can be neither used nor declined, and the others must not suffer. One that does not
+/// name its agent is of no agent that is known, and declined as such.
+fn offer(offer: mesos::Offer) -> Option<Offer> {
     let allocated_to = offer.allocation_info.and_then(|info| info.role);
-    Ok(Offer {
-        id: OfferId(text(offer.id.value).ok_or(missing("an offer's id"))?),
-        agent: AgentId(text(offer.agent_id.value).ok_or(missing("an offer's agent_id"))?),
+    Some(Offer {
+        id: OfferId(text(offer.id.value)?),
+        agent: AgentId(offer.agent_id.value),
         resources: offer.resources.into_iter().map(|r| resource(r, allocated_to.as_deref())).collect(),
         unavailable: offer.unavailability.is_some(),
     })
@@ -143,7 +144,7 @@ fn update(status: mesos::TaskStatus) -> Result<Update, InvalidEvent> {
     let missing = |missing| InvalidEvent { event: "UPDATE", missing };
     let task = TaskId(text(status.task_id.value).ok_or(missing("task_id"))?);
     // The number itself: the accessor takes an unknown one for the first state.
-    let state = match Reported::try_from(status.state) {
+    let state = match Reported::try_from(status.state.ok_or(missing("a state"))?) {
         Ok(Reported::TaskStaging | Reported::TaskStarting) => TaskState::Starting,
         Ok(Reported::TaskRunning) => TaskState::Running,
         Ok(Reported::TaskKilling) => TaskState::Killing,

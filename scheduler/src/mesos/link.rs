@@ -1,6 +1,6 @@
 //! What the loop uses of the master and the agents: [`Client`], and in its tests a world without sockets.
 
-use super::client::Client;
+use super::client::{Client, StreamNumber};
 use super::operator::{self, OperatorError};
 use super::sandbox;
 use crate::config::Server;
@@ -9,8 +9,9 @@ use mesos_v1::scheduler::Call;
 
 /// The way to the master that we are subscribed to, and to its agents.
 pub trait Link: Clone + Send + Sync + 'static {
-    /// Sends a call to the leader. It is dropped when there is none: whatever matters is sent again.
-    fn send(&self, call: Call) -> impl Future<Output = ()> + Send;
+    /// Sends a call to the leader, in the subscription that it was decided for. It is dropped when that is over: whatever
+    /// matters is sent again.
+    fn send(&self, stream: StreamNumber, call: Call) -> impl Future<Output = ()> + Send;
 
     /// The leader, while we are subscribed.
     fn leader(&self) -> Option<Server>;
@@ -28,8 +29,8 @@ pub trait Link: Clone + Send + Sync + 'static {
 }
 
 impl Link for Client {
-    async fn send(&self, call: Call) {
-        self.send(call).await;
+    async fn send(&self, stream: StreamNumber, call: Call) {
+        self.send(stream, call).await;
     }
 
     fn leader(&self) -> Option<Server> {

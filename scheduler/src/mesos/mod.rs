@@ -9,12 +9,13 @@ mod link;
 mod masters;
 mod operator;
 mod sandbox;
+mod sender;
 mod zookeeper;
 
 pub use access::{Access, AccessError};
 pub use auth::AuthError;
 pub use calls::call;
-pub use client::{Client, ClientEvent, Leader};
+pub use client::{Client, ClientEvent, Condition, Leader, StreamNumber};
 pub use convert::{InvalidEvent, event};
 pub use link::Link;
 pub use operator::OperatorError;

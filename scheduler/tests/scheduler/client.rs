@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use calico_scheduler::core::{Event, FrameworkId};
-use calico_scheduler::mesos::{Client, ClientEvent};
+use calico_scheduler::mesos::{Client, ClientEvent, StreamNumber};
 use calico_scheduler::state::Tenure;
 use mesos_v1::FrameworkInfo;
 use mesos_v1::scheduler::{Call, call};
@@ -29,9 +29,12 @@ async fn next(events: &mut mpsc::Receiver<ClientEvent>) -> ClientEvent {
     timeout(SOON, events.recv()).await.expect("no event came").unwrap()
 }
 
-async fn subscribed(events: &mut mpsc::Receiver<ClientEvent>) {
+async fn subscribed(events: &mut mpsc::Receiver<ClientEvent>) -> StreamNumber {
     match next(events).await {
-        ClientEvent::Event(Event::Subscribed(FrameworkId(id))) => assert_eq!(id, FRAMEWORK),
+        ClientEvent::Event(stream, Event::Subscribed(FrameworkId(id))) => {
+            assert_eq!(id, FRAMEWORK);
+            stream
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -48,13 +51,13 @@ async fn a_redirect_without_a_scheme_leads_to_the_leader_and_calls_go_there() {
     let (client, mut events) = start(&follower);
     assert!(matches!(follower.next().await, Seen::Redirected));
     assert_eq!(leader.subscription().await.framework_id, None);
-    subscribed(&mut events).await;
+    let stream = subscribed(&mut events).await;
     assert_eq!(client.leader().unwrap().server.authority, leader.authority);
 
     // The master checks the stream's ID and the framework's.
-    client.send(revive()).await;
+    client.send(stream, revive()).await;
     leader.call(call::Type::Revive).await;
-    client.send(revive()).await;
+    client.send(stream, revive()).await;
     leader.call(call::Type::Revive).await;
     follower.nothing(Duration::from_millis(50)).await;
 }
@@ -80,30 +83,54 @@ async fn a_stream_that_ends_is_followed_by_a_subscription_with_our_id_and_anothe
     disconnected(&mut events).await;
     let call = master.subscription().await;
     assert_eq!(call.framework_id.unwrap().value, FRAMEWORK);
-    subscribed(&mut events).await;
-    client.send(revive()).await;
+    let stream = subscribed(&mut events).await;
+    client.send(stream, revive()).await;
     master.call(call::Type::Revive).await;
 }
 
 #[tokio::test]
-async fn no_call_is_sent_before_there_is_a_leader_nor_after_it_is_lost() {
+async fn a_call_is_sent_in_the_subscription_that_it_was_decided_for_and_in_no_other() {
     let mut master = Master::leading(PATIENT).await;
-    let (client, mut events) = start(&Master::following("127.0.0.1:1").await);
-    client.send(revive()).await;
-    assert!(client.leader().is_none());
-
-    let (client, mut later) = start(&master);
+    let (client, mut events) = start(&master);
     master.subscription().await;
-    subscribed(&mut later).await;
+    let first = subscribed(&mut events).await;
     master.hang_up();
-    disconnected(&mut later).await;
+    disconnected(&mut events).await;
     assert!(client.leader().is_none());
-    client.send(revive()).await;
-    // The call was decided without a leader: the next one does not get it.
+    client.send(first, revive()).await;
     master.subscription().await;
-    subscribed(&mut later).await;
+    let second = subscribed(&mut events).await;
+    client.send(first, revive()).await;
     master.nothing(Duration::from_millis(200)).await;
-    assert!(events.try_recv().is_err());
+    // Those were dropped, and are no reason to end this subscription.
+    client.send(second, revive()).await;
+    master.call(call::Type::Revive).await;
+}
+
+#[tokio::test]
+async fn its_condition_says_with_whom_since_when_and_what_went_wrong() {
+    let mut master = Master::leading(PATIENT).await;
+    master.refuse_subscriptions(Some((StatusCode::FORBIDDEN, "not you")));
+    let (client, mut events) = start(&master);
+    let mut condition = client.condition();
+    let begun = condition.borrow().since;
+    let refused = condition.wait_for(|condition| condition.error.is_some());
+    let refused = timeout(SOON, refused).await.unwrap().unwrap().clone();
+    assert_eq!((&refused.master, refused.since), (&None, begun));
+    let error = refused.error.unwrap();
+    assert!(error.contains(&master.authority) && error.contains("403 Forbidden: not you"), "{error}");
+
+    master.refuse_subscriptions(None);
+    subscribed(&mut events).await;
+    let fine = condition.borrow().clone();
+    assert_eq!(fine.master.unwrap().authority, master.authority);
+    assert!(fine.since > begun);
+    master.hang_up();
+    disconnected(&mut events).await;
+    let lost = condition.borrow().clone();
+    assert_eq!(lost.master, None);
+    assert!(lost.since > fine.since && lost.error.unwrap().contains("closed the event stream"));
+    while !matches!(master.next().await, Seen::Subscribe(_)) {}
 }
 
 #[tokio::test]
@@ -122,16 +149,16 @@ async fn a_call_that_is_not_taken_ends_the_subscription_and_those_behind_it_are_
     let mut master = Master::leading(PATIENT).await;
     let (client, mut events) = start(&master);
     master.subscription().await;
-    subscribed(&mut events).await;
+    let stream = subscribed(&mut events).await;
 
     master.refuse(Some(StatusCode::SERVICE_UNAVAILABLE));
-    client.send(revive()).await;
-    client.send(revive()).await;
+    client.send(stream, revive()).await;
+    client.send(stream, revive()).await;
     master.call(call::Type::Revive).await;
     disconnected(&mut events).await;
     master.refuse(None);
     assert_eq!(master.subscription().await.framework_id.unwrap().value, FRAMEWORK);
-    subscribed(&mut events).await;
-    client.send(revive()).await;
+    let stream = subscribed(&mut events).await;
+    client.send(stream, revive()).await;
     master.call(call::Type::Revive).await;
 }

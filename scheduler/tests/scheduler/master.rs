@@ -53,6 +53,8 @@ struct Shared {
     heartbeat_seconds: f64,
     /// Answers to calls, instead of 202.
     refusal: Mutex<Option<StatusCode>>,
+    /// Answers to SUBSCRIBE, instead of the event stream.
+    no_entry: Mutex<Option<(StatusCode, &'static str)>>,
 }
 
 pub struct Master {
@@ -89,6 +91,7 @@ impl Master {
             subscriptions: Mutex::default(),
             heartbeat_seconds,
             refusal: Mutex::default(),
+            no_entry: Mutex::default(),
         });
         let service = routes.with_state(Arc::clone(&shared));
         tokio::spawn(async move { axum::serve(listener, service).await });
@@ -138,6 +141,11 @@ impl Master {
         *self.shared.refusal.lock().unwrap() = status;
     }
 
+    /// Refuses subscriptions with this status and body, or takes them again.
+    pub fn refuse_subscriptions(&self, answer: Option<(StatusCode, &'static str)>) {
+        *self.shared.no_entry.lock().unwrap() = answer;
+    }
+
     /// Offers the agent's resources to the role `*`.
     pub fn offer(&self, id: &str) {
         let scalar = |name: &str, value| mesos::Resource {
@@ -163,7 +171,7 @@ impl Master {
     pub fn update(&self, task: &mesos::TaskId, state: mesos::TaskState) {
         let status = mesos::TaskStatus {
             task_id: task.clone(),
-            state: state.into(),
+            state: Some(state.into()),
             agent_id: Some(AGENT.into()),
             uuid: Some(b"uuid".to_vec().into()),
             ..Default::default()
@@ -198,6 +206,9 @@ async fn scheduler(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: 
 fn subscribe(shared: &Shared, call: Call) -> Response {
     let framework = call.subscribe.as_ref().expect("a body").framework_info.clone();
     assert_eq!(framework.id, call.framework_id, "both places of the ID must agree");
+    if let Some(answer) = *shared.no_entry.lock().unwrap() {
+        return answer.into_response();
+    }
     let mut subscriptions = shared.subscriptions.lock().unwrap();
     *subscriptions += 1;
     let id = format!("stream-{subscriptions}");

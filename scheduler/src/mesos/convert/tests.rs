@@ -15,17 +15,26 @@ fn an_event_without_what_the_protocol_requires_is_refused_by_name() {
         ("08 01", "the master sent SUBSCRIBED without its body"),
         ("08 01 12 00", "the master sent SUBSCRIBED without framework_id"),
         ("08 02", "the master sent OFFERS without its body"),
-        ("08 02 1a 02 0a 00", "the master sent OFFERS without an offer's id"),
-        ("08 02 1a 07 0a 05 0a 03 0a 01 6f", "the master sent OFFERS without an offer's agent_id"),
         ("08 03", "the master sent RESCIND without its body"),
         ("08 03 22 00", "the master sent RESCIND without offer_id"),
         ("08 04", "the master sent UPDATE without its body"),
         ("08 04 2a 00", "the master sent UPDATE without task_id"),
         ("08 04 2a 02 0a 00", "the master sent UPDATE without task_id"),
+        ("08 04 2a 07 0a 05 0a 03 0a 01 74", "the master sent UPDATE without a state"),
         ("08 07", "the master sent ERROR without its body"),
     ] {
         assert_eq!(decoded(record), Err(reason.to_owned()), "{record}");
     }
+}
+
+#[test]
+fn offers_that_are_not_whole_do_not_take_the_others_with_them() {
+    // One without an ID, one without an agent's, a whole one.
+    let record = "08 02 1a 17 0a 00 0a 05 0a 03 0a 01 6f 0a 0c 0a 03 0a 01 70 1a 05 0a 03 53 2d 31";
+    let Ok(Some(Event::Offers(offers))) = decoded(record) else { panic!("{:?}", decoded(record)) };
+    let seen: Vec<(&str, &str)> = offers.iter().map(|o| (o.id.0.as_str(), o.agent.0.as_str())).collect();
+    // The core declines what is of no agent that it knows.
+    assert_eq!(seen, [("o", ""), ("p", "S-1")]);
 }
 
 #[test]
@@ -47,7 +56,7 @@ fn events_of_a_later_mesos_are_passed_over() {
 #[test]
 fn an_update_says_what_it_says_and_no_more() {
     let status = |status: mesos::TaskStatus| update(status).unwrap();
-    let bare = mesos::TaskStatus { task_id: "t".into(), state: 1, ..Default::default() };
+    let bare = mesos::TaskStatus { task_id: "t".into(), state: Some(1), ..Default::default() };
     let plain = status(bare.clone());
     assert_eq!((plain.agent, plain.healthy, plain.check, plain.uuid), (None, None, CheckResult::None, None));
 

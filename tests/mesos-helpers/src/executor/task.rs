@@ -163,7 +163,7 @@ impl Task {
         self.last.check_status = self.info.check.as_ref().map(checks::empty_status);
         self.last.reason = None;
         self.last.message = message;
-        self.last.state = state.into();
+        self.last.state = Some(state.into());
         self.stamped()
     }
 

@@ -1,0 +1,69 @@
+//! Calls to the master, over a connection of their own.
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+use mesos_v1::http::Connection;
+use mesos_v1::scheduler::{Call, call};
+use prost::Message as _;
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, warn};
+
+use super::access::Access;
+use super::client::{ANSWER, Leader, PATH, STREAM_ID, StreamNumber, body_text};
+use crate::config::Server;
+use crate::state::Tenure;
+
+/// Calls on their way.
+pub(super) struct Calls {
+    /// Each with the subscription that it was decided for.
+    pub queue: mpsc::Receiver<(StreamNumber, Call)>,
+    pub access: Access,
+    pub leader: watch::Receiver<Option<Leader>>,
+    /// The stream of the last call that the master did not take.
+    pub undelivered: watch::Sender<Option<HeaderValue>>,
+    pub tenure: Tenure,
+}
+
+impl Calls {
+    /// Sends them one after the other. A call that the master does not take ends the subscription that it was for.
+    pub async fn send(mut self) {
+        let mut open: Option<(Server, Connection)> = None;
+        while let Some((stream, mut call)) = self.queue.recv().await {
+            if !self.tenure.holds() {
+                return;
+            }
+            let kind = call::Type::try_from(call.r#type.unwrap_or_default()).unwrap_or_default();
+            let Some(leader) = self.leader.borrow().clone().filter(|leader| leader.number == stream) else {
+                debug!(
+                    call = kind.as_str_name(),
+                    "dropped: the subscription that it was decided for is over"
+                );
+                continue;
+            };
+            if self.undelivered.borrow().as_ref() == Some(&leader.stream_id) {
+                debug!(call = kind.as_str_name(), "dropped: the subscription is about to end");
+                continue;
+            }
+            call.framework_id = Some(leader.framework_id.clone());
+            let connection = open.take().filter(|(server, c)| *server == leader.server && !c.is_closed());
+            let connection = connection.map(|(_, connection)| connection);
+            let headers = HeaderMap::from_iter([(STREAM_ID, leader.stream_id.clone())]);
+            let body = call.encode_to_vec();
+            let sent = self.access.post(&leader.server, connection, PATH, headers, body, ANSWER);
+            match sent.await {
+                Ok((connection, response)) => {
+                    let status = response.status;
+                    let body = body_text(response).await;
+                    if status == StatusCode::ACCEPTED {
+                        debug!(call = kind.as_str_name(), "sent");
+                        open = Some((leader.server, connection));
+                        continue;
+                    }
+                    let advice = self.access.advice(status);
+                    warn!(call = kind.as_str_name(), %status, "refused by the master: {body}{advice}");
+                }
+                Err(error) => warn!(call = kind.as_str_name(), "not sent: {error}"),
+            }
+            self.undelivered.send_replace(Some(leader.stream_id));
+        }
+    }
+}
