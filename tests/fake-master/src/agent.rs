@@ -1,0 +1,551 @@
+//! Agents as they are: processes with tasks, whose updates are sent until they are acknowledged.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mesos_v1::framework_info::capability::Type as Capability;
+use mesos_v1::task_status::{Reason, Source};
+use mesos_v1::{
+    CheckStatusInfo, FrameworkInfo, TaskInfo, TaskState, TaskStatus, check_info, check_status_info,
+};
+
+use crate::resources::Resources;
+use crate::script::{End, Script};
+use crate::settings::{AgentRef, AgentSpec, Time};
+use crate::state::{AgentKey, TaskKey, has, is_terminal};
+use crate::world::{Timer, ToAgent, ToMaster, World};
+
+/// An agent's host.
+#[derive(Debug)]
+pub struct Agent {
+    pub spec: AgentSpec,
+    /// The agent ID in its work directory.
+    pub key: Option<AgentKey>,
+    /// The one that it had before the host was built anew.
+    pub previous: Option<AgentKey>,
+    /// Whether the agent's process runs.
+    pub runs: bool,
+    pub partitioned: bool,
+    /// Counts the starts of the process.
+    pub incarnation: u32,
+    /// Whether the master that leads has confirmed its registration.
+    pub registered: bool,
+    /// With dynamic reservations.
+    pub total: Arc<Resources>,
+    pub tasks: BTreeMap<TaskKey, AgentTask>,
+    pub frameworks: BTreeMap<Arc<str>, Arc<FrameworkInfo>>,
+    /// Messages that TCP carries when the network is whole again.
+    pub held: VecDeque<Timer>,
+    next_serial: u64,
+}
+
+/// A task with its executor, and the updates that the framework has not acknowledged.
+#[derive(Debug)]
+pub struct AgentTask {
+    pub role: Arc<str>,
+    pub resources: Resources,
+    pub state: TaskState,
+    pub healthy: Option<bool>,
+    pub check: Option<CheckStatusInfo>,
+    pub pending: VecDeque<Pending>,
+    /// Which of the tasks of this ID.
+    serial: u64,
+    retry: Duration,
+    script: Script,
+    dying: bool,
+}
+
+/// An update that waits for its acknowledgement.
+#[derive(Debug)]
+pub struct Pending {
+    pub state: TaskState,
+    pub uuid: [u8; 16],
+    at: Time,
+    source: Source,
+    reason: Option<Reason>,
+    message: Option<Box<str>>,
+    healthy: Option<bool>,
+    check: Option<CheckStatusInfo>,
+}
+
+/// What a task does next.
+#[derive(Debug, Clone, Copy)]
+pub enum Step {
+    Start,
+    Ready,
+    End,
+    Dead,
+}
+
+/// What an update says beside its state.
+#[derive(Default)]
+struct Said {
+    from_agent: bool,
+    reason: Option<Reason>,
+    message: Option<String>,
+}
+
+impl Agent {
+    pub fn new(spec: AgentSpec) -> Self {
+        Self {
+            total: Arc::clone(&spec.resources),
+            spec,
+            key: None,
+            previous: None,
+            runs: false,
+            partitioned: false,
+            incarnation: 0,
+            registered: false,
+            tasks: BTreeMap::new(),
+            frameworks: BTreeMap::new(),
+            held: VecDeque::new(),
+            next_serial: 0,
+        }
+    }
+}
+
+impl World {
+    /// Looks for the master, and registers there.
+    pub(crate) fn seek_master(&mut self, agent: AgentRef) {
+        let process = agent.index();
+        let incarnation = self.agents[process].incarnation;
+        if !self.agents[process].runs {
+            return;
+        }
+        let wait = self.random.between(Duration::ZERO, self.settings.registration);
+        self.after(wait, Timer::Registration { process, incarnation, attempt: 0 });
+    }
+
+    /// Asks to be registered, again and again until it is.
+    pub(crate) fn registration(&mut self, process: usize, incarnation: u32, attempt: u32) {
+        let agent = &self.agents[process];
+        if !agent.runs || agent.incarnation != incarnation || agent.registered || !self.master.leads {
+            return;
+        }
+        if !agent.partitioned {
+            self.tell_master(process, ToMaster::Register);
+        }
+        let wait = (Duration::from_secs(1) * 2_u32.pow(attempt.min(6))).min(Duration::from_mins(1));
+        self.after(wait, Timer::Registration { process, incarnation, attempt: attempt + 1 });
+    }
+
+    pub(crate) fn agent_receives(&mut self, process: usize, message: ToAgent) {
+        match message {
+            ToAgent::Registered(key) => {
+                self.agents[process].key = Some(key);
+                self.agents[process].registered = true;
+            }
+            ToAgent::Reregistered(unknown) => {
+                for (task, state) in unknown {
+                    self.unknown_task(process, &task, state);
+                }
+                self.agents[process].registered = true;
+                self.resume(process, None);
+            }
+            ToAgent::Run { framework, role, resources, task } => {
+                self.run(process, framework, role, resources, &task);
+            }
+            ToAgent::Kill(task) => self.kill_there(process, &task),
+            ToAgent::Acknowledge(task, uuid) => self.acknowledged(process, &task, uuid),
+            ToAgent::Framework(info) => {
+                let Some(id) = info.id.as_ref().map(|id| Arc::<str>::from(id.value.as_str())) else { return };
+                if let Some(known) = self.agents[process].frameworks.get_mut(&id) {
+                    *known = info;
+                    self.resume(process, Some(&id));
+                }
+            }
+            ToAgent::ShutdownFramework(framework) => {
+                let agent = &mut self.agents[process];
+                agent.tasks.retain(|(owner, _), _| *owner != framework);
+                agent.frameworks.remove(&framework);
+            }
+            ToAgent::Checkpoint(total) => self.agents[process].total = total,
+            ToAgent::Drain => {
+                let tasks: Vec<TaskKey> = self.agents[process].tasks.keys().cloned().collect();
+                for task in &tasks {
+                    self.kill_there(process, task);
+                }
+            }
+            ToAgent::Shutdown => {
+                let agent = &mut self.agents[process];
+                agent.tasks.clear();
+                agent.frameworks.clear();
+                agent.runs = false;
+                agent.registered = false;
+            }
+        }
+    }
+
+    fn run(
+        &mut self,
+        process: usize,
+        framework: Arc<FrameworkInfo>,
+        role: Arc<str>,
+        resources: Resources,
+        task: &TaskInfo,
+    ) {
+        let Some(id) = framework.id.as_ref().map(|id| Arc::<str>::from(id.value.as_str())) else { return };
+        let script = (self.scripts)(task, &mut self.random);
+        let agent = &mut self.agents[process];
+        // One string for a framework, however many tasks it has.
+        let id = agent.frameworks.get_key_value(&id).map_or(id, |(known, _)| Arc::clone(known));
+        agent.frameworks.insert(Arc::clone(&id), framework);
+        let key: TaskKey = (id, task.task_id.value.as_str().into());
+        if agent.tasks.contains_key(&key) {
+            return;
+        }
+        agent.next_serial += 1;
+        let serial = agent.next_serial;
+        let check = task.check.as_ref().map(|check| CheckStatusInfo {
+            r#type: Some(check.r#type().into()),
+            command: (check.r#type() == check_info::Type::Command).then(check_status_info::Command::default),
+            ..Default::default()
+        });
+        let start = script.start;
+        let record = AgentTask {
+            role,
+            resources,
+            state: TaskState::TaskStaging,
+            healthy: None,
+            check,
+            pending: VecDeque::new(),
+            serial,
+            retry: self.settings.retry.0,
+            script,
+            dying: false,
+        };
+        agent.tasks.insert(key.clone(), record);
+        self.after(start, Timer::Step { process, task: Box::new(key), serial, step: Step::Start });
+    }
+
+    /// A task's executor does what its script says.
+    pub(crate) fn step(&mut self, process: usize, key: &TaskKey, serial: u64, step: Step) {
+        let Some(task) = self.agents[process].tasks.get_mut(key) else { return };
+        if task.serial != serial || is_terminal(task.state) {
+            return;
+        }
+        match step {
+            Step::Start if task.dying => {}
+            Step::Start => {
+                let (ready, end) = (task.script.ready, task.script.end.clone());
+                self.say(process, key, TaskState::TaskStarting, Said::default());
+                self.say(process, key, TaskState::TaskRunning, Said::default());
+                let ready = ready.map(|wait| (wait, Step::Ready));
+                let end = end.map(|(wait, _)| (wait, Step::End));
+                for (wait, step) in ready.into_iter().chain(end) {
+                    self.after(wait, Timer::Step { process, task: Box::new(key.clone()), serial, step });
+                }
+            }
+            Step::Ready => self.check_exits(process, key, 0),
+            Step::End => {
+                let Some((_, end)) = task.script.end.clone() else { return };
+                self.ends(process, key, &end);
+            }
+            Step::Dead => {
+                let starting = task.state == TaskState::TaskStaging;
+                let said = if starting {
+                    Said {
+                        from_agent: true,
+                        reason: Some(Reason::TaskKilledDuringLaunch),
+                        message: Some("Task killed before it was launched".to_owned()),
+                    }
+                } else {
+                    Said {
+                        message: Some("Command terminated with signal Terminated".to_owned()),
+                        ..Said::default()
+                    }
+                };
+                self.say(process, key, TaskState::TaskKilled, said);
+            }
+        }
+    }
+
+    fn check_exits(&mut self, process: usize, key: &TaskKey, code: i32) {
+        let Some(task) = self.agents[process].tasks.get_mut(key) else { return };
+        let Some(check) = &mut task.check else { return };
+        let status = check_status_info::Command { exit_code: Some(code) };
+        if check.command.replace(status) == Some(status) {
+            return;
+        }
+        let reason = Some(Reason::TaskCheckStatusUpdated);
+        self.say(process, key, TaskState::TaskRunning, Said { reason, ..Said::default() });
+    }
+
+    fn ends(&mut self, process: usize, key: &TaskKey, end: &End) {
+        let (state, how) = match end {
+            End::Code(0) => (TaskState::TaskFinished, "exited with status 0".to_owned()),
+            End::Code(code) => (TaskState::TaskFailed, format!("exited with status {code}")),
+            End::Signal(signal) => (TaskState::TaskFailed, format!("terminated with signal {signal}")),
+        };
+        self.say(process, key, state, Said { message: Some(format!("Command {how}")), ..Said::default() });
+    }
+
+    fn kill_there(&mut self, process: usize, key: &TaskKey) {
+        let agent = &mut self.agents[process];
+        let announces =
+            agent.frameworks.get(&key.0).is_some_and(|info| has(info, Capability::TaskKillingState));
+        let Some(task) = agent.tasks.get_mut(key) else { return };
+        if is_terminal(task.state) || std::mem::replace(&mut task.dying, true) {
+            return;
+        }
+        let (serial, wait) = (task.serial, task.script.dies);
+        if announces && task.state == TaskState::TaskRunning {
+            self.say(process, key, TaskState::TaskKilling, Said::default());
+        }
+        self.after(wait, Timer::Step { process, task: Box::new(key.clone()), serial, step: Step::Dead });
+    }
+
+    /// A task that the master knows, and that never arrived here.
+    fn unknown_task(&mut self, process: usize, key: &TaskKey, state: TaskState) {
+        let agent = &mut self.agents[process];
+        agent.next_serial += 1;
+        let record = AgentTask {
+            role: "*".into(),
+            resources: Resources::default(),
+            state: TaskState::TaskStaging,
+            healthy: None,
+            check: None,
+            pending: VecDeque::new(),
+            serial: agent.next_serial,
+            retry: self.settings.retry.0,
+            script: Script::default(),
+            dying: false,
+        };
+        agent.tasks.entry(key.clone()).or_insert(record);
+        let said = Said {
+            from_agent: true,
+            reason: Some(Reason::Reconciliation),
+            message: Some("Reconciliation: task unknown to the agent".to_owned()),
+        };
+        self.say(process, key, state, said);
+    }
+
+    /// A new update. It is sent when those before it are acknowledged.
+    fn say(&mut self, process: usize, key: &TaskKey, state: TaskState, said: Said) {
+        let (uuid, at) = (self.random.uuid(), self.now);
+        let Some(task) = self.agents[process].tasks.get_mut(key) else { return };
+        task.state = state;
+        let pending = Pending {
+            state,
+            uuid,
+            at,
+            source: if said.from_agent { Source::Agent } else { Source::Executor },
+            reason: said.reason,
+            message: said.message.map(Into::into),
+            healthy: task.healthy,
+            check: task.check,
+        };
+        task.pending.push_back(pending);
+        if task.pending.len() == 1 {
+            self.send_update(process, key);
+        }
+    }
+
+    /// Sends the first update of a task, and again when nobody acknowledges it.
+    fn send_update(&mut self, process: usize, key: &TaskKey) {
+        let agent = &mut self.agents[process];
+        let (Some(agent_key), true) = (agent.key, agent.runs && agent.registered && !agent.partitioned)
+        else {
+            return;
+        };
+        let Some(task) = agent.tasks.get_mut(key) else { return };
+        let Some(update) = task.pending.front() else { return };
+        let (serial, wait, uuid, latest) = (task.serial, task.retry, update.uuid, task.state);
+        let mut status = TaskStatus {
+            task_id: (&*key.1).into(),
+            state: update.state.into(),
+            message: update.message.as_deref().map(str::to_owned),
+            agent_id: Some((&**self.identities.id(agent_key)).into()),
+            timestamp: Some(update.at.as_secs_f64()),
+            source: Some(update.source.into()),
+            reason: update.reason.map(Into::into),
+            uuid: Some(update.uuid.to_vec().into()),
+            healthy: update.healthy,
+            check_status: update.check,
+            ..Default::default()
+        };
+        if update.source == Source::Executor {
+            status.executor_id = Some((&*key.1).into());
+            status.container_status = Some(self.container_status(agent_key));
+        }
+        self.tell_master(process, ToMaster::Update { task: key.clone(), status: Box::new(status), latest });
+        self.after(wait, Timer::Retry { process, task: Box::new(key.clone()), serial, uuid });
+    }
+
+    pub(crate) fn retry(&mut self, process: usize, key: &TaskKey, serial: u64, uuid: [u8; 16]) {
+        let most = self.settings.retry.1;
+        let Some(task) = self.agents[process].tasks.get_mut(key) else { return };
+        if task.serial == serial && task.pending.front().is_some_and(|update| update.uuid == uuid) {
+            task.retry = (task.retry * 2).min(most);
+            self.send_update(process, key);
+        }
+    }
+
+    fn acknowledged(&mut self, process: usize, key: &TaskKey, uuid: [u8; 16]) {
+        let Some(task) = self.agents[process].tasks.get_mut(key) else { return };
+        if task.pending.front().is_none_or(|update| update.uuid != uuid) {
+            return;
+        }
+        task.retry = self.settings.retry.0;
+        let acknowledged = task.pending.pop_front();
+        if acknowledged.is_some_and(|update| is_terminal(update.state)) {
+            let agent = &mut self.agents[process];
+            agent.tasks.remove(key);
+            let from = (Arc::clone(&key.0), Arc::from(""));
+            if agent.tasks.range(from..).next().is_none_or(|(next, _)| next.0 != key.0) {
+                agent.frameworks.remove(&key.0);
+            }
+        } else {
+            self.send_update(process, key);
+        }
+    }
+
+    /// Sends what is unacknowledged, as if for the first time: all of it, or that of one framework.
+    fn resume(&mut self, process: usize, framework: Option<&Arc<str>>) {
+        let first = self.settings.retry.0;
+        let mut waiting = Vec::new();
+        for (key, task) in &mut self.agents[process].tasks {
+            if !task.pending.is_empty() && framework.is_none_or(|framework| *framework == key.0) {
+                task.retry = first;
+                waiting.push(key.clone());
+            }
+        }
+        for key in &waiting {
+            self.send_update(process, key);
+        }
+    }
+
+    /// The agent's process ends; tasks of frameworks that checkpoint go on.
+    pub fn stop_agent(&mut self, agent: AgentRef) {
+        let agent = &mut self.agents[agent.index()];
+        let was_there = std::mem::replace(&mut agent.runs, false) && agent.registered && !agent.partitioned;
+        agent.registered = false;
+        agent.held.clear();
+        let key = agent.key;
+        let frameworks = &agent.frameworks;
+        agent.tasks.retain(|(framework, _), task| {
+            is_terminal(task.state) || frameworks.get(framework).is_some_and(|info| info.checkpoint())
+        });
+        if let (true, Some(key), true) = (was_there, key, self.master.leads) {
+            self.agent_disconnected(key);
+        }
+    }
+
+    /// The agent's process starts, with what is in its work directory.
+    pub fn start_agent(&mut self, agent: AgentRef) {
+        let process = &mut self.agents[agent.index()];
+        if process.runs {
+            return;
+        }
+        process.runs = true;
+        process.incarnation += 1;
+        self.seek_master(agent);
+    }
+
+    /// The host loses its power: the agent's process and all tasks end. They fail when the agent starts again.
+    pub fn power_off(&mut self, agent: AgentRef) {
+        self.stop_agent(agent);
+        let process = agent.index();
+        let tasks: Vec<TaskKey> = self.agents[process].tasks.keys().cloned().collect();
+        for key in tasks {
+            if self.agents[process].tasks.get(&key).is_some_and(|task| !is_terminal(task.state)) {
+                let said = Said {
+                    from_agent: true,
+                    reason: Some(Reason::ExecutorTerminated),
+                    message: Some("Abnormal executor termination: unknown container".to_owned()),
+                };
+                self.say(process, &key, TaskState::TaskFailed, said);
+            }
+        }
+    }
+
+    /// The host is built anew: its work directory and its tasks are gone, and when it starts it gets a new agent ID.
+    pub fn rebuild_agent(&mut self, agent: AgentRef) {
+        self.stop_agent(agent);
+        let process = &mut self.agents[agent.index()];
+        process.previous = process.key.take().or(process.previous);
+        process.tasks.clear();
+        process.frameworks.clear();
+        process.total = Arc::clone(&process.spec.resources);
+        process.partitioned = false;
+    }
+
+    /// No packet passes between the agent and the master any more.
+    pub fn partition_agent(&mut self, agent: AgentRef) {
+        let process = &mut self.agents[agent.index()];
+        if std::mem::replace(&mut process.partitioned, true) {
+            return;
+        }
+        if let (Some(key), true) = (process.key, process.registered) {
+            self.expect_pings(key);
+        }
+    }
+
+    /// Packets pass again.
+    pub fn heal_agent(&mut self, agent: AgentRef) {
+        let process = agent.index();
+        if !std::mem::replace(&mut self.agents[process].partitioned, false) {
+            return;
+        }
+        for held in std::mem::take(&mut self.agents[process].held) {
+            self.after(self.settings.latency, held);
+        }
+        let known = self.agents[process].key.filter(|key| self.master.registered.contains_key(key));
+        match known {
+            Some(key) if self.agents[process].registered => {
+                self.pings_answered(key);
+                self.resume(process, None);
+            }
+            _ => {
+                self.agents[process].registered = false;
+                self.seek_master(agent);
+            }
+        }
+    }
+
+    /// A task ends by itself, whatever its script says; false when it does not run there.
+    pub fn end_task(&mut self, agent: AgentRef, task: &str, end: &End) -> bool {
+        let running = self.running(agent, task);
+        if let Some(key) = &running {
+            self.ends(agent.index(), key, end);
+        }
+        running.is_some()
+    }
+
+    /// A task's check exits with `code` from now on; false when it does not run there.
+    pub fn set_check(&mut self, agent: AgentRef, task: &str, code: i32) -> bool {
+        let running = self.running(agent, task);
+        if let Some(key) = &running {
+            self.check_exits(agent.index(), key, code);
+        }
+        running.is_some()
+    }
+
+    fn running(&self, agent: AgentRef, task: &str) -> Option<TaskKey> {
+        let tasks = self.agents.get(agent.index())?.tasks.iter();
+        let mut of_name = tasks.filter(|((_, name), there)| &**name == task && !is_terminal(there.state));
+        of_name.next().map(|(key, _)| key.clone())
+    }
+
+    /// The tasks that run on an agent's host, whatever the master knows of them: their IDs and states.
+    pub fn tasks_on(&self, agent: AgentRef) -> impl Iterator<Item = (&str, TaskState)> {
+        let tasks = self.agents.get(agent.index()).into_iter().flat_map(|agent| &agent.tasks);
+        tasks.filter(|(_, task)| !is_terminal(task.state)).map(|((_, name), task)| (&**name, task.state))
+    }
+
+    /// The number of agents that were added.
+    pub fn agents(&self) -> usize {
+        self.agents.len()
+    }
+
+    /// The configuration of an agent.
+    pub fn spec(&self, agent: AgentRef) -> &AgentSpec {
+        &self.agents[agent.index()].spec
+    }
+
+    /// The agent ID that an agent's process has, when it has registered.
+    pub fn agent_id(&self, agent: AgentRef) -> Option<&str> {
+        self.agents.get(agent.index())?.key.map(|key| &**self.identities.id(key))
+    }
+}
