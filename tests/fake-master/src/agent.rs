@@ -354,7 +354,7 @@ impl World {
         let (serial, wait, uuid, latest) = (task.serial, task.retry, update.uuid, task.state);
         let mut status = TaskStatus {
             task_id: (&*key.1).into(),
-            state: update.state.into(),
+            state: Some(update.state.into()),
             message: update.message.as_deref().map(str::to_owned),
             agent_id: Some((&**self.identities.id(agent_key)).into()),
             timestamp: Some(update.at.as_secs_f64()),

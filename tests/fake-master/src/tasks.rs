@@ -46,7 +46,7 @@ impl World {
     fn status_from_master(&self, update: &FromMaster<'_>) -> TaskStatus {
         TaskStatus {
             task_id: update.task.clone(),
-            state: update.state.into(),
+            state: Some(update.state.into()),
             message: Some(update.message.to_owned()),
             agent_id: update.agent.cloned(),
             timestamp: Some(self.now.as_secs_f64()),

@@ -71,7 +71,7 @@ fn an_update_is_sent_again_ever_more_rarely_until_it_is_acknowledged() {
     assert_eq!(again.len(), 1);
     scheduler.acknowledge(&mut world, &again[0]);
     let states = scheduler.follow(&mut world, seconds(1));
-    assert_eq!(states, [TaskState::TaskRunning, TaskState::TaskFinished]);
+    assert_eq!(states, [TaskRunning, TaskState::TaskFinished]);
     scheduler.wait(&mut world, seconds(3600));
     assert!(scheduler.updates().is_empty());
 }
@@ -96,10 +96,7 @@ fn a_kill_ends_a_task_and_an_unknown_one_is_reconciled() {
     kill(&scheduler, &mut world, "x");
     scheduler.wait(&mut world, seconds(0));
     let unknown = scheduler.updates();
-    assert_eq!(
-        (unknown[0].state(), unknown[0].message()),
-        (TaskState::TaskUnknown, "Reconciliation: Task is unknown")
-    );
+    assert_eq!((unknown[0].state(), unknown[0].message()), (TaskUnknown, "Reconciliation: Task is unknown"));
     assert_eq!(scheduler.follow(&mut world, seconds(1)), [TaskState::TaskKilled]);
     assert_eq!(world.tasks_on(A()).count(), 0);
 }
@@ -136,13 +133,13 @@ fn a_partitioned_agent_is_unreachable_after_its_pings_and_its_tasks_run_again_wh
     reconcile(&scheduler, &mut world, &[("t0", Some(&agent)), ("t0", None)]);
     scheduler.wait(&mut world, seconds(0));
     let states: Vec<_> = scheduler.updates().iter().map(TaskStatus::state).collect();
-    assert_eq!(states, [TaskState::TaskUnreachable, TaskState::TaskUnknown]);
+    assert_eq!(states, [TaskState::TaskUnreachable, TaskUnknown]);
     assert_eq!(world.tasks_on(A()).count(), 1, "nobody told the agent");
 
     world.heal_agent(A());
     scheduler.wait(&mut world, seconds(5));
     let back = scheduler.updates();
-    assert_eq!(back[0].state(), TaskState::TaskRunning);
+    assert_eq!(back[0].state(), TaskRunning);
     assert_eq!(back[0].reason(), Reason::AgentReregistered);
     assert_eq!(world.get_agents().agents[0].agent_info.id.as_ref().unwrap().value, agent);
 }
@@ -214,7 +211,7 @@ fn a_new_master_learns_of_tasks_from_agents_and_says_nothing_before() {
     reconcile(&scheduler, &mut world, &[(&lost, Some(&agent)), ("x", None)]);
     scheduler.wait(&mut world, seconds(0));
     let states: Vec<_> = scheduler.updates().iter().map(TaskStatus::state).collect();
-    assert_eq!(states, [TaskState::TaskUnreachable, TaskState::TaskUnknown]);
+    assert_eq!(states, [TaskState::TaskUnreachable, TaskUnknown]);
 }
 
 #[test]
