@@ -280,7 +280,7 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
                     let Ok(_turn) = reads.acquire().await else { return };
                     if let Some(text) = link.last_words(&key, &framework, &task).await {
                         // The loop's end is the process's.
-                        let _ = inputs.send(Input::Output { slot, text }).await;
+                        let _ = inputs.send(Input::Output { slot, task, text }).await;
                     }
                 });
             }
@@ -344,6 +344,13 @@ fn log(decision: &Decision) {
             info!(agent = place(slot), %task, "{} was found running", slot.task_type());
         }
         Decision::Killed { task, reason } => warn!(%task, "killed: {reason}"),
+        Decision::Drained { slot } => {
+            info!(agent = place(slot), "{} was ended: its agent drains", slot.task_type());
+        }
+        Decision::MassFailure { what } => error!("mass failure, recoveries are held: {what}"),
+        Decision::MassFailureEnded { what } => info!("recoveries are no longer held: {what}"),
+        Decision::Duplicate { what } => warn!("agent {what}"),
+        Decision::AgentForgotten { what } => warn!("agent {what}, is forgotten"),
         Decision::AgentSeen { what } => info!("agent {what}"),
         Decision::AgentAbsent { what } => warn!("agent {what} is away"),
     }

@@ -15,6 +15,9 @@ pub(super) struct Demand {
     launchable: BTreeSet<AgentKey>,
     /// Agents on which something is on its way: what follows it will want an offer.
     waiting: BTreeSet<AgentKey>,
+    /// Agents on which a task type of the cluster is waited for, and what they were sorted by.
+    behind: BTreeSet<AgentKey>,
+    cluster_stood: (Vec<bool>, bool),
     /// The same for the task types that run once.
     cluster: Turn,
     /// Registrations whose offers we sent away for long.
@@ -58,6 +61,11 @@ impl Demand {
         self.filtered.insert(agent);
     }
 
+    /// Whether the master may send offers at all.
+    pub fn is_subscribed(&self) -> bool {
+        self.flow != Flow::Disconnected
+    }
+
     fn work(&self) -> bool {
         self.cluster == Turn::Launchable || !self.launchable.is_empty()
     }
@@ -71,7 +79,14 @@ impl Core {
     /// Sorts one agent by what comes next on it.
     pub(super) fn reconsider(&mut self, key: &AgentKey) {
         let next = self.next_on(key);
+        self.note(key, &next);
+        let behind = self.is_behind(key);
         let demand = &mut self.demand;
+        if behind {
+            demand.behind.insert(key.clone());
+        } else {
+            demand.behind.remove(key);
+        }
         demand.launchable.remove(key);
         demand.waiting.remove(key);
         let Some(agent) = self.state.agents.get(key) else { return };
@@ -87,8 +102,17 @@ impl Core {
         }
     }
 
-    /// Sorts all agents: what concerns them all has changed.
+    /// Sorts all agents: the first list of them has come.
     pub(super) fn reconsider_all(&mut self) {
+        self.reconsider_cluster();
+        let keys: Vec<AgentKey> = self.state.agents.keys().cloned().collect();
+        for key in keys {
+            self.reconsider(&key);
+        }
+    }
+
+    /// Sorts the task types that run once. Agents are sorted again only when they wait for what has changed.
+    pub(super) fn reconsider_cluster(&mut self) {
         self.demand.cluster = match self.next_in_cluster() {
             Next::Launch(..) => Turn::Launchable,
             Next::Wait(_) => Turn::Waiting,
@@ -96,9 +120,12 @@ impl Core {
         };
         // Any agent will do, also one on which nothing else is to be done.
         self.demand.revive |= self.demand.cluster == Turn::Launchable && !self.demand.filtered.is_empty();
-        let keys: Vec<AgentKey> = self.state.agents.keys().cloned().collect();
-        for key in keys {
-            self.reconsider(&key);
+        let stands = self.cluster_stands();
+        if self.demand.cluster_stood != stands {
+            self.demand.cluster_stood = stands;
+            for key in std::mem::take(&mut self.demand.behind) {
+                self.reconsider(&key);
+            }
         }
     }
 

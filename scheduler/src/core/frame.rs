@@ -122,6 +122,31 @@ pub enum Decision {
         /// Why.
         reason: String,
     },
+    /// A task was ended because its agent drains.
+    Drained {
+        /// What, where.
+        slot: Slot,
+    },
+    /// So many agents are down that recoveries are held.
+    MassFailure {
+        /// How many, of how many, and what follows.
+        what: String,
+    },
+    /// Recoveries are no longer held.
+    MassFailureEnded {
+        /// How many agents are still down, of how many.
+        what: String,
+    },
+    /// An agent is left alone because another has its place.
+    Duplicate {
+        /// Which, and why.
+        what: String,
+    },
+    /// An agent was away for so long that its record is removed.
+    AgentForgotten {
+        /// Its address and since when it was away.
+        what: String,
+    },
     /// An agent joined, came back, or was rebuilt.
     AgentSeen {
         /// Its address and what is new about it.

@@ -1,12 +1,12 @@
 //! The names that everything in the core is found by.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 /// A moment: milliseconds since the Unix epoch. The core has no clock: it is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
@@ -20,6 +20,22 @@ impl Timestamp {
     /// How long ago `earlier` was; nothing when it is in the future.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// This moment and `duration` earlier.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// As RFC 3339 has it, in UTC and to the second: what people and the API see.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The last moment of the year 9999: later ones have no such form.
+        let millis = self.0.min(253_402_300_799_000);
+        let moment = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+        write!(f, "{}", humantime::format_rfc3339_seconds(moment))
     }
 }
 
@@ -121,6 +137,13 @@ impl fmt::Display for TaskType {
     }
 }
 
+impl AgentKey {
+    /// The host's name, without the port.
+    pub fn host(&self) -> &str {
+        self.0.rsplit_once(':').map_or(self.0.as_str(), |(host, _)| host)
+    }
+}
+
 impl TaskId {
     /// The ID of a launch: unique because an agent launches a task type at most once in a millisecond.
     pub fn new(task_type: TaskType, agent: &AgentKey, at: Timestamp) -> Self {
@@ -143,6 +166,12 @@ impl TaskId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_are_shown_in_utc_whatever_they_are() {
+        assert_eq!(Timestamp(1_700_000_000_999).to_string(), "2023-11-14T22:13:20Z");
+        assert_eq!(Timestamp(u64::MAX).to_string(), "9999-12-31T23:59:59Z");
+    }
 
     #[test]
     fn task_ids_name_their_type_and_are_safe_as_a_directory() {

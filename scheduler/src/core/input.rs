@@ -1,6 +1,6 @@
 //! What the core is told: checked, and free of any protocol's form.
 
-use super::ids::{AgentId, AgentKey, FrameworkId, OfferId, TaskId};
+use super::ids::{AgentId, AgentKey, FrameworkId, OfferId, TaskId, Timestamp};
 use super::resources::Resource;
 use super::state::Slot;
 
@@ -15,6 +15,8 @@ pub enum Input {
     Output {
         /// What failed, where.
         slot: Slot,
+        /// The task.
+        task: TaskId,
         /// The lines.
         text: String,
     },
@@ -63,10 +65,26 @@ pub struct Agent {
     pub id: AgentId,
     /// Its Mesos version.
     pub version: String,
-    /// Whether it is connected and takes tasks.
-    pub active: bool,
+    /// What the master says of it.
+    pub standing: Standing,
     /// Its attributes as `name:value`, as far as they are texts or numbers.
     pub attributes: Vec<String>,
+}
+
+/// What the master says of an agent that it lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is connected and takes tasks.
+    Active,
+    /// It is not connected.
+    Disconnected,
+    /// An operator deactivated it (`DEACTIVATE_AGENT`): its tasks go on, and it gets nothing new.
+    Deactivated,
+    /// An operator drains it (`DRAIN_AGENT`): Mesos ends its tasks, and it gets nothing new before `REACTIVATE_AGENT`.
+    Draining {
+        /// Since when, where the master says it.
+        since: Option<Timestamp>,
+    },
 }
 
 /// A task's state as the master or the agent tells it.
@@ -112,6 +130,8 @@ pub enum TaskState {
     Finished,
     /// Ended otherwise (`TASK_FAILED`, `TASK_KILLED`, `TASK_ERROR`).
     Failed,
+    /// Ended because its agent drains (`TASK_KILLED` or `TASK_GONE_BY_OPERATOR` with `REASON_AGENT_DRAINING`).
+    Drained,
     /// Never started, or lost with its agent (`TASK_DROPPED`, `TASK_GONE`, `TASK_GONE_BY_OPERATOR`, `TASK_UNKNOWN`).
     Gone,
     /// Its agent is partitioned: it may come back (`TASK_UNREACHABLE`, `TASK_LOST`).

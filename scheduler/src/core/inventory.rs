@@ -2,47 +2,38 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::Core;
 use super::frame::{Decision, Frame};
 use super::ids::{AgentId, AgentKey, Timestamp};
 use super::input::Agent;
-use super::state::{AgentRecord, StateChange, Tasks};
-use super::{Core, Presence};
+use super::listing::{Listing, Presence};
+use super::state::{AgentRecord, StateChange};
 
 impl Core {
     pub(super) fn agents(&mut self, now: Timestamp, agents: Vec<Agent>, frame: &mut Frame) {
         let first = self.inventory.is_none();
-        let mut before = self.inventory.take().unwrap_or_default();
-        let listed = by_address(agents);
-        let mut presence: HashMap<AgentKey, Presence> = HashMap::with_capacity(listed.len());
-        for agent in listed.values() {
-            let state = match self.settings.excluded(agent) {
-                _ if !agent.active => Presence::Absent { since: absent_since(before.get(&agent.key), now) },
-                Some(reason) => Presence::Excluded(reason),
-                None => Presence::Active,
-            };
-            presence.insert(agent.key.clone(), state);
-        }
-        for key in self.state.agents.keys() {
-            presence
-                .entry(key.clone())
-                .or_insert_with(|| Presence::Absent { since: absent_since(before.get(key), now) });
-        }
-        let changed: Vec<AgentKey> = presence
+        let before = self.inventory.take().unwrap_or_default();
+        let Listing { agents: listed, inventory } = self.listing(agents);
+        let changed: Vec<AgentKey> = inventory
+            .presence
             .iter()
-            .filter(|(key, state)| before.remove(*key).as_ref() != Some(state))
+            .filter(|(key, presence)| before.presence.get(*key) != Some(presence))
             .map(|(key, _)| key.clone())
             .collect();
-        for key in &changed {
-            if let Some(Presence::Absent { .. }) = presence.get(key) {
-                frame.decisions.push(Decision::AgentAbsent { what: key.to_string() });
+        for (id, (_, reason)) in &inventory.duplicates {
+            if !before.duplicates.contains_key(id) {
+                frame.decisions.push(Decision::Duplicate { what: format!("{id} is left alone: {reason}") });
             }
         }
         // What a changed record means for its agent depends on the new list.
-        self.inventory = Some(presence);
+        self.inventory = Some(inventory);
         let mut moved = self.moved(&listed, frame);
         for agent in listed.into_values() {
             let moved = moved.remove(&agent.id);
             self.record(now, agent, moved, frame);
+        }
+        for key in &changed {
+            self.attendance(now, key, frame);
         }
         if first {
             self.reconsider_all();
@@ -52,13 +43,46 @@ impl Core {
                 self.ask_about(key);
             }
         }
+        for key in &changed {
+            self.recount(key);
+        }
+        self.forget(now, frame);
+    }
+
+    pub(super) fn presence(&self, key: &AgentKey) -> Option<&Presence> {
+        self.inventory.as_ref()?.presence.get(key)
+    }
+
+    /// Notes that an agent went away or is back. Stored, so that it is away for as long as it really is, whatever
+    /// becomes of the scheduler.
+    fn attendance(&mut self, now: Timestamp, key: &AgentKey, frame: &mut Frame) {
+        let Some(presence) = self.presence(key) else { return };
+        let away = presence.is_away();
+        if let Presence::Duplicate(reason) = presence {
+            let what = format!("{key} is left alone: {reason}");
+            frame.decisions.push(Decision::Duplicate { what });
+        }
+        let Some(record) = self.state.agents.get(key) else { return };
+        let absent_since = match record.absent_since {
+            // What lies in the future is a clock's that was set back since.
+            Some(since) if away && since <= now => return,
+            None if !away => return,
+            _ => away.then_some(now),
+        };
+        if away && record.absent_since.is_none() {
+            frame.decisions.push(Decision::AgentAbsent { what: key.to_string() });
+        } else if !away {
+            frame.decisions.push(Decision::AgentSeen { what: format!("{key} is back") });
+        }
+        let record = AgentRecord { absent_since, ..record.clone() };
+        self.change(frame, StateChange::Agent(Box::new(record)));
     }
 
     /// An agent that is back may have lost its tasks while nobody was told.
     fn ask_about(&mut self, key: &AgentKey) {
         let Some(agent) = self.state.agents.get(key) else { return };
-        if self.inventory.as_ref().and_then(|inventory| inventory.get(key)) == Some(&Presence::Active) {
-            for (task, agent) in agent.tasks.values().filter_map(|record| record.phase.live()) {
+        if self.presence(key) == Some(&Presence::Active) {
+            for (task, agent) in agent.live() {
                 self.reconciliation.ask_about(task.clone(), agent.clone());
             }
         }
@@ -83,42 +107,61 @@ impl Core {
         moved
     }
 
-    /// Brings one agent's record up to date. An agent ID is a registration: a new one at an address means that
-    /// what ran there is gone; a known one at a new address is the same host moved.
+    /// Brings one agent's record up to date. An agent ID is a registration: a new one at an address starts anew; a
+    /// known one at a new address is the same host moved.
     fn record(&mut self, now: Timestamp, agent: Agent, moved: Option<AgentRecord>, frame: &mut Frame) {
-        let record = match (self.state.agents.get(&agent.key), moved) {
+        let old = self.state.agents.get(&agent.key).cloned();
+        let (key, is_known) = (agent.key.clone(), moved.is_some());
+        let record = match (&old, moved) {
             (Some(old), None) if old.id == agent.id && old.version == agent.version => return,
             (Some(old), None) if old.id == agent.id => AgentRecord { version: agent.version, ..old.clone() },
-            (_, Some(old)) => AgentRecord { key: agent.key, version: agent.version, ..old },
+            (_, Some(moved)) => AgentRecord { key: agent.key, version: agent.version, aside: false, ..moved },
             (old, None) => {
                 let what = match old {
                     Some(old) => format!("{} was rebuilt: {} is now {}", agent.key, old.id, agent.id),
                     None => format!("{} joined", agent.key),
                 };
                 frame.decisions.push(Decision::AgentSeen { what });
-                let (key, id, version) = (agent.key, agent.id, agent.version);
-                AgentRecord { key, id, version, first_seen: now, tasks: Tasks::new() }
+                AgentRecord::new(agent.key, agent.id, agent.version, now)
             }
         };
+        if let Some(old) = old.filter(|old| old.id != record.id) {
+            self.remove(old, frame);
+        }
         self.change(frame, StateChange::Agent(Box::new(record)));
-    }
-}
-
-/// The agents by address. A registration that has ended may still be listed beside the one that took its place.
-fn by_address(agents: Vec<Agent>) -> BTreeMap<AgentKey, Agent> {
-    let mut listed: BTreeMap<AgentKey, Agent> = BTreeMap::new();
-    for agent in agents {
-        let shown = listed.get(&agent.key);
-        if shown.is_none_or(|shown| agent.active && !shown.active) {
-            listed.insert(agent.key.clone(), agent);
+        self.attendance(now, &key, frame);
+        if is_known {
+            self.ask_about(&key);
         }
     }
-    listed
-}
 
-fn absent_since(before: Option<&Presence>, now: Timestamp) -> Timestamp {
-    match before {
-        Some(Presence::Absent { since }) => *since,
-        _ => now,
+    /// Removes a record from its address. Where tasks of ours may still run, it is put aside under its agent's ID:
+    /// the agent may only be partitioned, and come back with all of them, at this address or another.
+    fn remove(&mut self, record: AgentRecord, frame: &mut Frame) {
+        self.change(frame, StateChange::Forget { key: record.key.clone() });
+        if record.live().next().is_none() {
+            return;
+        }
+        for (task, agent) in record.live() {
+            self.reconciliation.ask_about(task.clone(), agent.clone());
+        }
+        let key = AgentKey(format!("{}@{}", record.key, record.id));
+        self.change(frame, StateChange::Agent(Box::new(AgentRecord { key, aside: true, ..record })));
+    }
+
+    /// Forgets the agents that were away for long enough. Judged by a list that has just come and does not name them.
+    fn forget(&mut self, now: Timestamp, frame: &mut Frame) {
+        let due = self.index.absent.until(now.before(self.settings.forget_after));
+        let due: Vec<AgentKey> =
+            due.filter(|key| self.presence(key) == Some(&Presence::Absent)).cloned().collect();
+        for key in due {
+            let Some(record) = self.state.agents.get(&key).cloned() else { continue };
+            let since = record.absent_since.unwrap_or(now);
+            frame.decisions.push(Decision::AgentForgotten { what: format!("{key}, away since {since}") });
+            self.remove(record, frame);
+            if let Some(inventory) = &mut self.inventory {
+                inventory.presence.remove(&key);
+            }
+        }
     }
 }

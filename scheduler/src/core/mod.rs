@@ -3,15 +3,21 @@
 //! No clock, no I/O, no randomness: a whole cluster's life can be replayed in a test in milliseconds. The driver
 //! stores a frame's changes before it carries out its effects.
 
+mod clock;
+mod dated;
 mod demand;
 mod frame;
 mod ids;
 mod input;
 mod inventory;
+mod listing;
+mod notices;
 mod offers;
 mod progress;
 mod reconcile;
+mod recovery;
 mod resources;
+mod share;
 mod spec;
 mod state;
 #[cfg(test)]
@@ -19,18 +25,25 @@ mod tests;
 mod updates;
 mod view;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 pub use frame::{AfterFailure, Decision, Effect, Frame, Launch};
 pub use ids::{AgentId, AgentKey, FrameworkId, OfferId, Scope, TargetHash, TaskId, TaskType, Timestamp};
-pub use input::{Agent, CheckResult, Event, Input, Offer, TaskState, Update};
+pub use input::{Agent, CheckResult, Event, Input, Offer, Standing, TaskState, Update};
 pub use resources::{Needs, Reservation, Resource, Shortage, Value, thousandths};
+pub use share::{Share, ShareError};
 pub use spec::{Goal, MesosVersion, Selector, Settings, Spec};
 pub use state::{AgentRecord, ClusterRecord, Phase, Run, Slot, State, StateChange, TaskRecord, Tasks};
-pub use view::{AgentView, PhaseView, PlanView, Status, StepView, TaskView, View};
+pub use view::{
+    AgentView, PhaseView, PlanView, RecoveryView, ShortageView, Status, StepView, TaskView, View,
+};
 
+use clock::Clock;
 use demand::Demand;
+use listing::Inventory;
+use notices::Notices;
 use reconcile::Reconciliation;
+use recovery::Recovery;
 use state::Index;
 
 /// The scheduler's mind.
@@ -41,21 +54,13 @@ pub struct Core {
     index: Index,
     demand: Demand,
     reconciliation: Reconciliation,
-    /// What the inventory says of each agent, as far as it is not stored; none before the first inventory.
-    inventory: Option<HashMap<AgentKey, Presence>>,
-    /// Which agents' last offer was too small, for what, and why.
-    shortages: BTreeMap<AgentKey, (TaskType, Shortage)>,
-}
-
-/// What the last inventory said of an agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Presence {
-    /// It takes tasks.
-    Active,
-    /// It takes tasks, and the operator does not want ours there.
-    Excluded(String),
-    /// It is not connected, or no longer listed.
-    Absent { since: Timestamp },
+    /// None before the first inventory.
+    inventory: Option<Inventory>,
+    recovery: Recovery,
+    notices: Notices,
+    /// Whose last words are being read.
+    reading: HashMap<Slot, TaskId>,
+    clock: Clock,
 }
 
 impl Core {
@@ -69,13 +74,19 @@ impl Core {
             demand: Demand::default(),
             reconciliation: Reconciliation::default(),
             inventory: None,
-            shortages: BTreeMap::new(),
+            recovery: Recovery::default(),
+            notices: Notices::default(),
+            reading: HashMap::new(),
+            clock: Clock::default(),
         }
     }
 
-    /// Decides what follows from `input`.
+    /// Decides what follows from `input`, at the time that the wall clock says. Where that was set back, time goes on
+    /// all the same, at half its speed until the clock has caught up.
     pub fn handle(&mut self, now: Timestamp, input: Input) -> Frame {
+        let now = self.clock.tell(now);
         let mut frame = Frame::default();
+        self.expire_recoveries(now);
         match input {
             Input::Event(Event::Subscribed(id)) => self.subscribed(now, id, &mut frame),
             Input::Event(Event::Offers(offers)) => self.offers(now, offers, &mut frame),
@@ -85,13 +96,14 @@ impl Core {
             Input::Event(Event::Failure(_)) => frame.effects.push(Effect::RefreshInventory),
             Input::Event(Event::Error(message)) => frame.effects.push(Effect::Abort(message)),
             Input::Agents(agents) => self.agents(now, agents, &mut frame),
-            Input::Output { slot, text } => self.output(&slot, &text, &mut frame),
+            Input::Output { slot, task, text } => self.output(&slot, &task, &text, &mut frame),
             Input::Tick => {
                 self.reconciliation_tick(now, &mut frame);
                 self.retry_kills(now, &mut frame);
             }
             Input::Disconnected => self.demand.disconnected(),
         }
+        self.settle_recovery(now, &mut frame);
         self.settle_demand(now, &mut frame);
         frame
     }
@@ -111,6 +123,7 @@ impl Core {
             self.change(frame, StateChange::Framework { id });
         }
         self.demand.subscribed();
+        self.notices.subscribed(now);
         self.reconcile_all(now, frame);
         frame.effects.push(Effect::RefreshInventory);
     }
@@ -127,8 +140,11 @@ impl Core {
         self.state.apply(change.clone());
         frame.changes.push(change);
         match touched {
-            Some(Some(key)) => self.reconsider(&key),
-            Some(None) => self.reconsider_all(),
+            Some(Some(key)) => {
+                self.reconsider(&key);
+                self.recount(&key);
+            }
+            Some(None) => self.reconsider_cluster(),
             None => {}
         }
     }
@@ -145,8 +161,21 @@ impl Core {
                 // A slot comes from the index, which is derived from the records.
                 let Some(mut agent) = self.state.agents.get(key).cloned() else { return };
                 agent.tasks.insert(*task_type, record);
-                self.change(frame, StateChange::Agent(Box::new(agent)));
+                if agent.aside && agent.live().next().is_none() {
+                    // Nothing of ours is left there.
+                    self.change(frame, StateChange::Forget { key: key.clone() });
+                } else {
+                    self.change(frame, StateChange::Agent(Box::new(agent)));
+                }
             }
+        }
+    }
+
+    /// The record that a slot is in, of an agent's slot.
+    fn record_of(&self, slot: &Slot) -> Option<&AgentRecord> {
+        match slot {
+            Slot::Cluster(_) => None,
+            Slot::Agent(key, _) => self.state.agents.get(key),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Core;
 use super::frame::{Decision, Effect, Frame, Launch};
-use super::ids::{AgentKey, OfferId, TaskId, TaskType, Timestamp};
+use super::ids::{AgentId, AgentKey, OfferId, TaskId, TaskType, Timestamp};
 use super::input::Offer;
 use super::progress::Next;
 use super::resources::take;
@@ -14,6 +14,14 @@ use super::state::{Phase, Slot, TaskRecord};
 /// An offer is too small for a launch; what is missing is noted.
 struct NoRoom;
 
+/// Who makes an offer.
+enum Offered {
+    /// An agent of the inventory.
+    Agent(AgentKey),
+    /// One that is left alone, because another has its address.
+    Duplicate,
+}
+
 impl Core {
     pub(super) fn offers(&mut self, now: Timestamp, offers: Vec<Offer>, frame: &mut Frame) {
         // Declines of one length go into one call.
@@ -21,15 +29,22 @@ impl Core {
         let mut refresh = false;
         for offer in offers {
             let id = offer.id.clone();
-            let refuse = match self.index.agents.get(&offer.agent).cloned() {
-                Some(key) if self.inventory.is_some() => self.consider(now, &key, &offer, frame),
-                _ => {
+            let refuse = match self.offered(&offer.agent) {
+                Some(Offered::Agent(key)) => self.consider(now, &key, &offer, frame),
+                Some(Offered::Duplicate) => {
+                    self.demand.filter(offer.agent.clone());
+                    Some(self.settings.idle_filter)
+                }
+                None => {
                     // Only the inventory says what an agent is.
                     refresh = true;
                     Some(self.settings.turn_filter)
                 }
             };
             if let Some(refuse) = refuse {
+                if let Some(key) = self.index.agents.get(&offer.agent) {
+                    self.notices.declined(key, now.after(refuse), &offer);
+                }
                 declined.entry(refuse).or_default().push(id);
             }
         }
@@ -39,6 +54,16 @@ impl Core {
         if refresh {
             frame.effects.push(Effect::RefreshInventory);
         }
+    }
+
+    /// Whose offer it is; none when only a new inventory can say it.
+    fn offered(&self, agent: &AgentId) -> Option<Offered> {
+        let inventory = self.inventory.as_ref()?;
+        if inventory.duplicates.contains_key(agent) {
+            return Some(Offered::Duplicate);
+        }
+        let record = self.agent(agent).filter(|record| !record.aside)?;
+        Some(Offered::Agent(record.key.clone()))
     }
 
     /// Takes one offer, or says for how long it is declined.
@@ -70,8 +95,12 @@ impl Core {
         // Where there is no room for the one there may be for the other.
         for next in [in_cluster, next] {
             if let Next::Launch(task_type, not_before) = next
-                && not_before.is_none_or(|at| at <= now)
+                && self.wait(now, not_before).is_zero()
             {
+                if self.held_back(key, task_type).is_some() {
+                    refuse = self.held_filter();
+                    continue;
+                }
                 match self.launch(now, key, task_type, offer, frame) {
                     Ok(()) => return None,
                     // What is freed there is more than what was refused, and comes at once.
@@ -83,8 +112,14 @@ impl Core {
     }
 
     fn until(&self, now: Timestamp, not_before: Option<Timestamp>) -> Duration {
+        self.wait(now, not_before).min(self.settings.idle_filter).max(self.settings.turn_filter)
+    }
+
+    /// How long a launch must wait that may not be made before then.
+    fn wait(&self, now: Timestamp, not_before: Option<Timestamp>) -> Duration {
         let wait = not_before.map_or(Duration::ZERO, |at| at.since(now));
-        wait.min(self.settings.idle_filter).max(self.settings.turn_filter)
+        // No backoff is longer: what lies further ahead was stored before a clock was set back.
+        if wait > self.settings.backoff_max { Duration::ZERO } else { wait }
     }
 
     fn launch(
@@ -97,16 +132,18 @@ impl Core {
     ) -> Result<(), NoRoom> {
         let spec = self.settings.specs.get(&task_type).ok_or(NoRoom)?;
         let resources = take(&offer.resources, spec.needs).map_err(|shortage| {
-            self.shortages.insert(key.clone(), (task_type, shortage));
+            self.notices.too_small(key, now, task_type, shortage);
             NoRoom
         })?;
-        self.shortages.remove(key);
         let target = spec.target.clone();
         let slot = Slot::of(task_type, key);
         let task = TaskId::new(task_type, key, now);
         // What another configuration did does not count against this one.
+        let reached = self.state.task(&slot).is_some_and(|record| record.reached);
         let before = self.state.task(&slot).filter(|record| record.target.as_ref() == Some(&target));
         let record = TaskRecord {
+            reached,
+            recovery: reached.then_some(now),
             phase: Phase::Launched { task: task.clone(), agent: offer.agent.clone(), at: now },
             target: Some(target.clone()),
             failures: before.map_or(0, |record| record.failures),

@@ -1,9 +1,10 @@
 //! What comes next on an agent.
 
+use super::Core;
 use super::ids::{AgentKey, Scope, TaskType, Timestamp};
+use super::listing::Presence;
 use super::spec::{MesosVersion, Spec};
-use super::state::{Phase, Run, Slot, TaskRecord};
-use super::{Core, Presence};
+use super::state::{AgentRecord, Phase, Run, TaskRecord};
 
 /// What comes next in a slot, or on an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,29 +39,65 @@ impl Core {
         let Some(agent) = self.state.agents.get(key) else {
             return Next::Wait("not in the inventory yet".to_owned());
         };
-        match self.inventory.as_ref().map(|inventory| inventory.get(key)) {
-            None => return Next::Wait("waits for the master's list of agents".to_owned()),
-            Some(Some(Presence::Active)) => {}
-            Some(Some(Presence::Excluded(reason))) => return Next::Held(reason.clone()),
-            Some(Some(Presence::Absent { .. }) | None) => return Next::Held("the agent is away".to_owned()),
+        if let Some(why_not) = self.closed(agent) {
+            return why_not;
         }
-        for (task_type, spec) in self.specs(Scope::Agent) {
-            if Self::skipped(spec, &agent.version).is_some() {
-                continue;
-            }
-            let slot = Slot::Agent(key.clone(), task_type);
-            match Self::next_in(task_type, spec, self.state.task(&slot)) {
-                Next::Complete => {}
-                next @ Next::Launch(..) => {
-                    return match self.prerequisite(spec) {
-                        Some(missing) => self.behind(task_type, missing),
-                        None => next,
-                    };
-                }
-                next => return next,
-            }
+        match self.open(agent) {
+            Some((task_type, spec, next @ Next::Launch(..))) => match self.prerequisite(spec) {
+                Some(missing) => self.behind(task_type, missing),
+                None => next,
+            },
+            Some((.., next)) => next,
+            None => Next::Complete,
         }
-        Next::Complete
+    }
+
+    /// Why nothing is launched on an agent whatever is missing there.
+    fn closed(&self, agent: &AgentRecord) -> Option<Next> {
+        if self.inventory.is_none() {
+            return Some(Next::Wait("waits for the master's list of agents".to_owned()));
+        }
+        Some(Next::Held(match self.presence(&agent.key) {
+            Some(Presence::Active) => return None,
+            Some(Presence::Excluded(reason) | Presence::Duplicate(reason)) => reason.clone(),
+            Some(Presence::Deactivated) => {
+                "the agent is deactivated: nothing is launched before it is reactivated".to_owned()
+            }
+            Some(Presence::Draining { since }) => {
+                let since = since.map(|since| format!(" since {since}")).unwrap_or_default();
+                format!("the agent is draining{since}: nothing is launched before it is reactivated")
+            }
+            Some(Presence::Disconnected) => "the agent is not connected to the master".to_owned(),
+            Some(Presence::Absent) | None => "the agent is away".to_owned(),
+        }))
+    }
+
+    /// The first task type in order that has not reached its goal on an agent.
+    fn open(&self, agent: &AgentRecord) -> Option<(TaskType, &Spec, Next)> {
+        let wanted = self
+            .specs(Scope::Agent)
+            .filter(|(_, spec)| spec.enabled && Self::skipped(spec, &agent.version).is_none());
+        let mut nexts = wanted.map(|(task_type, spec)| {
+            (task_type, spec, Self::next_in(task_type, spec, agent.tasks.get(&task_type)))
+        });
+        nexts.find(|(.., next)| *next != Next::Complete)
+    }
+
+    /// Whether what comes next on an agent waits for a task type of the cluster.
+    pub(super) fn is_behind(&self, key: &AgentKey) -> bool {
+        let Some(agent) = self.state.agents.get(key) else { return false };
+        let open = self.closed(agent).is_none().then(|| self.open(agent)).flatten();
+        open.is_some_and(|(_, spec, next)| {
+            matches!(next, Next::Launch(..)) && self.prerequisite(spec).is_some()
+        })
+    }
+
+    /// What agents that are [behind](Self::is_behind) depend on: which task types of the cluster are done, and whether
+    /// an operator must act.
+    pub(super) fn cluster_stands(&self) -> (Vec<bool>, bool) {
+        let types = self.specs(Scope::Cluster);
+        let done = types.map(|(t, _)| self.state.cluster.tasks.get(&t).is_some_and(|r| r.phase.at_goal()));
+        (done.collect(), matches!(self.next_in_cluster(), Next::Held(_)))
     }
 
     /// What comes next of the task types that run once.

@@ -69,8 +69,7 @@ impl Core {
 
     pub(super) fn reconciliation_tick(&mut self, now: Timestamp, frame: &mut Frame) {
         self.collect_timeouts(now);
-        let due = self.reconciliation.next_implicit.is_some_and(|at| at <= now);
-        if due && self.reconciliation.pending.is_empty() {
+        if self.reconciliation.next_implicit.is_some_and(|at| at <= now) {
             // Tasks that the master does not know are not in its answer: what stays open is asked by name.
             self.reconciliation.pending = self.live();
             self.reconciliation.next = Some(now.after(FIRST_WAIT));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::ids::{TargetHash, TaskType};
 use super::input::Agent;
 use super::resources::Needs;
+use super::share::Share;
 
 /// The operator's configuration, as far as decisions depend on it.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +33,18 @@ pub struct Settings {
     pub revive_interval: Duration,
     /// How often the master is asked about all tasks.
     pub reconcile_interval: Duration,
+    /// How long an agent may be away before it is forgotten.
+    pub forget_after: Duration,
+    /// How many services are recovered at the same time, of the active agents.
+    pub max_recoveries: Share,
+    /// When more of the agents than this are down at the same time, recoveries are held.
+    pub mass_failure: Share,
+    /// How long a recovery counts as under way when it neither succeeds nor fails.
+    pub recovery_timeout: Duration,
+    /// How long an agent that went away counts as down: for so long the master waits for agents after a failover.
+    pub away_counts: Duration,
+    /// How long an agent that waits for an offer may get none before that is shown.
+    pub offer_expected: Duration,
 }
 
 impl Settings {
@@ -49,6 +62,12 @@ impl Settings {
             turn_filter: Duration::from_secs(1),
             revive_interval: Duration::from_secs(5),
             reconcile_interval: Duration::from_mins(15),
+            forget_after: Duration::from_hours(24),
+            max_recoveries: Share::Percent(10),
+            mass_failure: Share::Percent(20),
+            recovery_timeout: Duration::from_mins(5),
+            away_counts: Duration::from_mins(10),
+            offer_expected: Duration::from_mins(1),
         }
     }
 
@@ -122,6 +141,7 @@ impl Selector {
 
 #[cfg(test)]
 mod tests {
+    use super::super::input::Standing;
     use super::*;
 
     #[test]
@@ -137,7 +157,7 @@ mod tests {
             key: "10.0.0.1:5051".into(),
             id: "S1".into(),
             version: "1.11.0".into(),
-            active: true,
+            standing: Standing::Active,
             attributes: vec!["rack:a".into()],
         };
         let mut settings = Settings::new(BTreeMap::new());

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use super::dated::Dated;
 use super::ids::{AgentId, AgentKey, FrameworkId, Scope, TargetHash, TaskId, TaskType, Timestamp};
 
 /// Everything that survives a restart of the scheduler.
@@ -39,8 +40,27 @@ pub struct AgentRecord {
     pub version: String,
     /// When it was first in the inventory.
     pub first_seen: Timestamp,
+    /// Since when it is not in the inventory, or not connected; none while it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent_since: Option<Timestamp>,
+    /// Whether it no longer has its address: another has it, or it was forgotten, and tasks of ours may still run
+    /// there. Kept until they have ended, or the agent is back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub aside: bool,
     /// Progress by task type; a type that is not here was never launched.
     pub tasks: Tasks,
+}
+
+impl AgentRecord {
+    /// The record of an agent that was not known so far.
+    pub fn new(key: AgentKey, id: AgentId, version: String, first_seen: Timestamp) -> Self {
+        Self { key, id, version, first_seen, absent_since: None, aside: false, tasks: Tasks::new() }
+    }
+
+    /// The launches that may still be alive.
+    pub fn live(&self) -> impl Iterator<Item = (&TaskId, &AgentId)> {
+        self.tasks.values().filter_map(|record| record.phase.live())
+    }
 }
 
 /// One task type on one agent (or in the cluster).
@@ -57,6 +77,24 @@ pub struct TaskRecord {
     /// Why it failed last, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// Of a service: whether it was ready before, with whatever target. To launch it again is a recovery.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reached: bool,
+    /// When it was launched as a recovery; none once that has succeeded, failed, or taken too long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Timestamp>,
+}
+
+impl TaskRecord {
+    /// A record without a past.
+    pub fn new(phase: Phase, target: Option<TargetHash>) -> Self {
+        Self { phase, target, failures: 0, failure: None, reached: false, recovery: None }
+    }
+
+    /// Whether it is a service that was ready before, and is not now.
+    pub fn is_down(&self) -> bool {
+        self.reached && !self.phase.at_goal()
+    }
 }
 
 /// Where a task stands. A type that was never launched has no record.
@@ -123,9 +161,14 @@ impl Phase {
         }
     }
 
+    /// Whether it is a service that is ready.
+    pub fn is_ready(&self) -> bool {
+        matches!(self, Self::Active { run: Run::Ready, .. })
+    }
+
     /// Whether the goal is reached: an install is done, a service is ready.
     pub fn at_goal(&self) -> bool {
-        matches!(self, Self::Done { .. } | Self::Active { run: Run::Ready, .. })
+        self.is_ready() || matches!(self, Self::Done { .. })
     }
 }
 
@@ -215,18 +258,18 @@ pub(super) struct Index {
     pub tasks: HashMap<TaskId, Slot>,
     /// Agents by their present ID.
     pub agents: HashMap<AgentId, AgentKey>,
+    /// Since when agents are absent.
+    pub absent: Dated<AgentKey>,
+    /// Recoveries in flight, and when each was launched.
+    pub recoveries: Dated<Slot>,
 }
 
 impl Index {
     pub fn of(state: &State) -> Self {
         let mut index = Self::default();
-        for (slot, record) in state.slots() {
-            if let Some((task, _)) = record.phase.live() {
-                index.tasks.insert(task.clone(), slot);
-            }
-        }
+        index.replace(&Tasks::new(), &state.cluster.tasks, Slot::Cluster);
         for agent in state.agents.values() {
-            index.agents.insert(agent.id.clone(), agent.key.clone());
+            index.remember(agent);
         }
         index
     }
@@ -242,8 +285,7 @@ impl Index {
                 if let Some(old) = state.agents.get(&record.key) {
                     self.forget(old);
                 }
-                self.replace(&Tasks::new(), &record.tasks, |t| Slot::Agent(record.key.clone(), t));
-                self.agents.insert(record.id.clone(), record.key.clone());
+                self.remember(record);
             }
             StateChange::Forget { key } => {
                 if let Some(old) = state.agents.get(key) {
@@ -253,7 +295,16 @@ impl Index {
         }
     }
 
+    fn remember(&mut self, agent: &AgentRecord) {
+        self.replace(&Tasks::new(), &agent.tasks, |t| Slot::Agent(agent.key.clone(), t));
+        self.agents.insert(agent.id.clone(), agent.key.clone());
+        if let Some(since) = agent.absent_since.filter(|_| !agent.aside) {
+            self.absent.insert(agent.key.clone(), since);
+        }
+    }
+
     fn forget(&mut self, agent: &AgentRecord) {
+        self.absent.remove(&agent.key);
         self.replace(&agent.tasks, &Tasks::new(), |t| Slot::Agent(agent.key.clone(), t));
         if self.agents.get(&agent.id) == Some(&agent.key) {
             self.agents.remove(&agent.id);
@@ -261,14 +312,20 @@ impl Index {
     }
 
     fn replace(&mut self, old: &Tasks, new: &Tasks, slot: impl Fn(TaskType) -> Slot) {
-        for record in old.values() {
+        for (task_type, record) in old {
             if let Some((task, _)) = record.phase.live() {
                 self.tasks.remove(task);
+            }
+            if record.recovery.is_some() {
+                self.recoveries.remove(&slot(*task_type));
             }
         }
         for (task_type, record) in new {
             if let Some((task, _)) = record.phase.live() {
                 self.tasks.insert(task.clone(), slot(*task_type));
+            }
+            if let Some(at) = record.recovery {
+                self.recoveries.insert(slot(*task_type), at);
             }
         }
     }

@@ -51,7 +51,7 @@ fn agent(host: &str, id: &str) -> Agent {
         key: AgentKey(format!("{host}:5051")),
         id: id.into(),
         version: "1.11.0".into(),
-        active: true,
+        standing: Standing::Active,
         attributes: vec![],
     }
 }

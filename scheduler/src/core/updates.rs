@@ -6,7 +6,8 @@ use super::Core;
 use super::frame::{AfterFailure, Decision, Effect, Frame};
 use super::ids::{AgentId, Scope, TaskId, Timestamp};
 use super::input::{CheckResult, TaskState, Update};
-use super::spec::{Goal, Spec};
+use super::listing::Presence;
+use super::spec::Goal;
 use super::state::{Phase, Run, Slot, TaskRecord};
 
 /// The installer's exit status for 'not permitted' (sysexits' `EX_NOPERM`).
@@ -19,12 +20,15 @@ const EXIT_NEEDS_RESTART: i32 = 79;
 impl Core {
     pub(super) fn update(&mut self, now: Timestamp, update: Update, frame: &mut Frame) {
         self.reconciliation.answered(&update.task);
-        let ended = matches!(update.state, TaskState::Finished | TaskState::Failed | TaskState::Gone);
+        let ended = matches!(
+            update.state,
+            TaskState::Finished | TaskState::Failed | TaskState::Drained | TaskState::Gone
+        );
         if ended {
             self.reconciliation.ended(&update.task);
         }
         match self.index.tasks.get(&update.task).cloned() {
-            Some(slot) => self.known(now, &slot, &update, frame),
+            Some(slot) => self.known(now, &slot, &update, ended, frame),
             None if ended => {}
             None if self.inventory.is_none() => {
                 // Too early to judge: without an acknowledgement it comes again.
@@ -44,29 +48,40 @@ impl Core {
         }
     }
 
-    fn known(&mut self, now: Timestamp, slot: &Slot, update: &Update, frame: &mut Frame) {
-        // The index names only slots that have a record, and only task types that have a spec are launched; a
-        // type that is gone from the configuration is left alone.
-        let (Some(before), Some(spec)) =
-            (self.state.task(slot).cloned(), self.settings.specs.get(&slot.task_type()))
-        else {
+    fn known(&mut self, now: Timestamp, slot: &Slot, update: &Update, ended: bool, frame: &mut Frame) {
+        // The index names only slots that have a record.
+        let Some(before) = self.state.task(slot).cloned() else { return };
+        let Some(goal) = self.settings.specs.get(&slot.task_type()).map(|spec| spec.goal) else {
+            // A type that is gone from the configuration is left alone, but for its end.
+            if ended {
+                let failure = Some("it ended, and is not configured".to_owned());
+                let record = TaskRecord { failure, ..TaskRecord::new(Phase::Backoff { until: now }, None) };
+                self.put(frame, slot, record);
+            }
             return;
         };
+        let done = update.state == TaskState::Finished && goal == Goal::Finished;
         let record = match update.state {
+            // Its place is no longer here: that it has ended is all that matters.
+            _ if ended && !done && self.record_of(slot).is_some_and(|agent| agent.aside) => {
+                TaskRecord { phase: Phase::Backoff { until: now }, recovery: None, ..before.clone() }
+            }
+            _ if ended && !done && self.ended_by_draining(update) => {
+                frame.decisions.push(Decision::Drained { slot: slot.clone() });
+                drained_record(now, &before)
+            }
             TaskState::Starting => self.active(now, &before, Run::Starting),
-            TaskState::Running => self.active(now, &before, run(spec, update)),
+            TaskState::Running => self.active(now, &before, run(goal, update)),
             TaskState::Killing => self.active(now, &before, Run::NotReady),
             // An install that must be done once can be done by another agent.
             TaskState::Unreachable if slot.task_type().scope() == Scope::Cluster => {
                 self.failed(now, slot, &before, "its agent is unreachable", frame)
             }
             TaskState::Unreachable => self.active(now, &before, Run::Unreachable),
-            TaskState::Finished if spec.goal == Goal::Finished => {
-                TaskRecord { phase: Phase::Done { at: now }, failures: 0, failure: None, ..before.clone() }
-            }
+            TaskState::Finished if done => TaskRecord::new(Phase::Done { at: now }, before.target.clone()),
             TaskState::Finished => self.failed(now, slot, &before, "it ended by itself", frame),
             TaskState::Failed => self.failed(now, slot, &before, &update.message, frame),
-            TaskState::Gone => {
+            TaskState::Gone | TaskState::Drained => {
                 let reason = if update.message.is_empty() { "it is gone" } else { &update.message };
                 self.failed(now, slot, &before, reason, frame)
             }
@@ -74,14 +89,27 @@ impl Core {
         if record.phase.at_goal() && !before.phase.at_goal() {
             frame.decisions.push(Decision::Reached { slot: slot.clone() });
         }
+        if before.recovery.is_some() && record.recovery.is_none() {
+            self.recovered(record.phase.at_goal());
+        }
         if record != before {
             self.put(frame, slot, record);
         }
     }
 
+    /// Whether a task that ended was ended because its agent drains.
+    fn ended_by_draining(&self, update: &Update) -> bool {
+        let draining = update
+            .agent
+            .as_ref()
+            .and_then(|id| self.index.agents.get(id))
+            .is_some_and(|key| matches!(self.presence(key), Some(Presence::Draining { .. })));
+        update.state == TaskState::Drained || draining && !holds(&update.message)
+    }
+
     /// What becomes of a slot whose task has failed.
     fn failed(
-        &self,
+        &mut self,
         now: Timestamp,
         slot: &Slot,
         before: &TaskRecord,
@@ -90,10 +118,7 @@ impl Core {
     ) -> TaskRecord {
         let earlier = if self.was_stable(now, before) { 0 } else { before.failures };
         let failures = earlier.saturating_add(1);
-        let (phase, then) = if matches!(
-            exit_status(reason),
-            Some(EXIT_NOT_PERMITTED | EXIT_CANNOT_WORK | EXIT_NEEDS_RESTART)
-        ) {
+        let (phase, then) = if holds(reason) {
             (Phase::Held { since: now }, AfterFailure::Hold)
         } else {
             let wait = self.backoff(failures);
@@ -103,9 +128,12 @@ impl Core {
         frame.decisions.push(Decision::Failed { slot: slot.clone(), reason: reason.clone(), then });
         if let Some((task, agent)) = before.phase.live() {
             let (task, agent) = (task.clone(), agent.clone());
+            self.reading.insert(slot.clone(), task.clone());
             frame.effects.push(Effect::ReadOutput { slot: slot.clone(), task, agent });
         }
-        TaskRecord { phase, target: before.target.clone(), failures, failure: Some(reason) }
+        let reached = before.reached || before.phase.is_ready();
+        let target = before.target.clone();
+        TaskRecord { phase, target, failures, failure: Some(reason), reached, recovery: None }
     }
 
     /// Whether this service was ready long enough for its failures to be forgotten.
@@ -127,6 +155,10 @@ impl Core {
                 record.failures = 0;
             }
             record.phase = Phase::Active { task: task.clone(), agent: agent.clone(), run, since };
+            // The state of earlier versions does not say that what is ready was reached.
+            record.reached |= run == Run::Ready || before.phase.is_ready();
+            let too_long = |at| now.since(at) >= self.settings.recovery_timeout;
+            record.recovery = record.recovery.filter(|at| run != Run::Ready && !too_long(*at));
         }
         record
     }
@@ -137,7 +169,11 @@ impl Core {
     }
 
     /// The last lines that a failed task wrote: they say more than its status.
-    pub(super) fn output(&mut self, slot: &Slot, text: &str, frame: &mut Frame) {
+    pub(super) fn output(&mut self, slot: &Slot, task: &TaskId, text: &str, frame: &mut Frame) {
+        if self.reading.get(slot) != Some(task) {
+            // Another launch has failed since.
+            return;
+        }
         let Some(record) = self.state.task(slot) else { return };
         let Some(failure) = &record.failure else { return };
         let text = text.trim();
@@ -145,6 +181,7 @@ impl Core {
             return;
         }
         let record = TaskRecord { failure: Some(format!("{failure}: {text}")), ..record.clone() };
+        self.reading.remove(slot);
         self.put(frame, slot, record);
     }
 
@@ -175,22 +212,35 @@ impl Core {
 
     fn adopt(&mut self, now: Timestamp, slot: &Slot, agent: AgentId, update: &Update, frame: &mut Frame) {
         let task: TaskId = update.task.clone();
-        let record = TaskRecord {
-            phase: Phase::Launched { task: task.clone(), agent: agent.clone(), at: now },
-            target: None,
-            failures: 0,
-            failure: None,
-        };
+        let phase = Phase::Launched { task: task.clone(), agent: agent.clone(), at: now };
+        let reached = self.state.task(slot).is_some_and(|before| before.reached);
+        let record = TaskRecord { reached, ..TaskRecord::new(phase, None) };
         frame.decisions.push(Decision::Adopted { slot: slot.clone(), task });
         self.put(frame, slot, record);
-        self.known(now, slot, update, frame);
+        self.known(now, slot, update, false, frame);
         // A word that came late may be of a task that has ended since.
         self.reconciliation.ask_about(update.task.clone(), agent);
     }
 }
 
-fn run(spec: &Spec, update: &Update) -> Run {
-    let Goal::Running { check, health } = spec.goal else { return Run::Starting };
+/// The record of a task that was ended because its agent drains: that is no failure, and to launch it again once the
+/// agent is back is no recovery.
+fn drained_record(now: Timestamp, before: &TaskRecord) -> TaskRecord {
+    TaskRecord {
+        phase: Phase::Backoff { until: now },
+        failure: Some("ended because the agent drains".to_owned()),
+        failures: before.failures,
+        ..TaskRecord::new(Phase::Backoff { until: now }, before.target.clone())
+    }
+}
+
+/// Whether trying again mends nothing.
+fn holds(message: &str) -> bool {
+    matches!(exit_status(message), Some(EXIT_NOT_PERMITTED | EXIT_CANNOT_WORK | EXIT_NEEDS_RESTART))
+}
+
+fn run(goal: Goal, update: &Update) -> Run {
+    let Goal::Running { check, health } = goal else { return Run::Starting };
     let checked = !check || update.check == CheckResult::Exited(0);
     let healthy = if health { update.healthy == Some(true) } else { update.healthy != Some(false) };
     if checked && healthy { Run::Ready } else { Run::NotReady }

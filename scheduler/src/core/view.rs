@@ -1,11 +1,10 @@
 //! What operators see of the state, in the DC/OS SDK's terms.
 
-use serde::Serialize;
+mod picture;
 
-use super::ids::{AgentId, AgentKey, FrameworkId, Scope, TargetHash, TaskId, TaskType};
-use super::progress::Next;
-use super::state::{AgentRecord, Phase, Run, Slot, TaskRecord};
-use super::{Core, Presence};
+use serde::{Serialize, Serializer};
+
+use super::ids::{AgentId, AgentKey, FrameworkId, TargetHash, TaskId, TaskType, Timestamp};
 
 /// Status of a step, a phase or a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -34,8 +33,31 @@ pub struct View {
     pub framework_id: Option<FrameworkId>,
     /// The first install.
     pub deploy: PlanView,
-    /// Every agent.
+    /// Services that are launched again, and whether that is held.
+    pub recovery: RecoveryView,
+    /// Every agent; those that are left alone because another has their address come last.
     pub agents: Vec<AgentView>,
+}
+
+/// Recoveries: services that were ready before and are launched again.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RecoveryView {
+    /// How many are under way.
+    pub under_way: usize,
+    /// How many may be, at present.
+    pub at_most: usize,
+    /// Agents with a service that was ready before and is not now, or that went away with one a while ago.
+    pub agents_down: usize,
+    /// How many agents there are to count.
+    pub agents: usize,
+    /// With more than so many agents down, recoveries are held.
+    pub mass_failure_above: usize,
+    /// Since when they are held, as RFC 3339 has it.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
+    pub held_since: Option<Timestamp>,
+    /// Why they are held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
 }
 
 /// A plan: phases of steps.
@@ -88,14 +110,40 @@ pub struct AgentView {
     pub agent_id: AgentId,
     /// Its Mesos version.
     pub version: String,
-    /// `active`, `excluded` or `absent`; `unknown` before the first inventory.
+    /// `active`, `excluded`, `duplicate`, `deactivated`, `draining` or `absent`; `unknown` before the first inventory.
     pub presence: &'static str,
+    /// Since when it is absent, as RFC 3339 has it.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
+    pub absent_since: Option<Timestamp>,
     /// As a whole.
     pub status: Status,
     /// What it waits for, or what went wrong.
     pub reason: String,
+    /// What its last offer had too little of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shortage: Option<ShortageView>,
+    /// Since when it waits for an offer and gets none, as RFC 3339 has it; none while offers come.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
+    pub no_offer_since: Option<Timestamp>,
     /// A task type each, in order.
     pub tasks: Vec<TaskView>,
+}
+
+/// What an agent has too little of.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ShortageView {
+    /// What it is for.
+    #[serde(rename = "type")]
+    pub task_type: TaskType,
+    /// `cpus` or `mem`.
+    pub resource: &'static str,
+    /// How much is needed; `mem` in MB (2^20 bytes).
+    pub needed: f64,
+    /// How much the last offer had that may be used.
+    pub offered: f64,
+    /// Since when, as RFC 3339 has it.
+    #[serde(serialize_with = "rfc3339")]
+    pub since: Timestamp,
 }
 
 /// One task type on one agent.
@@ -120,145 +168,27 @@ pub struct TaskView {
     pub reason: String,
 }
 
-impl Core {
-    /// A picture of everything, for the API.
-    pub fn view(&self) -> View {
-        let agents: Vec<AgentView> = self.state.agents.values().map(|agent| self.agent_view(agent)).collect();
-        let mut phases = Vec::new();
-        for (task_type, spec) in &self.settings.specs {
-            if !spec.enabled {
-                continue;
-            }
-            let step = |name: &str, task: &TaskView| StepView {
-                id: format!("{task_type}.{name}"),
-                name: name.to_owned(),
-                status: task.status,
-                message: task.reason.clone(),
-            };
-            let steps: Vec<StepView> = match task_type.scope() {
-                Scope::Cluster => {
-                    let task = self.task_view(*task_type, self.state.cluster.tasks.get(task_type));
-                    vec![step(task_type.name(), &task)]
-                }
-                // An agent that is away is none of the plan's: clusters shrink.
-                Scope::Agent => agents
-                    .iter()
-                    .filter(|agent| agent.presence == "active")
-                    .filter_map(|agent| {
-                        let task = agent.tasks.iter().find(|task| task.task_type == *task_type)?;
-                        Some(step(&agent.agent.0, task))
-                    })
-                    .collect(),
-            };
-            let status = combined(steps.iter().map(|step| step.status));
-            let (id, name) = (task_type.name().to_owned(), task_type.name());
-            phases.push(PhaseView { id, name, status, strategy: "parallel", steps });
-        }
-        let status = match combined(phases.iter().map(|phase| phase.status)) {
-            // Before the first inventory nobody knows what there is to do.
-            Status::Complete | Status::InProgress if self.inventory.is_none() => Status::Pending,
-            status => status,
-        };
-        let errors = phases
-            .iter()
-            .flat_map(|phase| &phase.steps)
-            .filter(|step| step.status == Status::Error)
-            .map(|step| format!("{}: {}", step.id, step.message))
-            .collect();
-        let deploy = PlanView { status, errors, strategy: "serial", phases };
-        View { framework_id: self.state.framework_id.clone(), deploy, agents }
-    }
-
-    fn agent_view(&self, agent: &AgentRecord) -> AgentView {
-        let presence = match self.inventory.as_ref().map(|inventory| inventory.get(&agent.key)) {
-            None => "unknown",
-            Some(Some(Presence::Active)) => "active",
-            Some(Some(Presence::Excluded(_))) => "excluded",
-            Some(Some(Presence::Absent { .. }) | None) => "absent",
-        };
-        let tasks: Vec<TaskView> = self
-            .settings
-            .specs
-            .iter()
-            .filter(|(t, spec)| t.scope() == Scope::Agent && Self::skipped(spec, &agent.version).is_none())
-            .map(|(t, _)| self.task_view(*t, self.state.task(&Slot::Agent(agent.key.clone(), *t))))
-            .collect();
-        let reason = match self.next_on(&agent.key) {
-            Next::Launch(task_type, not_before) => {
-                let failure = self.state.task(&Slot::Agent(agent.key.clone(), task_type));
-                let failure = failure.and_then(|record| record.failure.clone());
-                let shortage = self.shortages.get(&agent.key);
-                let shortage = shortage
-                    .filter(|(short, _)| *short == task_type)
-                    .map(|(_, shortage)| format!("{task_type} {shortage}"));
-                let turn = if not_before.is_some() { "is launched again" } else { "waits for an offer" };
-                shortage.or(failure).unwrap_or_else(|| format!("{task_type} {turn}"))
-            }
-            Next::Wait(reason) | Next::Held(reason) => reason,
-            Next::Complete => self.skips(agent),
-        };
-        AgentView {
-            agent: agent.key.clone(),
-            agent_id: agent.id.clone(),
-            version: agent.version.clone(),
-            presence,
-            status: combined(tasks.iter().map(|task| task.status)),
-            reason,
-            tasks,
-        }
-    }
-
-    /// The task types that this agent does not get, and why.
-    fn skips(&self, agent: &AgentRecord) -> String {
-        let of_agents = self.settings.specs.iter().filter(|(t, _)| t.scope() == Scope::Agent);
-        let skips = of_agents.filter_map(|(task_type, spec)| {
-            Some(format!("{task_type} is skipped: {}", Self::skipped(spec, &agent.version)?))
-        });
-        skips.collect::<Vec<_>>().join("; ")
-    }
-
-    fn task_view(&self, task_type: TaskType, record: Option<&TaskRecord>) -> TaskView {
-        let target = record.and_then(|record| record.target.clone());
-        let current = self.settings.specs.get(&task_type).map(|spec| &spec.target);
-        let (status, reason) = match record.map(|record| &record.phase) {
-            None => (Status::Pending, String::new()),
-            Some(Phase::Launched { .. }) => (Status::Starting, "launched".to_owned()),
-            Some(Phase::Active { run: Run::Starting, .. }) => (Status::Starting, "starting".to_owned()),
-            Some(Phase::Active { run: Run::NotReady, .. }) => (Status::Started, "not ready".to_owned()),
-            Some(Phase::Active { run: Run::Unreachable, .. }) => (Status::Started, "unreachable".to_owned()),
-            Some(Phase::Active { run: Run::Ready, .. }) => (Status::Complete, "ready".to_owned()),
-            Some(Phase::Done { .. }) => (Status::Complete, "done".to_owned()),
-            Some(Phase::Backoff { .. }) => (Status::Delayed, String::new()),
-            Some(Phase::Held { .. }) => (Status::Error, String::new()),
-        };
-        let failure =
-            record.filter(|record| !record.phase.at_goal()).and_then(|record| record.failure.clone());
-        TaskView {
-            task_type,
-            status,
-            task_id: record.and_then(|record| record.phase.live()).map(|(task, _)| task.clone()),
-            outdated: record.is_some_and(|record| record.target.as_ref() != current),
-            target,
-            failures: record.map_or(0, |record| record.failures),
-            reason: match (reason, failure) {
-                (reason, None) => reason,
-                (reason, Some(failure)) if reason.is_empty() => failure,
-                (reason, Some(failure)) => format!("{reason}; before: {failure}"),
-            },
-        }
+/// A moment as people read it.
+fn rfc3339<S: Serializer>(moment: &impl Moment, serializer: S) -> Result<S::Ok, S::Error> {
+    match moment.moment() {
+        Some(moment) => serializer.collect_str(&moment),
+        None => serializer.serialize_none(),
     }
 }
 
-/// The status of a whole from those of its parts.
-fn combined(parts: impl Iterator<Item = Status>) -> Status {
-    let parts: Vec<Status> = parts.collect();
-    if parts.contains(&Status::Error) {
-        Status::Error
-    } else if parts.iter().all(|part| *part == Status::Complete) {
-        Status::Complete
-    } else if parts.iter().all(|part| *part == Status::Pending) {
-        Status::Pending
-    } else {
-        Status::InProgress
+/// A moment that may be none.
+trait Moment {
+    fn moment(&self) -> Option<Timestamp>;
+}
+
+impl Moment for Timestamp {
+    fn moment(&self) -> Option<Timestamp> {
+        Some(*self)
+    }
+}
+
+impl Moment for Option<Timestamp> {
+    fn moment(&self) -> Option<Timestamp> {
+        *self
     }
 }

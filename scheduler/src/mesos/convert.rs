@@ -144,7 +144,9 @@ fn update(status: mesos::TaskStatus) -> Result<Update, InvalidEvent> {
     let missing = |missing| InvalidEvent { event: "UPDATE", missing };
     let task = TaskId(text(status.task_id.value).ok_or(missing("task_id"))?);
     // The number itself: the accessor takes an unknown one for the first state.
+    let drains = status.reason == Some(mesos::task_status::Reason::AgentDraining.into());
     let state = match Reported::try_from(status.state.ok_or(missing("a state"))?) {
+        Ok(Reported::TaskKilled | Reported::TaskGoneByOperator) if drains => TaskState::Drained,
         Ok(Reported::TaskStaging | Reported::TaskStarting) => TaskState::Starting,
         Ok(Reported::TaskRunning) => TaskState::Running,
         Ok(Reported::TaskKilling) => TaskState::Killing,

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::access::{Access, AccessError};
 use crate::config::Server;
-use crate::core::{Agent, AgentId, AgentKey};
+use crate::core::{Agent, AgentId, AgentKey, Standing, Timestamp};
 
 const ANSWER: Duration = Duration::from_secs(30);
 /// Fifty thousand agents with their attributes and resources.
@@ -58,6 +58,43 @@ fn agent(agent: response::get_agents::Agent) -> Option<Agent> {
         Some(format!("{}:{value}", attribute.name))
     });
     let attributes = attributes.collect();
-    let active = agent.active && !agent.deactivated.unwrap_or_default() && agent.drain_info.is_none();
-    Some(Agent { key, id, version: agent.version, active, attributes })
+    // What drains is deactivated too, and what is deactivated is not active.
+    let standing = if agent.drain_info.is_some() {
+        let since = agent.estimated_drain_start_time.and_then(|at| u64::try_from(at.nanoseconds).ok());
+        Standing::Draining { since: since.map(|nanoseconds| Timestamp(nanoseconds / 1_000_000)) }
+    } else if agent.deactivated.unwrap_or_default() {
+        Standing::Deactivated
+    } else if agent.active {
+        Standing::Active
+    } else {
+        Standing::Disconnected
+    };
+    Some(Agent { key, id, version: agent.version, standing, attributes })
+}
+
+#[cfg(test)]
+mod tests {
+    use mesos_v1::{AgentInfo, DrainInfo, TimeInfo};
+
+    use super::*;
+
+    #[test]
+    fn an_agent_stands_as_the_master_says() {
+        let listed = |agent: response::get_agents::Agent| {
+            let agent_info = AgentInfo { hostname: "h".into(), id: Some("S1".into()), ..Default::default() };
+            super::agent(response::get_agents::Agent { agent_info, ..agent }).unwrap().standing
+        };
+        let active = response::get_agents::Agent { active: true, ..Default::default() };
+        assert_eq!(listed(active.clone()), Standing::Active);
+        let away = response::get_agents::Agent { active: false, ..active.clone() };
+        assert_eq!(listed(away), Standing::Disconnected);
+        let deactivated =
+            response::get_agents::Agent { active: false, deactivated: Some(true), ..active.clone() };
+        assert_eq!(listed(deactivated.clone()), Standing::Deactivated);
+        let draining = response::get_agents::Agent { drain_info: Some(DrainInfo::default()), ..deactivated };
+        assert_eq!(listed(draining.clone()), Standing::Draining { since: None });
+        let at = TimeInfo { nanoseconds: 1_700_000_000_000_000_000 };
+        let draining = response::get_agents::Agent { estimated_drain_start_time: Some(at), ..draining };
+        assert_eq!(listed(draining), Standing::Draining { since: Some(Timestamp(1_700_000_000_000)) });
+    }
 }

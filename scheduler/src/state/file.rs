@@ -117,15 +117,9 @@ mod tests {
     use crate::core::{AgentRecord, Phase, TaskRecord, TaskType, Tasks, Timestamp};
 
     fn agent(key: &str) -> StateChange {
-        let done =
-            TaskRecord { phase: Phase::Done { at: Timestamp(7) }, target: None, failures: 0, failure: None };
-        StateChange::Agent(Box::new(AgentRecord {
-            key: key.into(),
-            id: "S1".into(),
-            version: "1.11.0".into(),
-            first_seen: Timestamp(5),
-            tasks: Tasks::from([(TaskType::Cni, done)]),
-        }))
+        let done = TaskRecord::new(Phase::Done { at: Timestamp(7) }, None);
+        let agent = AgentRecord::new(key.into(), "S1".into(), "1.11.0".into(), Timestamp(5));
+        StateChange::Agent(Box::new(AgentRecord { tasks: Tasks::from([(TaskType::Cni, done)]), ..agent }))
     }
 
     #[tokio::test]

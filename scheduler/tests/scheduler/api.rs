@@ -40,7 +40,7 @@ async fn get(api: &str, path: &str) -> (u16, Value) {
 /// A state in which `cluster-init` stands like that, as configured now.
 fn cluster_init(phase: Phase, failure: Option<&str>) -> State {
     let target = task_types().specs()[&TaskType::ClusterInit].target.clone();
-    let record = TaskRecord { phase, target: Some(target), failures: 0, failure: failure.map(str::to_owned) };
+    let record = TaskRecord { failure: failure.map(str::to_owned), ..TaskRecord::new(phase, Some(target)) };
     State {
         framework_id: Some("F1".into()),
         cluster: ClusterRecord { tasks: Tasks::from([(TaskType::ClusterInit, record)]) },

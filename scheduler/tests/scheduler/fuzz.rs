@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use calico_scheduler::config::{Config, OPTIONS, StateLocation};
 use calico_scheduler::core::{
-    Agent, AgentRecord, Core, Event, Goal, Input, MesosVersion, Needs, Phase, Run, Settings, Spec, State,
-    StateChange, TargetHash, TaskRecord, TaskType, Timestamp,
+    Agent, AgentRecord, Core, Event, Goal, Input, MesosVersion, Needs, Phase, Run, Settings, Spec, Standing,
+    State, StateChange, TargetHash, TaskRecord, TaskType, Timestamp,
 };
 use calico_scheduler::mesos;
 use calico_scheduler::state::{Opener, Store as _, StoreError};
@@ -126,20 +126,21 @@ fn host() -> Agent {
         key: "host:5051".into(),
         id: "S1".into(),
         version: "1.11.0".into(),
-        active: true,
+        standing: Standing::Active,
         attributes: vec![],
     }
 }
 
 /// A state with a record of each kind.
 fn stored() -> Vec<StateChange> {
+    let at = Timestamp(7);
     let record = |phase| TaskRecord {
-        phase,
-        target: Some(TargetHash("t".to_owned())),
         failures: 2,
         failure: Some("why".to_owned()),
+        reached: true,
+        recovery: Some(at),
+        ..TaskRecord::new(phase, Some(TargetHash("t".to_owned())))
     };
-    let at = Timestamp(7);
     let (task, agent) = ("etcd-proxy.host.5051.1".into(), "S1".into());
     let tasks = BTreeMap::from([
         (TaskType::EtcdProxy, record(Phase::Launched { task, agent, at })),
@@ -152,13 +153,8 @@ fn stored() -> Vec<StateChange> {
         (TaskType::Cni, record(Phase::Done { at })),
     ]);
     let agent = |key: &str, id: &str, tasks| {
-        StateChange::Agent(Box::new(AgentRecord {
-            key: key.into(),
-            id: id.into(),
-            version: "1.11.0".to_owned(),
-            first_seen: at,
-            tasks,
-        }))
+        let record = AgentRecord::new(key.into(), id.into(), "1.11.0".to_owned(), at);
+        StateChange::Agent(Box::new(AgentRecord { tasks, absent_since: Some(at), ..record }))
     };
     vec![
         StateChange::Framework { id: "framework".into() },

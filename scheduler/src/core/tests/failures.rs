@@ -100,7 +100,7 @@ fn not_permitted_and_cannot_work_are_held_and_say_why() {
         let frame = script.failed("a", &proxy, &message);
         assert!(acknowledged(&frame));
         let slot = Slot::Agent("a:5051".into(), TaskType::EtcdProxy);
-        let read = Effect::ReadOutput { slot: slot.clone(), task: proxy, agent: "S-a".into() };
+        let read = Effect::ReadOutput { slot: slot.clone(), task: proxy.clone(), agent: "S-a".into() };
         assert!(frame.effects.contains(&read), "{frame:?}");
 
         script.wait(Duration::from_hours(48));
@@ -115,7 +115,7 @@ fn not_permitted_and_cannot_work_are_held_and_say_why() {
 
         // What the task wrote says more, and stays over a restart.
         let text = "no such file: /etc/cni\n".to_owned();
-        script.send(Input::Output { slot, text });
+        script.send(Input::Output { slot, task: proxy, text });
         script.restart();
         script.agents(&["a"]);
         assert_eq!(script.step("etcd-proxy.a:5051").1, format!("{reason}: no such file: /etc/cni"));
@@ -127,7 +127,7 @@ fn output_is_added_once_and_only_to_a_failure() {
     let mut script = initialised();
     let proxy = script.launches("a", TaskType::EtcdProxy);
     let slot = Slot::Agent("a:5051".into(), TaskType::EtcdProxy);
-    let output = Input::Output { slot, text: " port 2379 is taken ".into() };
+    let output = Input::Output { slot, task: proxy.clone(), text: " port 2379 is taken ".into() };
     assert_eq!(script.send(output.clone()), Frame::default());
     script.failed("a", &proxy, "Command exited with status 1");
     assert_eq!(script.send(output.clone()).changes.len(), 1);

@@ -95,7 +95,10 @@ fn a_shortage_is_shown_until_there_is_room() {
     script.reaches("a", TaskType::ClusterInit);
     let frame = script.offer_of("a", vec![scalar("cpus", 4000, None), scalar("mem", 32_000, None)]);
     assert_eq!(launch(&frame), None);
-    assert_eq!(script.agent_view("a").reason, "etcd-proxy needs mem 64, the offer had 32");
+    assert_eq!(
+        script.agent_view("a").reason,
+        "etcd-proxy needs mem 64, the offer had 32 (since 1970-01-01T00:16:40Z)"
+    );
     script.launches("a", TaskType::EtcdProxy);
     assert_eq!(script.agent_view("a").reason, "etcd-proxy is being launched");
 }
@@ -109,7 +112,10 @@ fn a_shortage_says_more_than_the_failure_before_it() {
     assert_eq!(script.agent_view("a").reason, "Command exited with status 1");
     script.wait(Duration::from_secs(1));
     script.offer_of("a", vec![]);
-    assert_eq!(script.agent_view("a").reason, "etcd-proxy needs cpus 0.1, the offer had 0");
+    assert_eq!(
+        script.agent_view("a").reason,
+        "etcd-proxy needs cpus 0.1, the offer had 0 (since 1970-01-01T00:16:41Z)"
+    );
 }
 
 #[test]

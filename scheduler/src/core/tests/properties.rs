@@ -134,10 +134,21 @@ proptest! {
     }
 }
 
+fn standings() -> impl Strategy<Value = Standing> {
+    prop::sample::select(vec![
+        Standing::Active,
+        Standing::Active,
+        Standing::Disconnected,
+        Standing::Deactivated,
+        Standing::Draining { since: None },
+        Standing::Draining { since: Some(Timestamp(5)) },
+    ])
+}
+
 fn any_agent() -> impl Strategy<Value = Agent> {
-    (0..3_u8, 0..4_u8, prop::bool::ANY, prop::sample::select(vec!["1.11.0", "1.1.0", "?"])).prop_map(
-        |(host, id, active, version)| Agent {
-            active,
+    (0..3_u8, 0..4_u8, standings(), prop::sample::select(vec!["1.11.0", "1.1.0", "?"])).prop_map(
+        |(host, id, standing, version)| Agent {
+            standing,
             version: version.into(),
             ..agent(&format!("h{host}"), &format!("S{id}"))
         },
@@ -151,6 +162,7 @@ fn any_update() -> impl Strategy<Value = Update> {
         TaskState::Killing,
         TaskState::Finished,
         TaskState::Failed,
+        TaskState::Drained,
         TaskState::Gone,
         TaskState::Unreachable,
     ];
@@ -190,9 +202,10 @@ fn any_input() -> impl Strategy<Value = (u64, Input)> {
             });
             Input::Event(Event::Offers(offers.collect()))
         });
-    let output = (0..2_u8, prop::sample::select(vec!["", "words"])).prop_map(|(host, text)| {
-        let slot = Slot::Agent(AgentKey(format!("h{host}:5051")), TaskType::Cni);
-        Input::Output { slot, text: text.into() }
+    let output = (0..2_u8, 0..3_u64, prop::sample::select(vec!["", "words"])).prop_map(|(host, at, text)| {
+        let key = AgentKey(format!("h{host}:5051"));
+        let task = TaskId::new(TaskType::Cni, &key, Timestamp(1_000_000 + at));
+        Input::Output { slot: Slot::Agent(key, TaskType::Cni), task, text: text.into() }
     });
     let input = prop_oneof![
         2 => prop::sample::select(vec!["F", "G"]).prop_map(|id| Input::Event(Event::Subscribed(id.into()))),

@@ -188,7 +188,7 @@ impl World {
             key: host.key.clone(),
             id: host.id.clone(),
             version: "1.11.0".into(),
-            active: true,
+            standing: Standing::Active,
             attributes: if host.excluded { vec!["calico:no".into()] } else { vec![] },
         });
         let listed = listed.collect();

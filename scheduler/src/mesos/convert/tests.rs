@@ -47,6 +47,28 @@ fn an_unknown_state_is_not_taken_for_the_first_one() {
 }
 
 #[test]
+fn what_a_draining_agent_ends_is_told_from_what_failed() {
+    use mesos::TaskState as Reported;
+    use mesos::task_status::Reason;
+    let state = |state: Reported, reason: Reason| {
+        let status = mesos::TaskStatus {
+            task_id: "t".into(),
+            state: Some(state.into()),
+            reason: Some(reason.into()),
+            ..Default::default()
+        };
+        update(status).unwrap().state
+    };
+    let draining = Reason::AgentDraining;
+    assert_eq!(state(Reported::TaskKilled, draining), TaskState::Drained);
+    assert_eq!(state(Reported::TaskGoneByOperator, draining), TaskState::Drained);
+    // It is being ended, and has not ended.
+    assert_eq!(state(Reported::TaskKilling, draining), TaskState::Killing);
+    assert_eq!(state(Reported::TaskKilled, Reason::TaskKilledDuringLaunch), TaskState::Failed);
+    assert_eq!(state(Reported::TaskGoneByOperator, Reason::AgentRemovedByOperator), TaskState::Gone);
+}
+
+#[test]
 fn events_of_a_later_mesos_are_passed_over() {
     assert_eq!(decoded("08 63"), Ok(None));
     assert_eq!(decoded(""), Ok(None));

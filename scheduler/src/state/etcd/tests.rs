@@ -84,14 +84,9 @@ impl Drop for Server {
 
 fn record(key: &str, id: &str) -> AgentRecord {
     let phase = Phase::Done { at: Timestamp(7) };
-    let done = TaskRecord { phase, target: None, failures: 0, failure: None };
-    AgentRecord {
-        key: key.into(),
-        id: id.into(),
-        version: "1.11.0".into(),
-        first_seen: Timestamp(5),
-        tasks: Tasks::from([(TaskType::Cni, done)]),
-    }
+    let done = TaskRecord::new(phase, None);
+    let agent = AgentRecord::new(key.into(), id.into(), "1.11.0".into(), Timestamp(5));
+    AgentRecord { tasks: Tasks::from([(TaskType::Cni, done)]), ..agent }
 }
 
 fn agent(key: &str, id: &str) -> StateChange {

@@ -18,7 +18,7 @@ impl World {
             Effect::Launch(launch) => self.launch(&launch),
             Effect::ReadOutput { slot, task, .. } => {
                 let text = format!("the last words of {task}");
-                self.send(Input::Output { slot, text });
+                self.send(Input::Output { slot, task, text });
             }
             _ if !self.subscribed => {}
             Effect::Decline { offers, refuse } => {

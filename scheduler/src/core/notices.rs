@@ -1,0 +1,94 @@
+//! What offers tell of agents, and what it tells that none come: for people only.
+
+use std::collections::HashMap;
+
+use super::Core;
+use super::ids::{AgentKey, TaskType, Timestamp};
+use super::input::Offer;
+use super::progress::Next;
+use super::resources::Shortage;
+
+/// What is known of the offers of agents that wait for one.
+#[derive(Debug, Default)]
+pub(super) struct Notices(HashMap<AgentKey, Notice>);
+
+/// An agent that waits for an offer.
+#[derive(Debug)]
+struct Notice {
+    /// From when on an offer may be expected: until then it is declined, or its turn has not come.
+    expected: Timestamp,
+    /// Whether its last offer said that it goes down for maintenance.
+    unavailable: bool,
+    shortage: Option<Lack>,
+}
+
+/// The last offers of an agent were too small.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lack {
+    pub task_type: TaskType,
+    pub shortage: Shortage,
+    pub since: Timestamp,
+}
+
+impl Notices {
+    /// Offers came to be expected of all only now.
+    pub fn subscribed(&mut self, now: Timestamp) {
+        for notice in self.0.values_mut() {
+            notice.expected = notice.expected.max(now);
+        }
+    }
+
+    /// An offer of this agent is declined until then.
+    pub fn declined(&mut self, key: &AgentKey, until: Timestamp, offer: &Offer) {
+        if let Some(notice) = self.0.get_mut(key) {
+            notice.expected = until;
+            notice.unavailable = offer.unavailable;
+        }
+    }
+
+    /// An offer of this agent was too small.
+    pub fn too_small(&mut self, key: &AgentKey, now: Timestamp, task_type: TaskType, shortage: Shortage) {
+        if let Some(notice) = self.0.get_mut(key) {
+            let before = notice
+                .shortage
+                .take()
+                .filter(|lack| lack.task_type == task_type && lack.shortage.name == shortage.name);
+            let since = before.map_or(now, |lack| lack.since);
+            notice.shortage = Some(Lack { task_type, shortage, since });
+        }
+    }
+
+    /// What `key` lacks for `task_type`.
+    pub fn lack(&self, key: &AgentKey, task_type: TaskType) -> Option<&Lack> {
+        self.0.get(key)?.shortage.as_ref().filter(|lack| lack.task_type == task_type)
+    }
+
+    /// Whether nothing is launched because the agent goes down for maintenance.
+    pub fn unavailable(&self, key: &AgentKey) -> bool {
+        self.0.get(key).is_some_and(|notice| notice.unavailable)
+    }
+}
+
+impl Core {
+    /// Notes whether an agent waits for an offer.
+    pub(super) fn note(&mut self, key: &AgentKey, next: &Next) {
+        match next {
+            Next::Launch(_, not_before) => {
+                let expected = not_before.unwrap_or_default().max(self.clock.now());
+                let new = Notice { expected, unavailable: false, shortage: None };
+                let notice = self.notices.0.entry(key.clone()).or_insert(new);
+                notice.expected = notice.expected.max(not_before.unwrap_or_default());
+            }
+            _ => {
+                self.notices.0.remove(key);
+            }
+        }
+    }
+
+    /// Since when an agent that waits for an offer gets none, where that is longer than it should be.
+    pub(super) fn no_offer_since(&self, key: &AgentKey) -> Option<Timestamp> {
+        let expected = self.notices.0.get(key)?.expected;
+        let overdue = self.clock.now().since(expected) >= self.settings.offer_expected;
+        (overdue && self.demand.is_subscribed()).then_some(expected)
+    }
+}

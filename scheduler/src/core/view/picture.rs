@@ -1,0 +1,232 @@
+//! How the picture is made.
+
+use super::super::Core;
+use super::super::ids::Scope;
+use super::super::listing::Presence;
+use super::super::progress::Next;
+use super::super::state::{AgentRecord, Phase, Run, Slot, TaskRecord};
+use super::{
+    AgentView, PhaseView, PlanView, RecoveryView, ShortageView, Status, StepView, TaskType, TaskView, View,
+};
+
+impl Core {
+    /// A picture of everything, for the API.
+    pub fn view(&self) -> View {
+        let known = self.state.agents.values().filter(|agent| !agent.aside);
+        let mut agents: Vec<AgentView> = known.map(|agent| self.agent_view(agent)).collect();
+        let mut phases = Vec::new();
+        for (task_type, spec) in &self.settings.specs {
+            if !spec.enabled {
+                continue;
+            }
+            let step = |name: &str, task: &TaskView| StepView {
+                id: format!("{task_type}.{name}"),
+                name: name.to_owned(),
+                status: task.status,
+                message: task.reason.clone(),
+            };
+            let steps: Vec<StepView> = match task_type.scope() {
+                Scope::Cluster => {
+                    let task = self.task_view(*task_type, self.state.cluster.tasks.get(task_type));
+                    vec![step(task_type.name(), &task)]
+                }
+                // An agent that is away is none of the plan's: clusters shrink.
+                Scope::Agent => agents
+                    .iter()
+                    .filter(|agent| agent.presence == "active")
+                    .filter_map(|agent| {
+                        let task = agent.tasks.iter().find(|task| task.task_type == *task_type)?;
+                        Some(step(&agent.agent.0, task))
+                    })
+                    .collect(),
+            };
+            let status = combined(steps.iter().map(|step| step.status));
+            let (id, name) = (task_type.name().to_owned(), task_type.name());
+            phases.push(PhaseView { id, name, status, strategy: "parallel", steps });
+        }
+        let status = match combined(phases.iter().map(|phase| phase.status)) {
+            // Before the first inventory nobody knows what there is to do.
+            Status::Complete | Status::InProgress if self.inventory.is_none() => Status::Pending,
+            status => status,
+        };
+        let errors = phases
+            .iter()
+            .flat_map(|phase| &phase.steps)
+            .filter(|step| step.status == Status::Error)
+            .map(|step| format!("{}: {}", step.id, step.message))
+            .collect();
+        let deploy = PlanView { status, errors, strategy: "serial", phases };
+        agents.extend(self.duplicate_views());
+        let framework_id = self.state.framework_id.clone();
+        View { framework_id, deploy, recovery: self.recovery_view(), agents }
+    }
+
+    fn recovery_view(&self) -> RecoveryView {
+        let extent = self.extent();
+        let (at_most, under_way) = self.recoveries();
+        let held_since = self.held_since();
+        RecoveryView {
+            under_way,
+            at_most,
+            agents_down: extent.down,
+            agents: extent.agents,
+            mass_failure_above: extent.limit,
+            held_since,
+            held: held_since.map(|_| format!("mass failure: {extent}")),
+        }
+    }
+
+    /// Agents without a record, because another has their address.
+    fn duplicate_views(&self) -> impl Iterator<Item = AgentView> {
+        let duplicates = self.inventory.iter().flat_map(|inventory| &inventory.duplicates);
+        duplicates.map(|(id, (key, reason))| AgentView {
+            agent: key.clone(),
+            agent_id: id.clone(),
+            version: String::new(),
+            presence: "duplicate",
+            absent_since: None,
+            status: Status::Pending,
+            reason: reason.clone(),
+            shortage: None,
+            no_offer_since: None,
+            tasks: Vec::new(),
+        })
+    }
+
+    fn agent_view(&self, agent: &AgentRecord) -> AgentView {
+        let presence = match self.presence(&agent.key) {
+            _ if self.inventory.is_none() => "unknown",
+            Some(Presence::Active) => "active",
+            Some(Presence::Excluded(_)) => "excluded",
+            Some(Presence::Duplicate(_)) => "duplicate",
+            Some(Presence::Deactivated) => "deactivated",
+            Some(Presence::Draining { .. }) => "draining",
+            Some(Presence::Disconnected | Presence::Absent) | None => "absent",
+        };
+        let tasks: Vec<TaskView> = self
+            .settings
+            .specs
+            .iter()
+            .filter(|(t, spec)| t.scope() == Scope::Agent && Self::skipped(spec, &agent.version).is_none())
+            .map(|(t, _)| self.task_view(*t, self.state.task(&Slot::Agent(agent.key.clone(), *t))))
+            .collect();
+        let next = self.next_on(&agent.key);
+        let waits_for = match &next {
+            Next::Launch(task_type, _) => Some(*task_type),
+            _ => None,
+        };
+        let lack = waits_for.and_then(|task_type| self.notices.lack(&agent.key, task_type));
+        let no_offer_since = waits_for.and_then(|_| self.no_offer_since(&agent.key));
+        let reason = match next {
+            Next::Launch(task_type, not_before) => self.why_not_yet(agent, task_type, not_before.is_some()),
+            Next::Wait(reason) | Next::Held(reason) => reason,
+            Next::Complete => self.skips(agent),
+        };
+        AgentView {
+            agent: agent.key.clone(),
+            agent_id: agent.id.clone(),
+            version: agent.version.clone(),
+            presence,
+            absent_since: agent.absent_since,
+            status: combined(tasks.iter().map(|task| task.status)),
+            reason,
+            shortage: lack.map(|lack| ShortageView {
+                task_type: lack.task_type,
+                resource: lack.shortage.name,
+                needed: whole(lack.shortage.needed),
+                offered: whole(lack.shortage.offered),
+                since: lack.since,
+            }),
+            no_offer_since,
+            tasks,
+        }
+    }
+
+    /// Why what comes next on an agent is not launched yet.
+    fn why_not_yet(&self, agent: &AgentRecord, task_type: TaskType, again: bool) -> String {
+        let key = &agent.key;
+        if let Some(held) = self.held_back(key, task_type) {
+            return held;
+        }
+        let none = self.no_offer_since(key).map(|since| {
+            format!(
+                "no offer since {since}; Mesos makes none of an agent that has less than 0.01 cpus and 32 MB left, \
+                 or whose role is not one of service.role"
+            )
+        });
+        let lack = self.notices.lack(key, task_type);
+        let lack = lack.map(|lack| format!("{task_type} {} (since {})", lack.shortage, lack.since));
+        let failure = agent.tasks.get(&task_type).and_then(|record| record.failure.clone());
+        let unavailable = self
+            .notices
+            .unavailable(key)
+            .then(|| format!("{task_type} waits: the agent goes down for maintenance"));
+        let turn = if again { "is launched again" } else { "waits for an offer" };
+        match (unavailable.or(lack).or(failure), none) {
+            (Some(why), Some(none)) => format!("{why}; {none}"),
+            (Some(why), None) => why,
+            (None, Some(none)) => format!("{task_type} {turn}: {none}"),
+            (None, None) => format!("{task_type} {turn}"),
+        }
+    }
+
+    /// The task types that this agent does not get, and why.
+    fn skips(&self, agent: &AgentRecord) -> String {
+        let of_agents = self.settings.specs.iter().filter(|(t, _)| t.scope() == Scope::Agent);
+        let skips = of_agents.filter_map(|(task_type, spec)| {
+            Some(format!("{task_type} is skipped: {}", Self::skipped(spec, &agent.version)?))
+        });
+        skips.collect::<Vec<_>>().join("; ")
+    }
+
+    fn task_view(&self, task_type: TaskType, record: Option<&TaskRecord>) -> TaskView {
+        let target = record.and_then(|record| record.target.clone());
+        let current = self.settings.specs.get(&task_type).map(|spec| &spec.target);
+        let (status, reason) = match record.map(|record| &record.phase) {
+            None => (Status::Pending, String::new()),
+            Some(Phase::Launched { .. }) => (Status::Starting, "launched".to_owned()),
+            Some(Phase::Active { run: Run::Starting, .. }) => (Status::Starting, "starting".to_owned()),
+            Some(Phase::Active { run: Run::NotReady, .. }) => (Status::Started, "not ready".to_owned()),
+            Some(Phase::Active { run: Run::Unreachable, .. }) => (Status::Started, "unreachable".to_owned()),
+            Some(Phase::Active { run: Run::Ready, .. }) => (Status::Complete, "ready".to_owned()),
+            Some(Phase::Done { .. }) => (Status::Complete, "done".to_owned()),
+            Some(Phase::Backoff { .. }) => (Status::Delayed, String::new()),
+            Some(Phase::Held { .. }) => (Status::Error, String::new()),
+        };
+        let failure =
+            record.filter(|record| !record.phase.at_goal()).and_then(|record| record.failure.clone());
+        TaskView {
+            task_type,
+            status,
+            task_id: record.and_then(|record| record.phase.live()).map(|(task, _)| task.clone()),
+            outdated: record.is_some_and(|record| record.target.as_ref() != current),
+            target,
+            failures: record.map_or(0, |record| record.failures),
+            reason: match (reason, failure) {
+                (reason, None) => reason,
+                (reason, Some(failure)) if reason.is_empty() => failure,
+                (reason, Some(failure)) => format!("{reason}; before: {failure}"),
+            },
+        }
+    }
+}
+
+/// The status of a whole from those of its parts.
+fn combined(parts: impl Iterator<Item = Status>) -> Status {
+    let parts: Vec<Status> = parts.collect();
+    if parts.contains(&Status::Error) {
+        Status::Error
+    } else if parts.iter().all(|part| *part == Status::Complete) {
+        Status::Complete
+    } else if parts.iter().all(|part| *part == Status::Pending) {
+        Status::Pending
+    } else {
+        Status::InProgress
+    }
+}
+
+/// Thousandths as a number of the API's.
+#[expect(clippy::cast_precision_loss, reason = "no agent has 2^53 thousandths of anything")]
+fn whole(thousandths: i64) -> f64 {
+    thousandths as f64 / 1000.0
+}
