@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{debug, error, info, warn};
 
 use crate::core::{AfterFailure, Core, Decision, Effect, Event, Frame, Input, Slot, Timestamp, View};
-use crate::mesos::{self, ClientEvent, Link, StreamNumber};
+use crate::mesos::{self, ClientEvent, Link, Refusal, StreamNumber};
 use crate::state::{Store, StoreError, Tenure};
 use crate::tasks::TaskTypes;
 
@@ -96,12 +96,8 @@ impl Handle {
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
     /// The master refuses us for good.
-    #[error(
-        "the master ended our subscription: {0}. State is kept, tasks go on running. If the framework was removed \
-         on purpose and is to be installed anew, give it a new service.state; otherwise correct the \
-         configuration and start again"
-    )]
-    Refused(String),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// Another scheduler leads, or may lead: nothing is done any more.
     #[error("this scheduler no longer leads")]
     Deposed,
@@ -228,7 +224,7 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
                     return Ended::Deposed;
                 }
                 if let Effect::Abort(message) = effect {
-                    return Ended::Refused(message);
+                    return Ended::Refused(Refusal::of(&message));
                 }
                 self.perform(stream, effect).await;
             }
@@ -351,6 +347,7 @@ fn log(decision: &Decision) {
         Decision::MassFailureEnded { what } => info!("recoveries are no longer held: {what}"),
         Decision::Duplicate { what } => warn!("agent {what}"),
         Decision::AgentForgotten { what } => warn!("agent {what}, is forgotten"),
+        Decision::NotReserved { reason } => warn!("{reason}"),
         Decision::AgentSeen { what } => info!("agent {what}"),
         Decision::AgentAbsent { what } => warn!("agent {what} is away"),
     }

@@ -88,6 +88,11 @@ async fn lead(config: &Config, opener: &mut state::Opener, role: &watch::Sender<
     let tasks = Arc::new(tasks::TaskTypes::new(config));
     let access = mesos::Access::new(&config.mesos.identity, &config.mesos.roots)
         .context("cannot use the certificates of mesos.ca-file")?;
+    if config.service.reserve_in.is_empty() {
+        info!(
+            "nothing is reserved: service.reserve is false, or service.role has no role but * and slave_public"
+        );
+    }
     loop {
         let standby = |why: &str| drop(role.send_replace(Role::Standby(why.to_owned())));
         let state::Opened { store, state: stored, tenure } = opener.open(standby).await?;
@@ -95,6 +100,11 @@ async fn lead(config: &Config, opener: &mut state::Opener, role: &watch::Sender<
         let settings = core::Settings {
             exclude: config.agents.exclude.clone(),
             only: config.agents.only.clone(),
+            reservations: core::Reservations {
+                service: config.service.name.clone(),
+                principal: config.mesos.identity.principal().map(str::to_owned),
+                roles: config.service.reserve_in.clone(),
+            },
             ..core::Settings::new(tasks.specs())
         };
         let framework = framework_info(config, stored.framework_id.as_ref());
@@ -143,6 +153,7 @@ fn framework_info(config: &Config, id: Option<&core::FrameworkId>) -> FrameworkI
         // Otherwise a restart of an agent kills our tasks there.
         checkpoint: Some(true),
         roles: config.service.roles.clone(),
+        webui_url: config.service.webui_url.clone(),
         principal: config.mesos.identity.principal().map(str::to_owned),
         capabilities: capabilities.into_iter().map(|t| Capability { r#type: Some(t.into()) }).collect(),
         ..FrameworkInfo::default()

@@ -44,6 +44,10 @@ pub struct Service {
     pub user: String,
     /// The roles of the subscription.
     pub roles: Vec<String>,
+    /// The roles in which services' resources are reserved: none when that is not wanted or not possible.
+    pub reserve_in: Vec<String>,
+    /// Where people find the API, when that is known.
+    pub webui_url: Option<String>,
     /// How long tasks outlive an absent scheduler.
     pub failover_timeout: Duration,
     /// Where the API listens.
@@ -263,7 +267,7 @@ impl Config {
         flags: BTreeMap<&'static str, String>,
     ) -> Result<Self, Faults> {
         let mut reader = Reader::new(env, flags);
-        let service = service(&mut reader, env.get("PORT0"));
+        let service = service(&mut reader, env.get("PORT0"), env.get("HOST"));
         let mesos = mesos::read(&mut reader, env);
         let selector = |value: &str| Ok(Selector(value.to_owned()));
         let agents = Agents {
@@ -275,15 +279,21 @@ impl Config {
     }
 }
 
-fn service(reader: &mut Reader, port0: Option<&String>) -> Service {
+fn service(reader: &mut Reader, port0: Option<&String>, host: Option<&String>) -> Service {
     let state = StateLocation::File(PathBuf::new());
     let roles = reader.required_list("service.role", "must name a role, like *", role);
     if let Some(twice) = roles.iter().enumerate().find(|(n, role)| roles[..*n].contains(role)) {
         // The master refuses such a subscription for good.
         reader.fault("service.role", format!("'{}' is named twice", twice.1));
     }
+    let reserve = reader.required("service.reserve", true, parse::boolean);
+    // DC/OS' own role of public agents is shared by all: what is reserved in it is still everybody's.
+    let ours = roles.iter().filter(|role| reserve && !["*", "slave_public"].contains(&role.as_str()));
+    let api_listen = api_listen(reader, port0);
     Service {
         name: reader.required("service.name", String::new(), name),
+        reserve_in: ours.cloned().collect(),
+        webui_url: reader.optional("service.webui-url", web_url).or_else(|| webui_url(api_listen, host)),
         state: reader.required("service.state", state, state_location),
         user: reader.required("service.user", String::new(), parse::text),
         roles,
@@ -293,21 +303,40 @@ fn service(reader: &mut Reader, port0: Option<&String>) -> Service {
             Duration::ZERO,
             at_least(Duration::from_hours(1)),
         ),
-        api_listen: reader.required(
-            "service.api-listen",
-            SocketAddr::from(([0, 0, 0, 0], 0)),
-            |value| match (value.contains("$PORT0"), port0) {
-                (true, None) => {
-                    Err("PORT0 is not in the environment; give an address like 0.0.0.0:8080".into())
-                }
-                (true, Some(port)) => parse::address(&value.replace("$PORT0", port)),
-                (false, _) => parse::address(value),
-            },
-        ),
+        api_listen,
         log: reader.required("service.log", String::new(), |value| {
             let filter: Result<tracing_subscriber::EnvFilter, _> = value.parse();
             filter.map(|_| value.to_owned()).map_err(|error| error.to_string())
         }),
+    }
+}
+
+fn api_listen(reader: &mut Reader, port0: Option<&String>) -> SocketAddr {
+    let default = SocketAddr::from(([0, 0, 0, 0], 0));
+    reader.required("service.api-listen", default, |value| match (value.contains("$PORT0"), port0) {
+        (true, None) => Err("PORT0 is not in the environment; give an address like 0.0.0.0:8080".into()),
+        (true, Some(port)) => parse::address(&value.replace("$PORT0", port)),
+        (false, _) => parse::address(value),
+    })
+}
+
+/// Where the API is found by others; none when that cannot be told.
+fn webui_url(listen: SocketAddr, host: Option<&String>) -> Option<String> {
+    let address = match host.filter(|host| !host.is_empty()) {
+        Some(host) if listen.ip().is_unspecified() => format!("{host}:{}", listen.port()),
+        None if listen.ip().is_unspecified() => return None,
+        _ => listen.to_string(),
+    };
+    (listen.port() != 0).then(|| format!("http://{address}/"))
+}
+
+fn web_url(value: &str) -> Result<String, String> {
+    let fine = value.starts_with("http://") || value.starts_with("https://");
+    let uri: Result<http::Uri, _> = value.parse();
+    if fine && uri.is_ok() {
+        Ok(value.to_owned())
+    } else {
+        Err("must be an http:// or https:// URL".to_owned())
     }
 }
 

@@ -47,6 +47,16 @@ pub const OPTIONS: &[OptionDef] = &[
         "DC/OS service account: its credential's file, or the JSON itself; by default DCOS_SERVICE_ACCOUNT_CREDENTIAL",
     ),
     option("service.role", "*,slave_public", "Roles to take offers of, comma-separated"),
+    option(
+        "service.reserve",
+        "true",
+        "Whether the services' resources are reserved, so that a replacement finds room: in the roles of service.role other \
+         than * and slave_public, of which there must be one for it to have an effect",
+    ),
+    bare(
+        "service.webui-url",
+        "Where people find the HTTP API, for Mesos' user interface; by default at $HOST, which is Marathon's, or the address",
+    ),
     option("service.failover-timeout", "168h", "How long the tasks outlive a scheduler that is away"),
     option("service.api-listen", "0.0.0.0:$PORT0", "Address of the HTTP API; $PORT0 is Marathon's"),
     option(

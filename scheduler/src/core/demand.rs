@@ -1,4 +1,5 @@
-//! When offers are wanted: SUPPRESS when there is nothing to launch, REVIVE when there is and offers stay away.
+//! When offers are wanted: SUPPRESS when there is nothing to launch, REVIVE when there is and offers stay away. And
+//! whose: where work waits on few agents of many, only theirs, for a REVIVE brings those of all others, too.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -25,6 +26,10 @@ pub(super) struct Demand {
     /// Whether something is to be launched on a filtered agent.
     revive: bool,
     last_revive: Option<Timestamp>,
+    /// Whether the master takes constraints.
+    constrainable: bool,
+    /// The hosts whose offers are wanted; none when those of all are.
+    constrained: Option<BTreeSet<String>>,
 }
 
 /// Whether the master sends us offers.
@@ -50,10 +55,17 @@ impl Demand {
         // A subscription that takes over may find old filters in place: revive when there is work.
         self.flow = Flow::On;
         self.revive = true;
+        // SUBSCRIBE has none, and so takes back those of before.
+        self.constrained = None;
+    }
+
+    pub fn takes_constraints(&mut self) {
+        self.constrainable = true;
     }
 
     pub fn disconnected(&mut self) {
         self.flow = Flow::Disconnected;
+        self.constrainable = false;
     }
 
     /// This agent's offers stay away for long.
@@ -64,6 +76,21 @@ impl Demand {
     /// Whether the master may send offers at all.
     pub fn is_subscribed(&self) -> bool {
         self.flow != Flow::Disconnected
+    }
+
+    /// Whether this agent is not among those whose offers come.
+    fn leaves_out(&self, agent: &AgentKey) -> bool {
+        self.constrained.as_ref().is_some_and(|hosts| !hosts.contains(agent.host()))
+    }
+
+    /// The hosts whose offers are wanted, of `agents` that there are; none when those of all are.
+    fn hosts(&self, agents: usize, most: usize) -> Option<BTreeSet<String>> {
+        // What waits now will want an offer soon: its host is in the list from the beginning.
+        let wanted = self.launchable.len() + self.waiting.len();
+        // Any agent will do for a task of the cluster.
+        let few = wanted <= most && wanted * 2 <= agents && self.cluster != Turn::Launchable;
+        let keys = self.launchable.iter().chain(&self.waiting);
+        (self.constrainable && few).then(|| keys.map(|key| key.host().to_owned()).collect())
     }
 
     fn work(&self) -> bool {
@@ -93,7 +120,7 @@ impl Core {
         match next {
             Next::Launch(..) => {
                 demand.launchable.insert(key.clone());
-                demand.revive |= demand.filtered.contains(&agent.id);
+                demand.revive |= demand.filtered.contains(&agent.id) || demand.leaves_out(key);
             }
             Next::Wait(_) => {
                 demand.waiting.insert(key.clone());
@@ -119,7 +146,8 @@ impl Core {
             Next::Held(_) | Next::Complete => Turn::Idle,
         };
         // Any agent will do, also one on which nothing else is to be done.
-        self.demand.revive |= self.demand.cluster == Turn::Launchable && !self.demand.filtered.is_empty();
+        let sent_away = !self.demand.filtered.is_empty() || self.demand.constrained.is_some();
+        self.demand.revive |= self.demand.cluster == Turn::Launchable && sent_away;
         let stands = self.cluster_stands();
         if self.demand.cluster_stood != stands {
             self.demand.cluster_stood = stands;
@@ -132,7 +160,8 @@ impl Core {
     /// Ends a frame: says whether we want offers, when that has changed.
     pub(super) fn settle_demand(&mut self, now: Timestamp, frame: &mut Frame) {
         let ready = self.inventory.is_some();
-        let interval = self.settings.revive_interval;
+        let (interval, most) = (self.settings.revive_interval, self.settings.most_constrained);
+        let agents = self.state.agents.len();
         let demand = &mut self.demand;
         if demand.flow == Flow::Disconnected || !ready {
             return;
@@ -144,6 +173,11 @@ impl Core {
                 demand.revive = false;
                 demand.filtered.clear();
                 demand.last_revive = Some(now);
+                let hosts = demand.hosts(agents, most);
+                if hosts != demand.constrained {
+                    demand.constrained.clone_from(&hosts);
+                    frame.effects.push(Effect::Constrain(hosts));
+                }
                 frame.effects.push(Effect::Revive);
             }
         } else if demand.idle() && demand.flow == Flow::On {

@@ -1,5 +1,6 @@
 //! What the core answers: what to store, what to do once that is stored, and why.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::ids::{AgentId, OfferId, TargetHash, TaskId, TaskType};
@@ -30,6 +31,17 @@ pub enum Effect {
         /// How long resources that are no more than these stay away.
         refuse: Duration,
     },
+    /// Give an offer back, and with it reservations of ours that are no longer needed.
+    Unreserve {
+        /// The offer.
+        offer: OfferId,
+        /// The reserved resources.
+        resources: Vec<Resource>,
+        /// How long resources that are no more than these stay away.
+        refuse: Duration,
+    },
+    /// Agree that agents go down for maintenance.
+    AcceptInverse(Vec<OfferId>),
     /// Confirm that an update is stored.
     Acknowledge {
         /// The task.
@@ -59,6 +71,8 @@ pub enum Effect {
     },
     /// Take offers again, and forget all filters.
     Revive,
+    /// Want offers of the agents with these host names only; of all when there is no list.
+    Constrain(Option<BTreeSet<String>>),
     /// Take no more offers.
     Suppress,
     /// Ask for the inventory now.
@@ -78,8 +92,10 @@ pub struct Launch {
     pub task_type: TaskType,
     /// Its ID.
     pub task: TaskId,
-    /// The part of the offer that it takes.
+    /// The part of the offer that it takes, with the reservations that it is to have.
     pub resources: Vec<Resource>,
+    /// What of that must be reserved first.
+    pub reserve: Vec<Resource>,
 }
 
 /// Why something was, or was not, done.
@@ -146,6 +162,11 @@ pub enum Decision {
     AgentForgotten {
         /// Its address and since when it was away.
         what: String,
+    },
+    /// The master did not reserve what it was asked to.
+    NotReserved {
+        /// What it said, what follows, and what helps.
+        reason: String,
     },
     /// An agent joined, came back, or was rebuilt.
     AgentSeen {

@@ -1,5 +1,7 @@
 //! What the core is told: checked, and free of any protocol's form.
 
+use std::time::Duration;
+
 use super::ids::{AgentId, AgentKey, FrameworkId, OfferId, TaskId, Timestamp};
 use super::resources::Resource;
 use super::state::Slot;
@@ -29,12 +31,19 @@ pub enum Input {
 /// What the master says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// The master takes offer constraints. Comes right before [`Subscribed`](Self::Subscribed), and holds until the
+    /// subscription ends.
+    TakesConstraints,
     /// We are subscribed. Says who we are.
     Subscribed(FrameworkId),
     /// Resources that we may use.
     Offers(Vec<Offer>),
     /// An offer is no longer valid.
     Rescind(OfferId),
+    /// Agents of ours go down for maintenance.
+    InverseOffers(Vec<InverseOffer>),
+    /// An inverse offer is no longer valid.
+    RescindInverseOffer(OfferId),
     /// A task's state.
     Update(Update),
     /// An agent was removed, or an executor ended; the updates of its tasks follow.
@@ -52,8 +61,35 @@ pub struct Offer {
     pub agent: AgentId,
     /// What there is.
     pub resources: Vec<Resource>,
-    /// Whether its agent is going down for maintenance: nothing new starts there.
-    pub unavailable: bool,
+    /// When its agent goes down for maintenance, if it does.
+    pub unavailability: Option<Unavailability>,
+}
+
+/// When an agent goes down for maintenance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unavailability {
+    /// From then on.
+    pub start: Timestamp,
+    /// For how long; without an end when there is none.
+    pub duration: Option<Duration>,
+}
+
+impl Unavailability {
+    /// When it is over, if ever.
+    pub fn end(self) -> Option<Timestamp> {
+        Some(self.start.after(self.duration?))
+    }
+}
+
+/// The master asks whether an agent may go down.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InverseOffer {
+    /// To be accepted.
+    pub id: OfferId,
+    /// Which agent; none when the whole framework is meant.
+    pub agent: Option<AgentId>,
+    /// When.
+    pub unavailability: Unavailability,
 }
 
 /// One agent of the inventory.

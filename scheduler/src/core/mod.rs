@@ -11,11 +11,13 @@ mod ids;
 mod input;
 mod inventory;
 mod listing;
+mod maintenance;
 mod notices;
 mod offers;
 mod progress;
 mod reconcile;
 mod recovery;
+mod reservations;
 mod resources;
 mod share;
 mod spec;
@@ -29,10 +31,12 @@ use std::collections::HashMap;
 
 pub use frame::{AfterFailure, Decision, Effect, Frame, Launch};
 pub use ids::{AgentId, AgentKey, FrameworkId, OfferId, Scope, TargetHash, TaskId, TaskType, Timestamp};
-pub use input::{Agent, CheckResult, Event, Input, Offer, Standing, TaskState, Update};
+pub use input::{
+    Agent, CheckResult, Event, Input, InverseOffer, Offer, Standing, TaskState, Unavailability, Update,
+};
 pub use resources::{Needs, Reservation, Resource, Shortage, Value, thousandths};
 pub use share::{Share, ShareError};
-pub use spec::{Goal, MesosVersion, Selector, Settings, Spec};
+pub use spec::{Goal, MesosVersion, Reservations, Selector, Settings, Spec};
 pub use state::{AgentRecord, ClusterRecord, Phase, Run, Slot, State, StateChange, TaskRecord, Tasks};
 pub use view::{
     AgentView, PhaseView, PlanView, RecoveryView, ShortageView, Status, StepView, TaskView, View,
@@ -41,9 +45,11 @@ pub use view::{
 use clock::Clock;
 use demand::Demand;
 use listing::Inventory;
+use maintenance::Maintenance;
 use notices::Notices;
 use reconcile::Reconciliation;
 use recovery::Recovery;
+use reservations::Reserving;
 use state::Index;
 
 /// The scheduler's mind.
@@ -54,6 +60,8 @@ pub struct Core {
     index: Index,
     demand: Demand,
     reconciliation: Reconciliation,
+    maintenance: Maintenance,
+    reserving: Reserving,
     /// None before the first inventory.
     inventory: Option<Inventory>,
     recovery: Recovery,
@@ -73,6 +81,8 @@ impl Core {
             index,
             demand: Demand::default(),
             reconciliation: Reconciliation::default(),
+            maintenance: Maintenance::default(),
+            reserving: Reserving::default(),
             inventory: None,
             recovery: Recovery::default(),
             notices: Notices::default(),
@@ -93,15 +103,22 @@ impl Core {
             Input::Event(Event::Update(update)) => self.update(now, update, &mut frame),
             // No offer is kept, so none can be rescinded; what a failure means comes with the tasks' updates.
             Input::Event(Event::Rescind(_)) => {}
+            Input::Event(Event::TakesConstraints) => self.demand.takes_constraints(),
+            Input::Event(Event::InverseOffers(offers)) => self.inverse_offers(offers, &mut frame),
+            Input::Event(Event::RescindInverseOffer(offer)) => self.inverse_offer_rescinded(&offer),
             Input::Event(Event::Failure(_)) => frame.effects.push(Effect::RefreshInventory),
             Input::Event(Event::Error(message)) => frame.effects.push(Effect::Abort(message)),
             Input::Agents(agents) => self.agents(now, agents, &mut frame),
             Input::Output { slot, task, text } => self.output(&slot, &task, &text, &mut frame),
             Input::Tick => {
+                self.maintenance.tick(now);
                 self.reconciliation_tick(now, &mut frame);
                 self.retry_kills(now, &mut frame);
             }
-            Input::Disconnected => self.demand.disconnected(),
+            Input::Disconnected => {
+                self.demand.disconnected();
+                self.maintenance.disconnected();
+            }
         }
         self.settle_recovery(now, &mut frame);
         self.settle_demand(now, &mut frame);

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use super::Core;
 use super::ids::{AgentKey, TaskType, Timestamp};
-use super::input::Offer;
 use super::progress::Next;
 use super::resources::Shortage;
 
@@ -17,8 +16,6 @@ pub(super) struct Notices(HashMap<AgentKey, Notice>);
 struct Notice {
     /// From when on an offer may be expected: until then it is declined, or its turn has not come.
     expected: Timestamp,
-    /// Whether its last offer said that it goes down for maintenance.
-    unavailable: bool,
     shortage: Option<Lack>,
 }
 
@@ -39,10 +36,9 @@ impl Notices {
     }
 
     /// An offer of this agent is declined until then.
-    pub fn declined(&mut self, key: &AgentKey, until: Timestamp, offer: &Offer) {
+    pub fn declined(&mut self, key: &AgentKey, until: Timestamp) {
         if let Some(notice) = self.0.get_mut(key) {
             notice.expected = until;
-            notice.unavailable = offer.unavailable;
         }
     }
 
@@ -62,11 +58,6 @@ impl Notices {
     pub fn lack(&self, key: &AgentKey, task_type: TaskType) -> Option<&Lack> {
         self.0.get(key)?.shortage.as_ref().filter(|lack| lack.task_type == task_type)
     }
-
-    /// Whether nothing is launched because the agent goes down for maintenance.
-    pub fn unavailable(&self, key: &AgentKey) -> bool {
-        self.0.get(key).is_some_and(|notice| notice.unavailable)
-    }
 }
 
 impl Core {
@@ -75,7 +66,7 @@ impl Core {
         match next {
             Next::Launch(_, not_before) => {
                 let expected = not_before.unwrap_or_default().max(self.clock.now());
-                let new = Notice { expected, unavailable: false, shortage: None };
+                let new = Notice { expected, shortage: None };
                 let notice = self.notices.0.entry(key.clone()).or_insert(new);
                 notice.expected = notice.expected.max(not_before.unwrap_or_default());
             }

@@ -29,8 +29,13 @@ impl Core {
         let mut refresh = false;
         for offer in offers {
             let id = offer.id.clone();
+            self.maintenance.offered(&offer.agent, offer.unavailability);
             let refuse = match self.offered(&offer.agent) {
-                Some(Offered::Agent(key)) => self.consider(now, &key, &offer, frame),
+                Some(Offered::Agent(key)) => {
+                    let refuse = self.consider(now, &key, &offer, frame);
+                    let given_back = refuse.is_some_and(|refuse| self.unreserve(&key, &offer, refuse, frame));
+                    refuse.filter(|_| !given_back)
+                }
                 Some(Offered::Duplicate) => {
                     self.demand.filter(offer.agent.clone());
                     Some(self.settings.idle_filter)
@@ -43,7 +48,7 @@ impl Core {
             };
             if let Some(refuse) = refuse {
                 if let Some(key) = self.index.agents.get(&offer.agent) {
-                    self.notices.declined(key, now.after(refuse), &offer);
+                    self.notices.declined(key, now.after(refuse));
                 }
                 declined.entry(refuse).or_default().push(id);
             }
@@ -75,9 +80,6 @@ impl Core {
         frame: &mut Frame,
     ) -> Option<Duration> {
         let next = self.next_on(key);
-        if offer.unavailable {
-            return Some(Duration::from_mins(1).min(self.settings.idle_filter));
-        }
         let in_cluster = match next {
             Next::Held(_) => Next::Complete,
             _ => self.next_in_cluster(),
@@ -92,6 +94,12 @@ impl Core {
                 return Some(self.settings.idle_filter);
             }
         };
+        if self.maintenance.holds(now, &offer.agent, self.settings.maintenance_lead) {
+            // Its offers say when that is over.
+            self.maintenance.waits(&offer.agent);
+            return Some(Duration::from_mins(1).min(self.settings.idle_filter).max(refuse));
+        }
+        self.maintenance.goes_on(&offer.agent);
         // Where there is no room for the one there may be for the other.
         for next in [in_cluster, next] {
             if let Next::Launch(task_type, not_before) = next
@@ -131,7 +139,8 @@ impl Core {
         frame: &mut Frame,
     ) -> Result<(), NoRoom> {
         let spec = self.settings.specs.get(&task_type).ok_or(NoRoom)?;
-        let resources = take(&offer.resources, spec.needs).map_err(|shortage| {
+        let claim = (self.settings.reservations.service.as_str(), task_type);
+        let mut resources = take(&offer.resources, spec.needs, claim).map_err(|shortage| {
             self.notices.too_small(key, now, task_type, shortage);
             NoRoom
         })?;
@@ -150,6 +159,7 @@ impl Core {
             failure: before.and_then(|record| record.failure.clone()),
         };
         self.put(frame, &slot, record);
+        let reserve = self.reserve(now, task_type, &task, &mut resources);
         self.reconciliation.launched(now.after(self.settings.launch_timeout), task.clone());
         frame.decisions.push(Decision::Launched { slot, task: task.clone(), target });
         frame.effects.push(Effect::Launch(Launch {
@@ -158,6 +168,7 @@ impl Core {
             task_type,
             task,
             resources,
+            reserve,
         }));
         Ok(())
     }

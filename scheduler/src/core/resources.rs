@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ids::TaskType;
+
 /// One resource of an offer. What does not concern us is carried along unseen, so that the task's resources
 /// echo the offer's reservations exactly.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,13 +20,54 @@ pub struct Resource {
     pub special: bool,
 }
 
+/// Label of our reservations: the service's name.
+const SERVICE: &str = "calico-dcos.service";
+/// Label of our reservations: the task type that they are for.
+const TASK_TYPE: &str = "calico-dcos.task-type";
+
+/// Whose a resource is: roles are shared, and a dynamic reservation's labels say who made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// Whoever has its role may take it.
+    Free,
+    /// We reserved it, for this task type; none when there is no such type any more.
+    Ours(Option<TaskType>),
+    /// Another framework marked it as its own.
+    Others,
+}
+
 impl Resource {
-    /// Whether another framework marked it as its own: roles are shared, and a dynamic reservation's labels say whose
-    /// it is.
-    fn is_others(&self) -> bool {
-        self.reservations.iter().any(|reservation| {
-            !reservation.is_static && reservation.labels.as_ref().is_some_and(|labels| !labels.is_empty())
-        })
+    /// Whose it is, when we are the framework of `service`.
+    pub(super) fn claim(&self, service: &str) -> Claim {
+        let dynamic = self.reservations.iter().filter(|reservation| !reservation.is_static);
+        let mut labelled =
+            dynamic.filter_map(|reservation| reservation.labels.as_ref()).filter(|l| !l.is_empty());
+        let Some(labels) = labelled.next() else { return Claim::Free };
+        let label = |name: &str| labels.iter().find(|(key, _)| key == name)?.1.as_deref();
+        if label(SERVICE) != Some(service) || labelled.next().is_some() {
+            return Claim::Others;
+        }
+        let of = label(TASK_TYPE).unwrap_or_default();
+        Claim::Ours(TaskType::ALL.into_iter().find(|task_type| task_type.name() == of))
+    }
+
+    /// Whether it can be reserved (further) in one of `roles`: Mesos lets a framework reserve only what it was offered in
+    /// that role, and refine a reservation only towards a role below.
+    pub(super) fn can_be_reserved(&self, roles: &[String]) -> bool {
+        let role = &self.allocated_to;
+        let refines = |above: &str| role.strip_prefix(above).is_some_and(|below| below.starts_with('/'));
+        roles.contains(role) && self.reservations.last().is_none_or(|innermost| refines(&innermost.role))
+    }
+
+    /// Adds our reservation in the role that it was offered in.
+    pub(super) fn reserve(&mut self, service: &str, principal: Option<&str>, task_type: TaskType) {
+        let label = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));
+        self.reservations.push(Reservation {
+            is_static: false,
+            role: self.allocated_to.clone(),
+            principal: principal.map(str::to_owned),
+            labels: Some(vec![label(SERVICE, service), label(TASK_TYPE, task_type.name())]),
+        });
     }
 }
 
@@ -85,20 +128,25 @@ pub fn thousandths(amount: i64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// The part of `offered` that a task of `needs` takes: reserved resources first, so that what others could use
-/// stays free.
-pub fn take(offered: &[Resource], needs: Needs) -> Result<Vec<Resource>, Shortage> {
+/// The part of `offered` that a task of `needs` takes: what `service` reserved for its type first, then other reserved
+/// resources, so that what others could use stays free. What is reserved for another type is left to that.
+pub(super) fn take(
+    offered: &[Resource],
+    needs: Needs,
+    (service, task_type): (&str, TaskType),
+) -> Result<Vec<Resource>, Shortage> {
     let mut taken = Vec::new();
     for (name, needed) in [("cpus", needs.cpus), ("mem", needs.mem)] {
         let mut candidates: Vec<(&Resource, i64)> = offered
             .iter()
-            .filter(|r| r.name == name && !r.special && !r.is_others())
+            .filter(|r| r.name == name && !r.special)
+            .filter(|r| [Claim::Free, Claim::Ours(Some(task_type))].contains(&r.claim(service)))
             .filter_map(|r| match r.value {
                 Value::Scalar(amount) if amount > 0 => Some((r, amount)),
                 _ => None,
             })
             .collect();
-        candidates.sort_by_key(|(r, _)| r.reservations.is_empty());
+        candidates.sort_by_key(|(r, _)| (r.claim(service) == Claim::Free, r.reservations.is_empty()));
         let mut missing = needed;
         for (resource, amount) in candidates {
             if missing == 0 {
@@ -135,6 +183,54 @@ pub(super) mod tests {
     }
 
     const NEEDS: Needs = Needs { cpus: 100, mem: 64_000 };
+
+    fn take(offered: &[Resource], needs: Needs) -> Result<Vec<Resource>, Shortage> {
+        super::take(offered, needs, ("calico", TaskType::CalicoNode))
+    }
+
+    fn ours(resource: Resource, service: &str, task_type: TaskType) -> Resource {
+        let mut resource = resource;
+        resource.reserve(service, Some("p"), task_type);
+        resource
+    }
+
+    #[test]
+    fn what_we_reserved_goes_to_the_type_that_it_is_for_and_to_no_other() {
+        let in_role = |amount| Resource { allocated_to: "calico".into(), ..scalar("cpus", amount, None) };
+        let offer = [
+            in_role(4000),
+            ours(in_role(70), "calico", TaskType::EtcdProxy),
+            ours(in_role(80), "other", TaskType::CalicoNode),
+            ours(in_role(60), "calico", TaskType::CalicoNode),
+            Resource { allocated_to: "calico".into(), ..scalar("mem", 64_000, None) },
+        ];
+        let taken = take(&offer, NEEDS).unwrap();
+        assert_eq!(taken[..2], [ours(in_role(60), "calico", TaskType::CalicoNode), in_role(40)]);
+        assert_eq!(offer[1].claim("calico"), Claim::Ours(Some(TaskType::EtcdProxy)));
+        assert_eq!(offer[2].claim("calico"), Claim::Others);
+    }
+
+    #[test]
+    fn only_what_was_offered_in_our_role_can_be_reserved_and_what_is_reserved_above_it_refined() {
+        let roles = ["calico".to_owned(), "slave_public/calico".to_owned()];
+        let offered_to =
+            |role: &str, reserved| Resource { allocated_to: role.into(), ..scalar("cpus", 1, reserved) };
+        for (role, reserved, can) in [
+            ("*", None, false),
+            ("calico", None, true),
+            ("calico", Some("calico"), false),
+            ("slave_public", Some("slave_public"), false),
+            ("slave_public/calico", Some("slave_public"), true),
+            ("slave_public/calico", Some("slave"), false),
+        ] {
+            assert_eq!(offered_to(role, reserved).can_be_reserved(&roles), can, "{role} {reserved:?}");
+        }
+        let refined =
+            ours(offered_to("slave_public/calico", Some("slave_public")), "calico", TaskType::EtcdProxy);
+        let stack: Vec<&str> = refined.reservations.iter().map(|r| r.role.as_str()).collect();
+        assert_eq!(stack, ["slave_public", "slave_public/calico"]);
+        assert!(!refined.can_be_reserved(&roles), "twice");
+    }
 
     #[test]
     fn reserved_resources_go_first_and_the_rest_is_left() {

@@ -17,6 +17,8 @@ pub struct Settings {
     pub exclude: Vec<Selector>,
     /// When not empty: only these agents get anything.
     pub only: Vec<Selector>,
+    /// Whose reservations are ours, and in which roles we make them.
+    pub reservations: Reservations,
     /// How long a launch may go without an update before the master is asked about it.
     pub launch_timeout: Duration,
     /// The first wait after a failure; doubled by each that follows.
@@ -31,6 +33,10 @@ pub struct Settings {
     pub turn_filter: Duration,
     /// The shortest time between two REVIVE calls: each brings every agent's offer.
     pub revive_interval: Duration,
+    /// Of so many agents at most are offers asked for by name.
+    pub most_constrained: usize,
+    /// So long before an agent goes down for maintenance nothing new starts there.
+    pub maintenance_lead: Duration,
     /// How often the master is asked about all tasks.
     pub reconcile_interval: Duration,
     /// How long an agent may be away before it is forgotten.
@@ -54,6 +60,7 @@ impl Settings {
             specs,
             exclude: Vec::new(),
             only: Vec::new(),
+            reservations: Reservations::default(),
             launch_timeout: Duration::from_mins(1),
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_mins(5),
@@ -61,6 +68,8 @@ impl Settings {
             idle_filter: Duration::from_hours(1),
             turn_filter: Duration::from_secs(1),
             revive_interval: Duration::from_secs(5),
+            most_constrained: 500,
+            maintenance_lead: Duration::from_hours(1),
             reconcile_interval: Duration::from_mins(15),
             forget_after: Duration::from_hours(24),
             max_recoveries: Share::Percent(10),
@@ -81,6 +90,17 @@ impl Settings {
         }
         None
     }
+}
+
+/// How services' resources are reserved.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reservations {
+    /// The framework's name: a label of our reservations.
+    pub service: String,
+    /// Who makes them: the framework's principal.
+    pub principal: Option<String>,
+    /// The roles in which they are made; nothing is reserved when there is none.
+    pub roles: Vec<String>,
 }
 
 /// One task type's part of the target.

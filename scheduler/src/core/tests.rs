@@ -1,11 +1,14 @@
 //! The core from outside: scripts of what it is told and what must follow, and a whole small world with faults.
 
+mod constraints;
 mod failures;
 mod inventory;
+mod maintenance;
 mod offers;
 mod order;
 mod properties;
 mod reconciliation;
+mod reservations;
 mod restart;
 mod script;
 mod view;

@@ -18,7 +18,8 @@ const EXIT_CANNOT_WORK: i32 = 78;
 const EXIT_NEEDS_RESTART: i32 = 79;
 
 impl Core {
-    pub(super) fn update(&mut self, now: Timestamp, update: Update, frame: &mut Frame) {
+    pub(super) fn update(&mut self, now: Timestamp, mut update: Update, frame: &mut Frame) {
+        self.judge_reservation(now, &mut update, frame);
         self.reconciliation.answered(&update.task);
         let ended = matches!(
             update.state,

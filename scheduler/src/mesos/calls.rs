@@ -1,15 +1,22 @@
 //! The core's effects as calls of the v1 scheduler API.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mesos_v1 as mesos;
-use mesos_v1::scheduler::Call;
+use mesos_v1::offer::{Operation, operation};
+use mesos_v1::scheduler::attribute_constraint::predicate::{self, TextEquals};
+use mesos_v1::scheduler::attribute_constraint::selector::{self, PseudoattributeType};
+use mesos_v1::scheduler::attribute_constraint::{Predicate, Selector};
 use mesos_v1::scheduler::call::{
-    Accept, Acknowledge, Decline, Kill, Reconcile, Revive, Suppress, Type, reconcile,
+    Accept, AcceptInverseOffers, Acknowledge, Decline, Kill, Reconcile, Revive, Suppress, Type,
+    UpdateFramework, reconcile,
 };
+use mesos_v1::scheduler::offer_constraints::{RoleConstraints, role_constraints::Group};
+use mesos_v1::scheduler::{AttributeConstraint, Call, OfferConstraints};
 
 use super::convert::to_mesos;
-use crate::core::{AgentKey, Effect, Launch};
+use crate::core::{AgentKey, Effect, Launch, Resource};
 use crate::tasks::{Place, TaskTypes};
 
 /// The call for an effect, without our framework ID; none for effects that are no call of this API. `address`
@@ -27,6 +34,24 @@ pub fn call(
             decline: Some(Decline {
                 offer_ids: offers.iter().map(|id| id.0.as_str().into()).collect(),
                 filters: Some(filters(*refuse)),
+            }),
+            ..Call::default()
+        },
+        Effect::Unreserve { offer, resources, refuse } => Call {
+            r#type: Some(Type::Accept.into()),
+            accept: Some(Accept {
+                offer_ids: vec![offer.0.as_str().into()],
+                operations: vec![unreserve(resources)],
+                filters: Some(filters(*refuse)),
+            }),
+            ..Call::default()
+        },
+        Effect::AcceptInverse(offers) => Call {
+            r#type: Some(Type::AcceptInverseOffers.into()),
+            accept_inverse_offers: Some(AcceptInverseOffers {
+                inverse_offer_ids: offers.iter().map(|id| id.0.as_str().into()).collect(),
+                // The master asks again and again until it is over.
+                filters: Some(filters(Duration::from_mins(1))),
             }),
             ..Call::default()
         },
@@ -66,6 +91,16 @@ pub fn call(
             revive: Some(Revive { roles: roles.to_vec() }),
             ..Call::default()
         },
+        Effect::Constrain(hosts) => Call {
+            r#type: Some(Type::UpdateFramework.into()),
+            // Who we are is filled in by the client, which says the same when it subscribes. No role is suppressed: this
+            // goes before a REVIVE of all.
+            update_framework: Some(UpdateFramework {
+                offer_constraints: hosts.as_ref().map(|hosts| constraints(hosts, roles)),
+                ..UpdateFramework::default()
+            }),
+            ..Call::default()
+        },
         Effect::Suppress => Call {
             r#type: Some(Type::Suppress.into()),
             suppress: Some(Suppress { roles: roles.to_vec() }),
@@ -76,13 +111,20 @@ pub fn call(
 }
 
 fn accept(launch: &Launch, tasks: &TaskTypes, agent: &AgentKey) -> Option<Call> {
-    use mesos::offer::{Operation, operation};
     let place = Place {
         agent: launch.agent.clone(),
         address: agent.0.clone(),
         resources: launch.resources.iter().map(to_mesos).collect(),
     };
     let info = tasks.task_info(launch.task_type, &launch.task, place)?;
+    let reserve = (!launch.reserve.is_empty()).then(|| Operation {
+        r#type: Some(operation::Type::Reserve.into()),
+        reserve: Some(operation::Reserve {
+            resources: launch.reserve.iter().map(to_mesos).collect(),
+            source: Vec::new(),
+        }),
+        ..Operation::default()
+    });
     let operation = Operation {
         r#type: Some(operation::Type::Launch.into()),
         launch: Some(operation::Launch { task_infos: vec![info] }),
@@ -92,7 +134,7 @@ fn accept(launch: &Launch, tasks: &TaskTypes, agent: &AgentKey) -> Option<Call> 
         r#type: Some(Type::Accept.into()),
         accept: Some(Accept {
             offer_ids: vec![launch.offer.0.as_str().into()],
-            operations: vec![operation],
+            operations: reserve.into_iter().chain([operation]).collect(),
             // What is left of the offer is wanted again when the next step's turn comes.
             filters: Some(filters(Duration::from_secs(1))),
         }),
@@ -100,6 +142,95 @@ fn accept(launch: &Launch, tasks: &TaskTypes, agent: &AgentKey) -> Option<Call> 
     })
 }
 
+fn unreserve(resources: &[Resource]) -> Operation {
+    Operation {
+        r#type: Some(operation::Type::Unreserve.into()),
+        unreserve: Some(operation::Unreserve { resources: resources.iter().map(to_mesos).collect() }),
+        ..Operation::default()
+    }
+}
+
+/// For each role a group for each host, of which one must fit: the agent has this host name.
+fn constraints(hosts: &BTreeSet<String>, roles: &[String]) -> OfferConstraints {
+    let group = |host: &String| Group {
+        attribute_constraints: vec![AttributeConstraint {
+            selector: Selector {
+                selector: Some(selector::Selector::PseudoattributeType(PseudoattributeType::Hostname.into())),
+            },
+            predicate: Predicate {
+                predicate: Some(predicate::Predicate::TextEquals(TextEquals { value: host.clone() })),
+            },
+        }],
+    };
+    let of_role = RoleConstraints { groups: hosts.iter().map(group).collect() };
+    OfferConstraints { role_constraints: roles.iter().map(|role| (role.clone(), of_role.clone())).collect() }
+}
+
 fn filters(refuse: Duration) -> mesos::Filters {
     mesos::Filters { refuse_seconds: Some(refuse.as_secs_f64()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::core::{Reservation, Value};
+
+    fn effect(effect: &Effect) -> Call {
+        let nobody = TaskTypes::default();
+        call(effect, &nobody, &["a".to_owned(), "b".to_owned()], |_| None).unwrap()
+    }
+
+    #[test]
+    fn constraints_are_a_group_a_host_for_every_role() {
+        let hosts: BTreeSet<String> = ["h", "i"].map(str::to_owned).into();
+        let call = effect(&Effect::Constrain(Some(hosts)));
+        assert_eq!(call.r#type(), Type::UpdateFramework);
+        let update = call.update_framework.unwrap();
+        assert!(update.suppressed_roles.is_empty());
+        let constraints = update.offer_constraints.unwrap().role_constraints;
+        let mut roles: Vec<&String> = constraints.keys().collect();
+        roles.sort();
+        assert_eq!(roles, ["a", "b"]);
+        // Of each group field 1 is a constraint: selector (1) with a pseudoattribute (1), HOSTNAME (1); predicate (2) with
+        // text_equals (3), its value (1).
+        let group = |host: u8| [0x0a, 13, 0x0a, 11, 0x0a, 2, 8, 1, 0x12, 5, 0x1a, 3, 0x0a, 1, host].to_vec();
+        let wire: Vec<u8> = [group(b'h'), group(b'i')].concat();
+        for role in constraints.values() {
+            let encoded = role.encode_to_vec();
+            assert_eq!(hex::encode(&encoded), hex::encode(&wire));
+        }
+        let lifted = effect(&Effect::Constrain(None));
+        assert_eq!(lifted.update_framework.unwrap().offer_constraints, None);
+    }
+
+    #[test]
+    fn inverse_offers_are_accepted_in_one_call() {
+        let call = effect(&Effect::AcceptInverse(vec!["i".into(), "j".into()]));
+        // Type (2) is 13; field 13 has the IDs (1) and the filters (2) with 60 seconds.
+        let wire = "100d 6a15 0a030a0169 0a030a016a 1209 09 0000000000004e40".replace(' ', "");
+        assert_eq!(hex::encode(call.encode_to_vec()), wire);
+    }
+
+    #[test]
+    fn reservations_are_given_back_with_the_offer() {
+        let labels = Some(vec![("k".to_owned(), None)]);
+        let reservation = Reservation { is_static: false, role: "a".into(), principal: None, labels };
+        let resource = Resource {
+            name: "cpus".into(),
+            value: Value::Scalar(100),
+            allocated_to: "a".into(),
+            reservations: vec![reservation],
+            special: false,
+        };
+        let resources = vec![resource.clone()];
+        let call =
+            effect(&Effect::Unreserve { offer: "o".into(), resources, refuse: Duration::from_secs(1) });
+        let accept = call.accept.unwrap();
+        assert_eq!(accept.offer_ids, ["o".into()]);
+        assert_eq!(accept.operations[0].r#type(), operation::Type::Unreserve);
+        assert_eq!(accept.operations[0].unreserve.as_ref().unwrap().resources, [to_mesos(&resource)]);
+        assert_eq!(accept.operations.len(), 1);
+    }
 }

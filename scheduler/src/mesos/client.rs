@@ -19,9 +19,10 @@ use tracing::{info, warn};
 use super::access::{Access, AccessError};
 use super::convert;
 use super::masters::Masters;
-use super::sender::Calls;
+use super::refusal::Refusal;
+use super::sender::{Calls, Undelivered};
 use crate::config::{self, Server};
-use crate::core::{Event, FrameworkId};
+use crate::core::{Event, FrameworkId, MesosVersion};
 use crate::state::Tenure;
 
 pub(super) const PATH: &str = "/api/v1/scheduler";
@@ -98,6 +99,7 @@ impl Client {
         let (condition_sender, condition) = watch::channel(begin);
         let (events, event_queue) = mpsc::channel(QUEUE);
         let (undelivered_sender, undelivered) = watch::channel(None);
+        let updates = framework.clone();
         let subscription = Subscription {
             masters: Masters::start(masters),
             access: access.clone(),
@@ -107,6 +109,7 @@ impl Client {
             streams: 0,
             events,
             undelivered,
+            unconstrained: None,
             tenure: tenure.clone(),
         };
         let mut tasks = JoinSet::new();
@@ -115,6 +118,7 @@ impl Client {
             queue: call_queue,
             access: access.clone(),
             leader: leader.clone(),
+            framework: updates,
             undelivered: undelivered_sender,
             tenure: tenure.clone(),
         };
@@ -152,6 +156,10 @@ enum SubscriptionError {
     Access(#[from] AccessError),
     #[error("{server} answered {status}: {body}{advice}")]
     Refused { server: Server, status: StatusCode, body: String, advice: String },
+    #[error("the master takes this framework for invalid: {0}")]
+    Invalid(String),
+    #[error("the master cannot say whether we may subscribe: {0}")]
+    Passing(String),
     #[error("{server} redirects to '{location}', which is no address, or none with TLS")]
     Redirect { server: Server, location: String },
     #[error("there were more than {REDIRECTS} redirects")]
@@ -183,8 +191,10 @@ struct Subscription {
     /// How many event streams there were.
     streams: u64,
     events: mpsc::Sender<ClientEvent>,
-    /// The stream of the last call that the master did not take.
-    undelivered: watch::Receiver<Option<HeaderValue>>,
+    /// The last call that the master did not take.
+    undelivered: watch::Receiver<Option<Undelivered>>,
+    /// The master that refused offer constraints: they are only a help, and never asked of it again.
+    unconstrained: Option<Server>,
     tenure: Tenure,
 }
 
@@ -236,6 +246,12 @@ impl Subscription {
     async fn attempt(&mut self, master: &Server) -> SubscriptionError {
         match self.subscribe(master).await {
             Ok((server, stream_id, records)) => self.follow(&server, stream_id, records).await,
+            Err(SubscriptionError::Invalid(message)) => {
+                // Never to be mended by asking again; the loop ends with it.
+                let event = ClientEvent::Event(StreamNumber(self.streams), Event::Error(message.clone()));
+                let _ = self.events.send(event).await;
+                SubscriptionError::Invalid(message)
+            }
             Err(error) => error,
         }
     }
@@ -270,6 +286,10 @@ impl Subscription {
             if response.status != StatusCode::OK {
                 let (status, advice) = (response.status, self.access.advice(response.status));
                 let body = body_text(response).await;
+                // Mesos' own words; a proxy's 400 may pass.
+                if status == StatusCode::BAD_REQUEST && body.starts_with("Failed to validate") {
+                    return Err(SubscriptionError::Invalid(body));
+                }
                 return Err(SubscriptionError::Refused { server, status, body, advice });
             }
             let stream_id = response.headers.get(STREAM_ID).cloned();
@@ -295,7 +315,10 @@ impl Subscription {
                 record = timeout(silence, records.next()) => record,
                 // An offer that is neither used nor declined would be ours for ever, and a REVIVE that is lost
                 // brings none: the next subscription begins without offers, and with a revival.
-                Ok(_) = undelivered.wait_for(|stream| stream.as_ref() == Some(&stream_id)) => {
+                lost = lost(&mut undelivered, &stream_id) => {
+                    if lost.update_refused {
+                        self.unconstrained = Some(server.clone());
+                    }
                     return SubscriptionError::Undelivered;
                 }
             };
@@ -312,6 +335,8 @@ impl Subscription {
             if let Some(interval) = heartbeat_interval(&message) {
                 silence = interval;
             }
+            let takes_constraints =
+                takes_constraints(&message) && self.unconstrained.as_ref() != Some(server);
             let event = match convert::event(message) {
                 Ok(Some(event)) => event,
                 Ok(None) => continue,
@@ -320,6 +345,16 @@ impl Subscription {
                     continue;
                 }
             };
+            if let Event::Error(message) = &event
+                && Refusal::is_passing(message)
+            {
+                return SubscriptionError::Passing(message.clone());
+            }
+            if takes_constraints
+                && self.events.send(ClientEvent::Event(number, Event::TakesConstraints)).await.is_err()
+            {
+                return SubscriptionError::Closed;
+            }
             if let Event::Subscribed(FrameworkId(id)) = &event {
                 info!(master = %server, framework = id, "subscribed");
                 let framework_id = mesos_v1::FrameworkId::from(id.as_str());
@@ -336,6 +371,28 @@ impl Subscription {
             }
         }
     }
+}
+
+/// Waits for a call of this stream that the master does not take.
+async fn lost(
+    undelivered: &mut watch::Receiver<Option<Undelivered>>,
+    stream_id: &HeaderValue,
+) -> Undelivered {
+    let ours = |lost: &Option<Undelivered>| lost.as_ref().is_some_and(|lost| lost.stream_id == *stream_id);
+    let lost = undelivered.wait_for(ours).await.ok().and_then(|lost| lost.clone());
+    match lost {
+        Some(lost) => lost,
+        // Nobody sends any more: the process ends.
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether SUBSCRIBED is of a master that takes offer constraints: Mesos 1.11 and later.
+fn takes_constraints(message: &Message) -> bool {
+    let is_subscribed = message.r#type == Some(event::Type::Subscribed.into());
+    let master = message.subscribed.as_ref().and_then(|subscribed| subscribed.master_info.as_ref());
+    let version = master.and_then(|master| MesosVersion::parse(master.version()));
+    is_subscribed && version.is_some_and(|version| version >= MesosVersion(1, 11))
 }
 
 /// How long the master may be silent, as SUBSCRIBED says.

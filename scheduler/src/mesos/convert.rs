@@ -1,13 +1,15 @@
 //! Between Mesos' messages and the core's types. `prost` does not enforce what proto2 requires, so it is
 //! checked here: what passes is whole.
 
+use std::time::Duration;
+
 use mesos_v1 as mesos;
 use mesos_v1::scheduler::Event as Message;
 use mesos_v1::scheduler::event::Type;
 
 use crate::core::{
-    AgentId, CheckResult, Event, FrameworkId, Offer, OfferId, Reservation, Resource, TaskId, TaskState,
-    Update, Value,
+    AgentId, CheckResult, Event, FrameworkId, InverseOffer, Offer, OfferId, Reservation, Resource, TaskId,
+    TaskState, Timestamp, Unavailability, Update, Value,
 };
 
 /// An event that lacks what the protocol requires.
@@ -36,16 +38,21 @@ pub fn event(message: Message) -> Result<Option<Event>, InvalidEvent> {
             let rescind = message.rescind.ok_or(required("RESCIND", "its body"))?;
             Event::Rescind(OfferId(text(rescind.offer_id.value).ok_or(required("RESCIND", "offer_id"))?))
         }
+        Type::InverseOffers => {
+            let offers = message.inverse_offers.ok_or(required("INVERSE_OFFERS", "its body"))?.inverse_offers;
+            Event::InverseOffers(offers.into_iter().filter_map(inverse_offer).collect())
+        }
+        Type::RescindInverseOffer => {
+            let missing = |what| required("RESCIND_INVERSE_OFFER", what);
+            let rescind = message.rescind_inverse_offer.ok_or(missing("its body"))?;
+            let id = text(rescind.inverse_offer_id.value).ok_or(missing("inverse_offer_id"))?;
+            Event::RescindInverseOffer(OfferId(id))
+        }
         Type::Update => Event::Update(update(message.update.ok_or(required("UPDATE", "its body"))?.status)?),
         Type::Failure => Event::Failure(message.failure.and_then(|f| f.agent_id).map(|id| AgentId(id.value))),
         Type::Error => Event::Error(message.error.ok_or(required("ERROR", "its body"))?.message),
         // Heartbeats are the client's business; messages and operations are nothing that we ask for.
-        Type::Unknown
-        | Type::Heartbeat
-        | Type::Message
-        | Type::InverseOffers
-        | Type::RescindInverseOffer
-        | Type::UpdateOperationStatus => return Ok(None),
+        Type::Unknown | Type::Heartbeat | Type::Message | Type::UpdateOperationStatus => return Ok(None),
     }))
 }
 
@@ -61,8 +68,25 @@ fn offer(offer: mesos::Offer) -> Option<Offer> {
         id: OfferId(text(offer.id.value)?),
         agent: AgentId(offer.agent_id.value),
         resources: offer.resources.into_iter().map(|r| resource(r, allocated_to.as_deref())).collect(),
-        unavailable: offer.unavailability.is_some(),
+        unavailability: offer.unavailability.as_ref().map(unavailability),
     })
+}
+
+/// An inverse offer; none without an ID: it cannot be answered.
+fn inverse_offer(offer: mesos::InverseOffer) -> Option<InverseOffer> {
+    Some(InverseOffer {
+        id: OfferId(text(offer.id.value)?),
+        agent: offer.agent_id.and_then(|id| text(id.value)).map(AgentId),
+        unavailability: unavailability(&offer.unavailability),
+    })
+}
+
+fn unavailability(unavailability: &mesos::Unavailability) -> Unavailability {
+    let milliseconds = |nanoseconds: i64| u64::try_from(nanoseconds / 1_000_000).unwrap_or_default();
+    Unavailability {
+        start: Timestamp(milliseconds(unavailability.start.nanoseconds)),
+        duration: unavailability.duration.map(|d| Duration::from_millis(milliseconds(d.nanoseconds))),
+    }
 }
 
 fn resource(resource: mesos::Resource, offered_to: Option<&str>) -> Resource {

@@ -1,6 +1,7 @@
 //! Calls to the master, over a connection of their own.
 
 use http::{HeaderMap, HeaderValue, StatusCode};
+use mesos_v1::FrameworkInfo;
 use mesos_v1::http::Connection;
 use mesos_v1::scheduler::{Call, call};
 use prost::Message as _;
@@ -12,14 +13,25 @@ use super::client::{ANSWER, Leader, PATH, STREAM_ID, StreamNumber, body_text};
 use crate::config::Server;
 use crate::state::Tenure;
 
+/// A call that a master did not take.
+#[derive(Debug, Clone)]
+pub(super) struct Undelivered {
+    /// The event stream of its subscription.
+    pub stream_id: HeaderValue,
+    /// Whether it was `UPDATE_FRAMEWORK`, and the master said no.
+    pub update_refused: bool,
+}
+
 /// Calls on their way.
 pub(super) struct Calls {
     /// Each with the subscription that it was decided for.
     pub queue: mpsc::Receiver<(StreamNumber, Call)>,
     pub access: Access,
     pub leader: watch::Receiver<Option<Leader>>,
-    /// The stream of the last call that the master did not take.
-    pub undelivered: watch::Sender<Option<HeaderValue>>,
+    /// Who we are, for `UPDATE_FRAMEWORK`.
+    pub framework: FrameworkInfo,
+    /// The last call that the master did not take.
+    pub undelivered: watch::Sender<Option<Undelivered>>,
     pub tenure: Tenure,
 }
 
@@ -39,31 +51,41 @@ impl Calls {
                 );
                 continue;
             };
-            if self.undelivered.borrow().as_ref() == Some(&leader.stream_id) {
+            let lost = |lost: &Undelivered| lost.stream_id == leader.stream_id;
+            if self.undelivered.borrow().as_ref().is_some_and(lost) {
                 debug!(call = kind.as_str_name(), "dropped: the subscription is about to end");
                 continue;
             }
             call.framework_id = Some(leader.framework_id.clone());
+            // It is checked and done before the answer, unlike all others.
+            let mut expected = StatusCode::ACCEPTED;
+            if let Some(update) = &mut call.update_framework {
+                update.framework_info =
+                    FrameworkInfo { id: call.framework_id.clone(), ..self.framework.clone() };
+                expected = StatusCode::OK;
+            }
             let connection = open.take().filter(|(server, c)| *server == leader.server && !c.is_closed());
             let connection = connection.map(|(_, connection)| connection);
             let headers = HeaderMap::from_iter([(STREAM_ID, leader.stream_id.clone())]);
             let body = call.encode_to_vec();
             let sent = self.access.post(&leader.server, connection, PATH, headers, body, ANSWER);
+            let mut update_refused = false;
             match sent.await {
                 Ok((connection, response)) => {
                     let status = response.status;
                     let body = body_text(response).await;
-                    if status == StatusCode::ACCEPTED {
+                    if status == expected {
                         debug!(call = kind.as_str_name(), "sent");
                         open = Some((leader.server, connection));
                         continue;
                     }
+                    update_refused = kind == call::Type::UpdateFramework && status.is_client_error();
                     let advice = self.access.advice(status);
                     warn!(call = kind.as_str_name(), %status, "refused by the master: {body}{advice}");
                 }
                 Err(error) => warn!(call = kind.as_str_name(), "not sent: {error}"),
             }
-            self.undelivered.send_replace(Some(leader.stream_id));
+            self.undelivered.send_replace(Some(Undelivered { stream_id: leader.stream_id, update_refused }));
         }
     }
 }

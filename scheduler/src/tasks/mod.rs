@@ -116,7 +116,7 @@ impl Template {
 }
 
 /// Every task type that the operator wants, ready to be launched.
-#[derive(Debug, Clone)]
+#[derive(Debug, Default, Clone)]
 pub struct TaskTypes {
     templates: BTreeMap<TaskType, Template>,
 }

@@ -57,7 +57,8 @@ fn declines_of_one_length_are_one_call() {
 #[test]
 fn an_agent_that_goes_down_for_maintenance_gets_nothing_new() {
     let mut script = Script::with_agents(settings(), &["a"]);
-    let offer = Offer { unavailable: true, ..script.make_offer("a", plenty()) };
+    let window = Unavailability { start: script.now, duration: None };
+    let offer = Offer { unavailability: Some(window), ..script.make_offer("a", plenty()) };
     let frame = script.send(Input::Event(Event::Offers(vec![offer])));
     assert_eq!((launch(&frame), declined(&frame)), (None, Some(Duration::from_mins(1))));
     script.launches("a", TaskType::ClusterInit);

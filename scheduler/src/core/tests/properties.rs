@@ -190,18 +190,34 @@ fn any_update() -> impl Strategy<Value = Update> {
         })
 }
 
+fn any_window() -> impl Strategy<Value = Unavailability> {
+    (0..3_000_000_u64, prop::option::of(0..3_000_000_u64)).prop_map(|(start, duration)| Unavailability {
+        start: Timestamp(start),
+        duration: duration.map(Duration::from_millis),
+    })
+}
+
 /// An input, and how much later than the one before.
 fn any_input() -> impl Strategy<Value = (u64, Input)> {
-    let offers =
-        prop::collection::vec((0..4_u8, prop::bool::ANY, prop::bool::ANY), 0..4).prop_map(|offers| {
-            let offers = offers.into_iter().enumerate().map(|(n, (id, unavailable, full))| Offer {
+    let offers = prop::collection::vec((0..4_u8, prop::option::of(any_window()), prop::bool::ANY), 0..4)
+        .prop_map(|offers| {
+            let offers = offers.into_iter().enumerate().map(|(n, (id, unavailability, full))| Offer {
                 id: OfferId(format!("O{n}")),
                 agent: AgentId(format!("S{id}")),
                 resources: if full { vec![] } else { plenty() },
-                unavailable,
+                unavailability,
             });
             Input::Event(Event::Offers(offers.collect()))
         });
+    let inverse = prop::collection::vec((0..3_u8, prop::option::of(0..4_u8), any_window()), 0..3);
+    let inverse = inverse.prop_map(|offers| {
+        let offers = offers.into_iter().map(|(n, agent, unavailability)| InverseOffer {
+            id: OfferId(format!("I{n}")),
+            agent: agent.map(|id| AgentId(format!("S{id}"))),
+            unavailability,
+        });
+        Input::Event(Event::InverseOffers(offers.collect()))
+    });
     let output = (0..2_u8, 0..3_u64, prop::sample::select(vec!["", "words"])).prop_map(|(host, at, text)| {
         let key = AgentKey(format!("h{host}:5051"));
         let task = TaskId::new(TaskType::Cni, &key, Timestamp(1_000_000 + at));
@@ -215,6 +231,9 @@ fn any_input() -> impl Strategy<Value = (u64, Input)> {
         1 => output,
         3 => Just(Input::Tick),
         1 => Just(Input::Disconnected),
+        1 => inverse,
+        1 => Just(Input::Event(Event::TakesConstraints)),
+        1 => Just(Input::Event(Event::RescindInverseOffer("I1".into()))),
         1 => Just(Input::Event(Event::Rescind("O1".into()))),
         1 => Just(Input::Event(Event::Failure(None))),
         1 => Just(Input::Event(Event::Error("?".into()))),

@@ -59,6 +59,8 @@ pub struct World {
     inventory_wanted: bool,
     filters: BTreeMap<AgentId, Timestamp>,
     offers: BTreeMap<OfferId, AgentId>,
+    /// The hosts whose offers are wanted.
+    constraints: Option<BTreeSet<String>>,
     last_revive: Option<Timestamp>,
     count: u32,
 }
@@ -83,6 +85,7 @@ impl World {
             inventory_wanted: false,
             filters: BTreeMap::new(),
             offers: BTreeMap::new(),
+            constraints: None,
             last_revive: None,
             count: 0,
         };
@@ -166,6 +169,8 @@ impl World {
             // Filters may outlive a subscription: the core must not count on their end.
             self.subscribed = true;
             self.suppressed = false;
+            self.constraints = None;
+            self.input(Input::Event(Event::TakesConstraints));
             self.input(Input::Event(Event::Subscribed("F".into())));
         }
     }
@@ -205,15 +210,16 @@ impl World {
         let held: BTreeSet<AgentId> = self.offers.values().cloned().collect();
         let mut offers = Vec::new();
         for host in 0..self.hosts.len() {
-            let Host { id, partitioned, .. } = &self.hosts[host];
-            if *partitioned || self.filters.contains_key(id) || held.contains(id) {
+            let Host { id, key, partitioned, .. } = &self.hosts[host];
+            let left_out = self.constraints.as_ref().is_some_and(|hosts| !hosts.contains(key.host()));
+            if left_out || *partitioned || self.filters.contains_key(id) || held.contains(id) {
                 continue;
             }
             let agent = id.clone();
             for _ in 0..2 {
                 let id = OfferId(format!("O{}", self.fresh()));
                 self.offers.insert(id.clone(), agent.clone());
-                offers.push(Offer { id, agent: agent.clone(), resources: plenty(), unavailable: false });
+                offers.push(Offer { id, agent: agent.clone(), resources: plenty(), unavailability: None });
             }
         }
         if !offers.is_empty() {

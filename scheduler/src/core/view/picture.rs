@@ -120,7 +120,10 @@ impl Core {
         let reason = match next {
             Next::Launch(task_type, not_before) => self.why_not_yet(agent, task_type, not_before.is_some()),
             Next::Wait(reason) | Next::Held(reason) => reason,
-            Next::Complete => self.skips(agent),
+            Next::Complete => {
+                let maintenance = self.maintenance.of(&agent.id).map(|window| format!("the agent {window}"));
+                maintenance.into_iter().chain(self.skips(agent)).collect::<Vec<_>>().join("; ")
+            }
         };
         AgentView {
             agent: agent.key.clone(),
@@ -157,10 +160,8 @@ impl Core {
         let lack = self.notices.lack(key, task_type);
         let lack = lack.map(|lack| format!("{task_type} {} (since {})", lack.shortage, lack.since));
         let failure = agent.tasks.get(&task_type).and_then(|record| record.failure.clone());
-        let unavailable = self
-            .notices
-            .unavailable(key)
-            .then(|| format!("{task_type} waits: the agent goes down for maintenance"));
+        let unavailable = self.maintenance.waited_for(&agent.id);
+        let unavailable = unavailable.map(|window| format!("{task_type} waits: the agent {window}"));
         let turn = if again { "is launched again" } else { "waits for an offer" };
         match (unavailable.or(lack).or(failure), none) {
             (Some(why), Some(none)) => format!("{why}; {none}"),
@@ -171,12 +172,12 @@ impl Core {
     }
 
     /// The task types that this agent does not get, and why.
-    fn skips(&self, agent: &AgentRecord) -> String {
+    fn skips(&self, agent: &AgentRecord) -> Vec<String> {
         let of_agents = self.settings.specs.iter().filter(|(t, _)| t.scope() == Scope::Agent);
         let skips = of_agents.filter_map(|(task_type, spec)| {
             Some(format!("{task_type} is skipped: {}", Self::skipped(spec, &agent.version)?))
         });
-        skips.collect::<Vec<_>>().join("; ")
+        skips.collect()
     }
 
     fn task_view(&self, task_type: TaskType, record: Option<&TaskRecord>) -> TaskView {

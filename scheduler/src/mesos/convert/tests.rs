@@ -15,6 +15,9 @@ fn an_event_without_what_the_protocol_requires_is_refused_by_name() {
         ("08 01", "the master sent SUBSCRIBED without its body"),
         ("08 01 12 00", "the master sent SUBSCRIBED without framework_id"),
         ("08 02", "the master sent OFFERS without its body"),
+        ("08 09", "the master sent INVERSE_OFFERS without its body"),
+        ("08 0a", "the master sent RESCIND_INVERSE_OFFER without its body"),
+        ("08 0a 52 00", "the master sent RESCIND_INVERSE_OFFER without inverse_offer_id"),
         ("08 03", "the master sent RESCIND without its body"),
         ("08 03 22 00", "the master sent RESCIND without offer_id"),
         ("08 04", "the master sent UPDATE without its body"),
@@ -35,6 +38,19 @@ fn offers_that_are_not_whole_do_not_take_the_others_with_them() {
     let seen: Vec<(&str, &str)> = offers.iter().map(|o| (o.id.0.as_str(), o.agent.0.as_str())).collect();
     // The core declines what is of no agent that it knows.
     assert_eq!(seen, [("o", ""), ("p", "S-1")]);
+}
+
+#[test]
+fn inverse_offers_and_their_end() {
+    // ID `i`, agent `S-1`, from 2 s after the epoch for 1 s; then one without an ID.
+    let record = "08 09 4a 22 0a 1e 0a 03 0a 01 69 22 05 0a 03 53 2d 31 2a 10 0a 06 08 80 a8 d6 b9 07 12 06 08 80 94 eb dc 03 \
+                  0a 00";
+    let Ok(Some(Event::InverseOffers(offers))) = decoded(record) else { panic!("{:?}", decoded(record)) };
+    let duration = Some(Duration::from_secs(1));
+    let unavailability = Unavailability { start: Timestamp(2000), duration };
+    assert_eq!(offers, [InverseOffer { id: "i".into(), agent: Some("S-1".into()), unavailability }]);
+    let rescinded = decoded("08 0a 52 05 0a 03 0a 01 69");
+    assert_eq!(rescinded, Ok(Some(Event::RescindInverseOffer("i".into()))));
 }
 
 #[test]

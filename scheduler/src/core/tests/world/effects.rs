@@ -48,6 +48,9 @@ impl World {
                 self.filters.clear();
             }
             Effect::Suppress => self.suppressed = true,
+            Effect::Constrain(hosts) => self.constraints = hosts,
+            Effect::Unreserve { .. } => panic!("nothing is reserved here"),
+            Effect::AcceptInverse(_) => panic!("no agent goes down here"),
         }
     }
 

@@ -1,0 +1,108 @@
+//! Services' resources are reserved with their launch, so that a replacement finds room.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use super::Core;
+use super::frame::{Decision, Effect, Frame};
+use super::ids::{AgentKey, OfferId, Scope, TaskId, TaskType, Timestamp};
+use super::input::{Offer, TaskState, Update};
+use super::listing::Presence;
+use super::resources::{Claim, Resource};
+use super::spec::Goal;
+use super::state::Slot;
+
+/// For so long nothing is reserved after the master did not.
+const PAUSE: Duration = Duration::from_mins(15);
+/// Mesos' words when a task's resources are not in its offer (`src/master/validation.cpp`): those that were to be reserved
+/// are not, for the operation before the launch was dropped without a word.
+const NOT_RESERVED: &str = "more than available";
+
+/// What became of reservations.
+#[derive(Debug, Default)]
+pub(super) struct Reserving {
+    /// Launches with a reservation, of which nothing was heard.
+    tried: HashSet<TaskId>,
+    paused_until: Option<Timestamp>,
+}
+
+impl Core {
+    /// Reserves what a service takes, as far as it can be and is not yet: `taken` becomes what the task is launched with.
+    /// What is to be reserved.
+    pub(super) fn reserve(
+        &mut self,
+        now: Timestamp,
+        task_type: TaskType,
+        task: &TaskId,
+        taken: &mut [Resource],
+    ) -> Vec<Resource> {
+        let service =
+            self.settings.specs.get(&task_type).is_some_and(|s| matches!(s.goal, Goal::Running { .. }));
+        let ours = &self.settings.reservations;
+        if !service || self.reserving.paused_until.is_some_and(|until| now < until) {
+            return Vec::new();
+        }
+        let mut reserved = Vec::new();
+        for resource in taken {
+            if resource.claim(&ours.service) == Claim::Free && resource.can_be_reserved(&ours.roles) {
+                resource.reserve(&ours.service, ours.principal.as_deref(), task_type);
+                reserved.push(resource.clone());
+            }
+        }
+        if !reserved.is_empty() {
+            self.reserving.tried.insert(task.clone());
+        }
+        reserved
+    }
+
+    /// The first word of a launch tells whether its resources were reserved.
+    pub(super) fn judge_reservation(&mut self, now: Timestamp, update: &mut Update, frame: &mut Frame) {
+        let tried = self.reserving.tried.remove(&update.task);
+        if tried && update.state == TaskState::Failed && update.message.contains(NOT_RESERVED) {
+            self.reserving.paused_until = Some(now.after(PAUSE));
+            update.message = format!(
+                "its resources could not be reserved; for {} min nothing is: permit it to our principal (the master's \
+                 ACLs: reserve_resources), or set service.reserve to false ({})",
+                PAUSE.as_secs() / 60,
+                update.message
+            );
+            frame.decisions.push(Decision::NotReserved { reason: update.message.clone() });
+        }
+    }
+
+    /// Gives back what is reserved for services that do not need it on this agent. False when there is nothing of that kind.
+    pub(super) fn unreserve(
+        &self,
+        key: &AgentKey,
+        offer: &Offer,
+        refuse: Duration,
+        frame: &mut Frame,
+    ) -> bool {
+        let surplus = offer.resources.iter().filter(|resource| {
+            !resource.special
+                && matches!(resource.claim(&self.settings.reservations.service), Claim::Ours(of) if !self.needs(key, of))
+        });
+        let resources: Vec<Resource> = surplus.cloned().collect();
+        if resources.is_empty() {
+            return false;
+        }
+        let id: OfferId = offer.id.clone();
+        frame.effects.push(Effect::Unreserve { offer: id, resources, refuse });
+        true
+    }
+
+    /// Whether this service is to be launched on this agent, sooner or later.
+    fn needs(&self, key: &AgentKey, task_type: Option<TaskType>) -> bool {
+        let Some(task_type) = task_type.filter(|t| t.scope() == Scope::Agent) else { return false };
+        let (Some(spec), Some(agent)) = (self.settings.specs.get(&task_type), self.state.agents.get(key))
+        else {
+            return false;
+        };
+        let wanted = !matches!(self.presence(key), Some(Presence::Excluded(_)))
+            && matches!(spec.goal, Goal::Running { .. })
+            && Self::skipped(spec, &agent.version).is_none();
+        // What is offered is not what the one that lives has.
+        let slot = Slot::Agent(key.clone(), task_type);
+        wanted && self.state.task(&slot).is_none_or(|record| record.phase.live().is_none())
+    }
+}

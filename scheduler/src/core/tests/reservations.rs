@@ -1,0 +1,122 @@
+//! Services' resources are reserved with their launch, and given back.
+
+use std::time::Duration;
+
+use super::script::{Script, declined, launch, state};
+use super::*;
+
+fn reserving() -> Settings {
+    let mut settings = settings();
+    settings.reservations =
+        Reservations { service: "calico".into(), principal: Some("p".into()), roles: vec!["infra".into()] };
+    settings
+}
+
+fn offered_to(role: &str, cpus: i64, mem: i64) -> Vec<Resource> {
+    let part = |name, amount| Resource { allocated_to: role.into(), ..scalar(name, amount, None) };
+    vec![part("cpus", cpus), part("mem", mem)]
+}
+
+fn reserved(task_type: TaskType, cpus: i64, mem: i64) -> Vec<Resource> {
+    let mut resources = offered_to("infra", cpus, mem);
+    for resource in &mut resources {
+        resource.reserve("calico", Some("p"), task_type);
+    }
+    resources
+}
+
+/// The frame's one UNRESERVE.
+fn unreserved(frame: &Frame) -> Option<Vec<Resource>> {
+    frame.effects.iter().find_map(|effect| match effect {
+        Effect::Unreserve { resources, .. } => Some(resources.clone()),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_service_is_launched_on_what_is_reserved_with_it_and_an_install_is_not() {
+    let mut script = Script::with_agents(reserving(), &["a"]);
+    let init = launch(&script.offer_of("a", offered_to("infra", 4000, 1_000_000))).unwrap();
+    assert_eq!((init.task_type, init.reserve), (TaskType::ClusterInit, vec![]));
+    script.finished("a", &init.task);
+
+    let proxy = launch(&script.offer_of("a", offered_to("infra", 4000, 1_000_000))).unwrap();
+    let paid = reserved(TaskType::EtcdProxy, 100, 64_000);
+    assert_eq!((proxy.task_type, &proxy.resources, &proxy.reserve), (TaskType::EtcdProxy, &paid, &paid));
+
+    // Its replacement takes them, and reserves what more it needs.
+    script.reports("a", &proxy.task, state(TaskState::Running));
+    script.failed("a", &proxy.task, "killed");
+    script.wait(Duration::from_secs(10));
+    let mut offer = reserved(TaskType::EtcdProxy, 60, 64_000);
+    offer.extend(offered_to("infra", 4000, 0));
+    let again = launch(&script.offer_of("a", offer)).unwrap();
+    assert_eq!(again.reserve, reserved(TaskType::EtcdProxy, 40, 0)[..1]);
+    let cpus: Vec<&Resource> = again.resources.iter().filter(|r| r.name == "cpus").collect();
+    assert_eq!(cpus, [&reserved(TaskType::EtcdProxy, 60, 0)[0], &again.reserve[0]]);
+}
+
+#[test]
+fn what_is_offered_in_another_role_is_used_as_it_is() {
+    let mut script = Script::with_agents(reserving(), &["a"]);
+    script.reaches("a", TaskType::ClusterInit);
+    let proxy = launch(&script.offer_of("a", offered_to("*", 4000, 1_000_000))).unwrap();
+    assert_eq!((proxy.reserve, proxy.resources), (vec![], offered_to("*", 100, 64_000)));
+}
+
+#[test]
+fn a_master_that_does_not_reserve_is_not_asked_for_a_while() {
+    let mut script = Script::with_agents(reserving(), &["a"]);
+    script.reaches("a", TaskType::ClusterInit);
+    let offer = || offered_to("infra", 4000, 1_000_000);
+    let proxy = launch(&script.offer_of("a", offer())).unwrap();
+    let words = "Total resources cpus:0.1 required by task and its executor is more than available cpus:4";
+    let frame = script.failed("a", &proxy.task, words);
+    let said = frame.decisions.iter().any(|decision| matches!(decision, Decision::NotReserved { .. }));
+    let reason = script.agent_view("a").reason;
+    assert!(said && reason.contains("could not be reserved") && reason.contains(words), "{reason}");
+
+    script.wait(Duration::from_secs(10));
+    let proxy = launch(&script.offer_of("a", offer())).unwrap();
+    assert_eq!(proxy.reserve, []);
+    script.failed("a", &proxy.task, "killed");
+    script.wait(Duration::from_mins(15));
+    let proxy = launch(&script.offer_of("a", offer())).unwrap();
+    assert_ne!(proxy.reserve, []);
+    // A task that ran had its resources: whatever ends it now is something else.
+    script.reports("a", &proxy.task, state(TaskState::Running));
+    script.failed("a", &proxy.task, words);
+    script.wait(Duration::from_mins(1));
+    assert_ne!(launch(&script.offer_of("a", offer())).unwrap().reserve, []);
+}
+
+#[test]
+fn what_nobody_needs_is_given_back_and_nothing_else() {
+    let mut script = Script::with_agents(reserving(), &["a"]);
+    script.install("a");
+    let surplus = reserved(TaskType::EtcdProxy, 100, 64_000);
+    let mut offer = surplus.clone();
+    offer.extend(offered_to("infra", 1000, 0));
+    let frame = script.offer_of("a", offer.clone());
+    assert_eq!((unreserved(&frame), declined(&frame)), (Some(surplus), None));
+
+    // Another's is left alone; that of a service which is to be launched is kept.
+    let mut others = offered_to("infra", 100, 64_000);
+    for resource in &mut others {
+        resource.reserve("other", Some("p"), TaskType::EtcdProxy);
+    }
+    assert_eq!(unreserved(&script.offer_of("a", others)), None);
+    let mut script = Script::with_agents(reserving(), &["a"]);
+    script.reaches("a", TaskType::ClusterInit);
+    let frame = script.offer_of("a", reserved(TaskType::CalicoNode, 100, 64_000));
+    assert_eq!((launch(&frame), unreserved(&frame)), (None, None));
+    assert!(declined(&frame).is_some());
+    // Unless the operator does not want it there any more.
+    let mut off = reserving();
+    off.specs.get_mut(&TaskType::CalicoNode).unwrap().enabled = false;
+    script.restart_with(off);
+    script.subscribed();
+    script.agents(&["a"]);
+    let frame = script.offer_of("a", reserved(TaskType::CalicoNode, 100, 64_000));
+    assert_eq!(unreserved(&frame), Some(reserved(TaskType::CalicoNode, 100, 64_000)));
+}
