@@ -105,6 +105,9 @@ async fn lead(config: &Config, opener: &mut state::Opener, role: &watch::Sender<
                 principal: config.mesos.identity.principal().map(str::to_owned),
                 roles: config.service.reserve_in.clone(),
             },
+            forget_after: config.agents.forget_after,
+            max_recoveries: config.recovery.max_concurrent,
+            mass_failure: config.recovery.mass_failure,
             ..core::Settings::new(tasks.specs())
         };
         let framework = framework_info(config, stored.framework_id.as_ref());

@@ -1,5 +1,6 @@
 //! What the operator configures. See [`options::OPTIONS`] for every option.
 
+mod agents;
 mod mesos;
 pub mod options;
 mod reader;
@@ -13,11 +14,12 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use serde::Serialize;
 
+pub use agents::{Agents, Recovery};
 pub use mesos::{Account, Identity, Masters, Mesos, Secret, Server, ZooKeeper};
 pub use options::{OPTIONS, OptionDef};
 pub use reader::{Fault, Faults};
 
-use crate::core::{Needs, Selector};
+use crate::core::Needs;
 use reader::{Reader, parse};
 
 /// The whole configuration, checked.
@@ -29,6 +31,8 @@ pub struct Config {
     pub mesos: Mesos,
     /// Which agents get Calico.
     pub agents: Agents,
+    /// How many are recovered at a time.
+    pub recovery: Recovery,
     /// What they get.
     pub target: Target,
 }
@@ -87,15 +91,6 @@ impl fmt::Debug for EtcdLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
-}
-
-/// `agents.*`
-#[derive(Debug, Clone)]
-pub struct Agents {
-    /// Left alone.
-    pub exclude: Vec<Selector>,
-    /// When not empty: the only ones.
-    pub only: Vec<Selector>,
 }
 
 /// What agents are to look like: everything that tasks are launched with.
@@ -269,13 +264,10 @@ impl Config {
         let mut reader = Reader::new(env, flags);
         let service = service(&mut reader, env.get("PORT0"), env.get("HOST"));
         let mesos = mesos::read(&mut reader, env);
-        let selector = |value: &str| Ok(Selector(value.to_owned()));
-        let agents = Agents {
-            exclude: reader.list("agents.exclude", selector),
-            only: reader.list("agents.only", selector),
-        };
+        let agents = agents::agents(&mut reader);
+        let recovery = agents::recovery(&mut reader);
         let target = target(&mut reader);
-        reader.finish(Self { service, mesos, agents, target })
+        reader.finish(Self { service, mesos, agents, recovery, target })
     }
 }
 

@@ -80,6 +80,18 @@ pub const OPTIONS: &[OptionDef] = &[
         "Agents to leave alone: host names, host:port or attributes (name:value), comma-separated",
     ),
     bare("agents.only", "When given, the only agents to install on; as agents.exclude"),
+    option("agents.forget-after", "24h", "How long an agent may be away before it is forgotten"),
+    option(
+        "recovery.max-concurrent",
+        "10%",
+        "How many services that were ready before are launched again at the same time: a number, or a percentage of \
+         the agents",
+    ),
+    option(
+        "recovery.mass-failure",
+        "20%",
+        "With more agents than this down at the same time, recoveries are held: a number, or a percentage of the agents",
+    ),
     bare("etcd.endpoints", "URLs of the etcd that Calico keeps its data in, comma-separated (required)"),
     option("etcd.proxy", "gateway", "How hosts reach etcd: gateway (a local TCP proxy) or direct"),
     option("etcd.listen", "127.0.0.1:2379", "Address of the local etcd proxy"),

@@ -35,10 +35,10 @@ impl Notices {
         }
     }
 
-    /// An offer of this agent is declined until then.
-    pub fn declined(&mut self, key: &AgentKey, until: Timestamp) {
+    /// An offer of this agent came, and the next one may be expected from then on.
+    pub fn offered(&mut self, key: &AgentKey, next: Timestamp) {
         if let Some(notice) = self.0.get_mut(key) {
-            notice.expected = until;
+            notice.expected = next;
         }
     }
 

@@ -46,10 +46,10 @@ impl Core {
                     Some(self.settings.turn_filter)
                 }
             };
+            if let Some(key) = self.index.agents.get(&offer.agent) {
+                self.notices.offered(key, now.after(refuse.unwrap_or_default()));
+            }
             if let Some(refuse) = refuse {
-                if let Some(key) = self.index.agents.get(&offer.agent) {
-                    self.notices.declined(key, now.after(refuse));
-                }
                 declined.entry(refuse).or_default().push(id);
             }
         }

@@ -8,6 +8,7 @@ mod offers;
 mod order;
 mod properties;
 mod reconciliation;
+mod recovery;
 mod reservations;
 mod restart;
 mod script;

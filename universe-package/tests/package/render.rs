@@ -101,6 +101,7 @@ fn every_option_reaches_the_environment_under_its_name() {
             (OptionType::String, _) if schema["pattern"] == "^(/.*)?$" => json!("/other"),
             (OptionType::String, _) if group == "docker" => json!("/other.sock"),
             (OptionType::String, _) if name == "mtu" => json!("1400"),
+            (OptionType::String, _) if group == "recovery" => json!("7%"),
             (OptionType::String, _) => json!("other"),
             (OptionType::Boolean, default) => json!(!default.as_bool().unwrap()),
             (OptionType::Integer, default) => json!(default.as_i64().unwrap() + 1),

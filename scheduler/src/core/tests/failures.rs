@@ -146,6 +146,47 @@ fn output_is_added_once_and_only_to_a_failure() {
 }
 
 #[test]
+fn output_that_comes_late_is_not_taken_for_a_later_failures() {
+    let mut script = initialised();
+    let first = script.launches("a", TaskType::EtcdProxy);
+    script.failed("a", &first, "Command exited with status 1");
+    script.wait(Duration::from_secs(1));
+    let second = script.launches("a", TaskType::EtcdProxy);
+    script.failed("a", &second, "Command exited with status 69");
+    let slot = Slot::Agent("a:5051".into(), TaskType::EtcdProxy);
+    let output = |task: &TaskId| Input::Output { slot: slot.clone(), task: task.clone(), text: "why".into() };
+    assert_eq!(script.send(output(&first)), Frame::default());
+    assert_eq!(script.send(output(&second)).changes.len(), 1);
+}
+
+#[test]
+fn the_end_of_a_task_whose_type_is_no_longer_configured_is_stored() {
+    let mut script = initialised();
+    let proxy = script.reaches("a", TaskType::EtcdProxy);
+    let mut fewer = settings();
+    fewer.specs.remove(&TaskType::EtcdProxy);
+    script.restart_with(fewer);
+    script.subscribed();
+    script.agents(&["a"]);
+    assert_eq!(script.ready("a", &proxy).changes, [], "left alone");
+    let frame = script.failed("a", &proxy, "Command exited with status 1");
+    assert!(acknowledged(&frame));
+    assert!(matches!(script.phase("a", TaskType::EtcdProxy), Some(Phase::Backoff { .. })));
+    script.launches("a", TaskType::Cni);
+}
+
+#[test]
+fn a_clock_that_is_set_back_delays_no_deadline_by_more_than_twice_its_time() {
+    let mut script = initialised();
+    let proxy = script.launches("a", TaskType::EtcdProxy);
+    script.failed("a", &proxy, "Command exited with status 1");
+    script.now = Timestamp(script.now.0 - 900_000);
+    script.declines("a");
+    script.wait(Duration::from_secs(2));
+    script.launches("a", TaskType::EtcdProxy);
+}
+
+#[test]
 fn a_task_of_the_cluster_on_a_lost_agent_is_done_by_another() {
     let mut script = Script::with_agents(settings(), &["a", "b"]);
     let init = script.launches("a", TaskType::ClusterInit);

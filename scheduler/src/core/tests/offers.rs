@@ -105,6 +105,87 @@ fn a_shortage_is_shown_until_there_is_room() {
 }
 
 #[test]
+fn a_shortage_is_shown_with_its_amounts_and_since_when() {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    script.reaches("a", TaskType::ClusterInit);
+    let short = |mem| vec![scalar("cpus", 4000, None), scalar("mem", mem, None)];
+    script.offer_of("a", short(32_500));
+    script.wait(Duration::from_mins(5));
+    script.offer_of("a", short(16_000));
+    let view = serde_json::to_value(script.agent_view("a")).unwrap();
+    let since = "1970-01-01T00:16:40Z";
+    let expected = serde_json::json!(
+        {"type": "etcd-proxy", "resource": "mem", "needed": 64.0, "offered": 16.0, "since": since}
+    );
+    assert_eq!(view["shortage"], expected);
+    // Another resource is another shortage.
+    script.offer_of("a", vec![]);
+    let shortage = script.agent_view("a").shortage.unwrap();
+    assert_eq!((shortage.resource, shortage.since), ("cpus", script.now));
+    script.launches("a", TaskType::EtcdProxy);
+    assert_eq!(script.agent_view("a").shortage, None);
+}
+
+#[test]
+fn an_agent_that_waits_for_an_offer_and_gets_none_is_shown() {
+    let mut script = Script::with_agents(settings(), &["a", "b"]);
+    let joined = script.now;
+    script.reaches("b", TaskType::ClusterInit);
+    script.wait(Duration::from_secs(59));
+    assert_eq!(script.agent_view("a").no_offer_since, None);
+    script.wait(Duration::from_secs(1));
+    let view = script.agent_view("a");
+    assert_eq!(view.no_offer_since, Some(joined));
+    assert!(view.reason.starts_with("etcd-proxy waits for an offer: no offer since 1970"), "{}", view.reason);
+    assert!(serde_json::to_value(view).unwrap()["no_offer_since"].is_string());
+
+    // Too small an offer is an offer; when none follows, both are shown.
+    script.offer_of("a", vec![scalar("cpus", 4000, None)]);
+    assert_eq!(script.agent_view("a").no_offer_since, None);
+    script.wait(Duration::from_secs(70));
+    let reason = script.agent_view("a").reason;
+    assert!(
+        reason.contains("needs mem 64, the offer had 0") && reason.contains("no offer since"),
+        "{reason}"
+    );
+
+    // Without a subscription there are none to be expected, nor right after one.
+    script.send(Input::Disconnected);
+    assert_eq!(script.agent_view("a").no_offer_since, None);
+    script.subscribed();
+    script.wait(Duration::from_secs(59));
+    assert_eq!(script.agent_view("a").no_offer_since, None);
+
+    // Nor is one to be expected during a backoff.
+    let proxy = script.launches("a", TaskType::EtcdProxy);
+    for _ in 0..7 {
+        let proxy = script.stored.agents[&AgentKey::from("a:5051")].live().next().unwrap().0.clone();
+        script.failed("a", &proxy, "Command exited with status 1");
+        script.wait(Duration::from_secs(64));
+        script.launches("a", TaskType::EtcdProxy);
+    }
+    let again = script.stored.agents[&AgentKey::from("a:5051")].live().next().unwrap().0.clone();
+    assert_ne!(again, proxy);
+    script.failed("a", &again, "Command exited with status 1");
+    script.wait(Duration::from_secs(128 + 59));
+    assert_eq!(script.agent_view("a").no_offer_since, None);
+    script.wait(Duration::from_secs(1));
+    assert!(script.agent_view("a").no_offer_since.is_some());
+}
+
+#[test]
+fn an_agent_that_goes_down_for_maintenance_misses_no_offer_while_its_last_one_is_refused() {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    let window = Unavailability { start: script.now, duration: None };
+    let offer = Offer { unavailability: Some(window), ..script.make_offer("a", plenty()) };
+    script.send(Input::Event(Event::Offers(vec![offer])));
+    script.wait(Duration::from_secs(119));
+    assert_eq!(script.agent_view("a").no_offer_since, None, "it was declined for a minute");
+    script.wait(Duration::from_secs(1));
+    assert!(script.agent_view("a").no_offer_since.is_some());
+}
+
+#[test]
 fn a_shortage_says_more_than_the_failure_before_it() {
     let mut script = Script::with_agents(settings(), &["a"]);
     script.reaches("a", TaskType::ClusterInit);

@@ -1,0 +1,52 @@
+//! `agents.*` and `recovery.*`: which agents get Calico, how long they are known, and how many are recovered at a time.
+
+use std::time::Duration;
+
+use super::reader::{Reader, parse};
+use crate::core::{Selector, Share};
+
+/// `agents.*`
+#[derive(Debug, Clone)]
+pub struct Agents {
+    /// Left alone.
+    pub exclude: Vec<Selector>,
+    /// When not empty: the only ones.
+    pub only: Vec<Selector>,
+    /// How long one may be away before it is forgotten.
+    pub forget_after: Duration,
+}
+
+/// `recovery.*`
+#[derive(Debug, Clone, Copy)]
+pub struct Recovery {
+    /// How many services are recovered at the same time.
+    pub max_concurrent: Share,
+    /// With more agents than this down at the same time, recoveries are held.
+    pub mass_failure: Share,
+}
+
+pub(super) fn agents(reader: &mut Reader) -> Agents {
+    let selector = |value: &str| Ok(Selector(value.to_owned()));
+    Agents {
+        exclude: reader.list("agents.exclude", selector),
+        only: reader.list("agents.only", selector),
+        forget_after: reader.required("agents.forget-after", Duration::ZERO, |value| match parse::duration(
+            value,
+        )? {
+            duration if duration >= Duration::from_secs(1) => Ok(duration),
+            _ => Err("must be at least 1s".to_owned()),
+        }),
+    }
+}
+
+pub(super) fn recovery(reader: &mut Reader) -> Recovery {
+    let mut share = |name| {
+        reader.required(name, Share::Number(1), |value| {
+            value.parse().map_err(|error: crate::core::ShareError| error.to_string())
+        })
+    };
+    Recovery {
+        max_concurrent: share("recovery.max-concurrent"),
+        mass_failure: share("recovery.mass-failure"),
+    }
+}
