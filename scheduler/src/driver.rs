@@ -216,6 +216,7 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
                 batch.decisions.extend(frame.decisions);
             }
             batch.decisions.iter().for_each(log);
+            self.store.note(self.clock.now(), &batch.decisions);
             if let Err(ended) = self.commit(&batch).await {
                 return ended;
             }

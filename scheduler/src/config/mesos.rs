@@ -130,7 +130,7 @@ pub struct Account {
 }
 
 pub(super) fn read(reader: &mut Reader, env: &BTreeMap<String, String>) -> Mesos {
-    let roots = reader.optional("mesos.ca-file", certificates);
+    let roots = reader.optional("mesos.ca-file", roots);
     let mut masters = reader.required("mesos.master", Masters::Named(Vec::new()), masters);
     if let Masters::ZooKeeper(zookeeper) = &mut masters {
         zookeeper.tls = roots.is_some();
@@ -205,12 +205,17 @@ fn secret_file(value: &str) -> Result<Secret, String> {
     }
 }
 
-fn certificates(value: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = file(value)?;
+/// CA certificates of a file.
+fn roots(value: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    certificates(&file(value)?)
+}
+
+/// Certificates in PEM.
+pub(super) fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     match found {
         Ok(found) if found.is_empty() => {
-            Err("has no certificate; it must hold CA certificates in PEM".to_owned())
+            Err("has no certificate; it must hold certificates in PEM".to_owned())
         }
         Ok(found) => {
             let mut roots = tokio_rustls::rustls::RootCertStore::empty();
@@ -225,7 +230,8 @@ fn certificates(value: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-fn file(value: &str) -> Result<String, String> {
+/// The text of a file.
+pub(super) fn file(value: &str) -> Result<String, String> {
     let path = absolute(value.strip_prefix("file://").unwrap_or(value))?;
     std::fs::read_to_string(&path).map_err(|error| format!("cannot be read: {error}"))
 }

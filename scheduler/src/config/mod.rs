@@ -4,9 +4,9 @@ mod agents;
 mod mesos;
 pub mod options;
 mod reader;
+mod state;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +18,7 @@ pub use agents::{Agents, Recovery};
 pub use mesos::{Account, Identity, Masters, Mesos, Secret, Server, ZooKeeper};
 pub use options::{OPTIONS, OptionDef};
 pub use reader::{Fault, Faults};
+pub use state::{EtcdLocation, EtcdTls, StateLocation};
 
 use crate::core::Needs;
 use reader::{Reader, parse};
@@ -58,39 +59,6 @@ pub struct Service {
     pub api_listen: SocketAddr,
     /// The log filter.
     pub log: String,
-}
-
-/// Where state is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StateLocation {
-    /// In a file of this machine.
-    File(PathBuf),
-    /// In etcd.
-    Etcd(EtcdLocation),
-}
-
-/// Where in which etcd.
-#[derive(Clone, PartialEq, Eq)]
-pub struct EtcdLocation {
-    /// `host:port` of its members.
-    pub members: Vec<String>,
-    /// The user and the password, where it wants them.
-    pub user: Option<(String, String)>,
-    /// Begins with `/`; below it, `service.name` is a part of each key.
-    pub prefix: String,
-}
-
-impl fmt::Display for EtcdLocation {
-    /// Without the password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "etcd://{}{}", self.members.join(","), self.prefix)
-    }
-}
-
-impl fmt::Debug for EtcdLocation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
 }
 
 /// What agents are to look like: everything that tasks are launched with.
@@ -272,7 +240,6 @@ impl Config {
 }
 
 fn service(reader: &mut Reader, port0: Option<&String>, host: Option<&String>) -> Service {
-    let state = StateLocation::File(PathBuf::new());
     let roles = reader.required_list("service.role", "must name a role, like *", role);
     if let Some(twice) = roles.iter().enumerate().find(|(n, role)| roles[..*n].contains(role)) {
         // The master refuses such a subscription for good.
@@ -286,7 +253,7 @@ fn service(reader: &mut Reader, port0: Option<&String>, host: Option<&String>) -
         name: reader.required("service.name", String::new(), name),
         reserve_in: ours.cloned().collect(),
         webui_url: reader.optional("service.webui-url", web_url).or_else(|| webui_url(api_listen, host)),
-        state: reader.required("service.state", state, state_location),
+        state: state::read(reader),
         user: reader.required("service.user", String::new(), parse::text),
         roles,
         // A scheduler that is away for longer has all its tasks killed, and its framework removed.
@@ -480,41 +447,6 @@ fn network_name(value: &str) -> Result<String, String> {
 fn role(value: &str) -> Result<String, String> {
     let bad = value.starts_with('-') || [".", ".."].contains(&value) || value.contains(char::is_whitespace);
     if bad { Err(format!("'{value}' is not a role's name")) } else { Ok(value.to_owned()) }
-}
-
-fn state_location(value: &str) -> Result<StateLocation, String> {
-    if let Some(path) = value.strip_prefix("file:") {
-        let path = path.strip_prefix("//").unwrap_or(path);
-        return absolute(path).map(StateLocation::File).map_err(|problem| format!("file: {problem}"));
-    }
-    match value.strip_prefix("etcd://") {
-        Some(rest) => {
-            etcd_location(rest).map(StateLocation::Etcd).map_err(|problem| format!("etcd: {problem}"))
-        }
-        None => Err("must be file:/path or etcd://host:port[,host:port]/prefix".to_owned()),
-    }
-}
-
-/// `[user:password@]host:port[,host:port][/prefix]`
-fn etcd_location(rest: &str) -> Result<EtcdLocation, String> {
-    let (user, rest) = match rest.rsplit_once('@') {
-        None => (None, rest),
-        Some((user, rest)) => match user.split_once(':') {
-            Some((name, password)) if !name.is_empty() => {
-                (Some((name.to_owned(), password.to_owned())), rest)
-            }
-            _ => return Err("before '@' must be user:password".to_owned()),
-        },
-    };
-    let (members, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-    let members = members.split(',').map(parse::authority).collect::<Result<Vec<String>, String>>()?;
-    let prefix = prefix.trim_end_matches('/');
-    let fine = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
-    if !prefix.chars().all(fine) || prefix.split('/').skip(1).any(str::is_empty) {
-        return Err("the prefix must be letters, digits, '-', '_', '.' and single '/' only".to_owned());
-    }
-    let prefix = if prefix.is_empty() { "/calico-dcos".to_owned() } else { format!("/{prefix}") };
-    Ok(EtcdLocation { members, user, prefix })
 }
 
 #[cfg(test)]

@@ -37,8 +37,18 @@ pub const OPTIONS: &[OptionDef] = &[
     option("service.name", "calico", "Name of the framework; a leading '/' is dropped"),
     bare(
         "service.state",
-        "Where state is kept: etcd://[user:password@]host:port[,host:port][/prefix], or file:/path (required)",
+        "Where state is kept: etcd://[user:password@]host:port[,host:port][/prefix], etcds:// for an etcd with TLS, or \
+         file:/path (required)",
     ),
+    bare(
+        "service.state-ca-file",
+        "PEM file of the CA certificates that the etcd of an etcds:// must have one of; by default the public ones",
+    ),
+    bare(
+        "service.state-cert-file",
+        "PEM file of the certificate, and those between it and its CA, to show to the etcd of an etcds://",
+    ),
+    bare("service.state-key-file", "PEM file of that certificate's private key"),
     option("service.user", "root", "User of all tasks; fixed at the first registration"),
     bare("service.principal", "Principal towards Mesos, for HTTP basic authentication"),
     bare("service.secret-file", "File that holds the principal's secret"),

@@ -205,3 +205,53 @@ fn recoveries_are_limited_by_numbers_or_percentages() {
     ];
     assert_eq!(faults(&wrong), expected);
 }
+
+#[test]
+fn state_in_an_etcd_with_tls_takes_files_that_go_together_and_no_other_state_does() {
+    use rcgen::{CertificateParams, KeyPair};
+    let dir = tempfile::tempdir().unwrap();
+    let certificate = || {
+        let key = KeyPair::generate().unwrap();
+        (CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().pem(), key.serialize_pem())
+    };
+    let ((certificate, key), (_, other)) = (certificate(), certificate());
+    let file = |name: &str, text: &str| {
+        std::fs::write(dir.path().join(name), text).unwrap();
+        dir.path().join(name).to_str().unwrap().to_owned()
+    };
+    let files = [("cert", &*certificate), ("key", &*key), ("other", &*other), ("none", "what?")];
+    let [certificate, key, other, none] = files.map(|(name, text)| file(name, text));
+    let tls = ("CALICO_SERVICE_STATE", "etcds://10.0.0.1:2379");
+    let (ca, cert, private) =
+        ("CALICO_SERVICE_STATE_CA_FILE", "CALICO_SERVICE_STATE_CERT_FILE", "CALICO_SERVICE_STATE_KEY_FILE");
+
+    let mut env = env();
+    for (name, value) in [tls, (ca, &certificate), (cert, &certificate), (private, &key)] {
+        env.insert(name.to_owned(), value.to_owned());
+    }
+    let StateLocation::Etcd(location) = Config::from_env(&env).unwrap().service.state else {
+        panic!("not in etcd")
+    };
+    assert!(location.tls.as_ref().unwrap().identity.is_some());
+    let shown = format!("{location:?} {:?}", location.tls);
+    assert!(shown.starts_with("etcds://10.0.0.1:2379/calico-dcos") && !shown.contains("BEGIN"), "{shown}");
+
+    for (changes, expect) in [
+        (vec![tls, (cert, &certificate)], "service.state-key-file must be given with it"),
+        (vec![tls, (private, &key)], "service.state-cert-file must be given with it"),
+        (vec![tls, (cert, &certificate), (private, &other)], "does not go with service.state-cert-file"),
+        (vec![tls, (cert, &certificate), (private, &none)], "no private key"),
+        (vec![tls, (cert, &none), (private, &key)], "no certificate"),
+        (vec![tls, (ca, &none)], "no certificate"),
+        (vec![tls, (ca, "/not/there")], "cannot be read"),
+        (
+            vec![("CALICO_SERVICE_STATE", "etcd://10.0.0.1:2379"), (ca, &certificate)],
+            "must begin with etcds://",
+        ),
+        (vec![(ca, &certificate)], "must begin with etcds://"),
+    ] {
+        let found = faults(&changes);
+        assert_eq!(found.len(), 1, "{expect}: {found:?}");
+        assert!(found[0].starts_with("service.state-") && found[0].contains(expect), "{expect}: {found:?}");
+    }
+}

@@ -2,20 +2,23 @@
 
 pub mod etcd;
 mod file;
+mod history;
+mod report;
+mod schema;
 mod tenure;
 
 use std::io;
 use std::path::PathBuf;
 
+pub use history::Entry;
+pub use report::{Condition, Report};
 pub use tenure::Tenure;
 
 use etcd::Kv;
 
 use crate::config::{Service, StateLocation};
-use crate::core::{State, StateChange};
-
-/// The form in which state is stored. Raised with every change that an older scheduler cannot read.
-pub const SCHEMA_VERSION: u32 = 1;
+use crate::core::{Decision, State, StateChange, Timestamp};
+use schema::{MIGRATIONS, Schema, this_scheduler};
 
 /// Why state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -41,14 +44,19 @@ pub enum StoreError {
     },
     /// A newer scheduler wrote it.
     #[error(
-        "{path} has schema version {found}, this scheduler knows {SCHEMA_VERSION}. Nothing was changed. Start the \
-         version that wrote it, or a later one"
+        "{path} has schema version {found}{}; {} knows versions up to {}. Nothing was changed. Start \
+         the version that wrote it, or a later one",
+        by.as_ref().map(|by| format!(", written by {by}")).unwrap_or_default(),
+        this_scheduler(),
+        MIGRATIONS.version()
     )]
     Newer {
         /// The file, or the key in etcd.
         path: PathBuf,
         /// Its version.
         found: u32,
+        /// Who wrote it, where it says so.
+        by: Option<String>,
     },
     /// It is not what we wrote.
     #[error("{path} is damaged: {reason}. Nothing was changed. Put a backup in its place")]
@@ -89,11 +97,20 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    fn newer(path: PathBuf, schema: Schema) -> Self {
+        Self::Newer { path, found: schema.version, by: schema.written_by }
+    }
+}
+
 /// Where changes go. One scheduler at a time holds it.
 pub trait Store: Send {
     /// Writes changes. After an error some of them may have been written, but never one of an agent that moved
     /// without the other; repeating the call is harmless. Nothing is written for no changes.
     fn commit(&mut self, changes: &[StateChange]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Takes what was decided for the history. Losing it is harmless: it is stored some time, with something else.
+    fn note(&mut self, _at: Timestamp, _decisions: &[Decision]) {}
 }
 
 /// What a scheduler that may act starts from.
@@ -106,27 +123,46 @@ pub struct Opened<K = etcd::Client> {
     pub tenure: Tenure,
 }
 
-/// The store of a [`StateLocation`].
-pub enum AnyStore<K = etcd::Client> {
-    /// A file.
+/// The store of a [`StateLocation`]. How it is shows in its opener's [`Report`].
+pub struct AnyStore<K = etcd::Client> {
+    kind: StoreKind<K>,
+    report: Report,
+}
+
+enum StoreKind<K> {
     File(file::FileStore),
-    /// etcd.
     Etcd(Box<etcd::EtcdStore<K>>),
 }
 
 impl<K: Kv> Store for AnyStore<K> {
     async fn commit(&mut self, changes: &[StateChange]) -> Result<(), StoreError> {
-        match self {
-            Self::File(store) => store.commit(changes).await,
-            Self::Etcd(store) => store.commit(changes).await,
+        if !changes.is_empty() {
+            self.report.storing();
         }
+        let committed = match &mut self.kind {
+            StoreKind::File(store) => store.commit(changes).await,
+            StoreKind::Etcd(store) => store.commit(changes).await,
+        };
+        match &committed {
+            Ok(()) if changes.is_empty() => {}
+            Ok(()) => self.report.stored(),
+            Err(error) => self.report.away(error),
+        }
+        committed
+    }
+
+    fn note(&mut self, at: Timestamp, decisions: &[Decision]) {
+        self.report.note(at, decisions);
     }
 }
 
 /// Opens a store, again each time that a tenure has ended.
-pub struct Opener<K = etcd::Client>(Kind<K>);
+pub struct Opener<K = etcd::Client> {
+    kind: OpenerKind<K>,
+    report: Report,
+}
 
-enum Kind<K> {
+enum OpenerKind<K> {
     File(PathBuf),
     Etcd(Box<etcd::Candidate<K>>),
 }
@@ -134,39 +170,48 @@ enum Kind<K> {
 impl Opener {
     /// For the store that `service` names. `holder` says to others who we are.
     pub fn new(service: &Service, holder: &str) -> Self {
-        Self(match &service.state {
-            StateLocation::File(path) => Kind::File(path.clone()),
+        match &service.state {
+            StateLocation::File(path) => {
+                Self { kind: OpenerKind::File(path.clone()), report: Report::default() }
+            }
             StateLocation::Etcd(location) => {
                 let client = etcd::Client::new(location.clone());
-                Kind::Etcd(Box::new(etcd::Candidate::new(client, &location.prefix, &service.name, holder)))
+                Self::in_etcd(etcd::Candidate::new(client, &location.prefix, &service.name, holder))
             }
-        })
+        }
     }
 }
 
 impl<K: Kv> Opener<K> {
     /// For state in an etcd of any kind.
     pub fn in_etcd(candidate: etcd::Candidate<K>) -> Self {
-        Self(Kind::Etcd(Box::new(candidate)))
+        let report = Report::default();
+        Self { kind: OpenerKind::Etcd(Box::new(candidate.reporting(report.clone()))), report }
+    }
+
+    /// How the store is, for as long as this opener lives.
+    pub fn report(&self) -> Report {
+        self.report.clone()
     }
 
     /// Waits until we may act, and reads what is stored. `waiting` is told what it waits for.
     pub async fn open(&mut self, waiting: impl Fn(&str) + Send) -> Result<Opened<K>, StoreError> {
-        match &mut self.0 {
-            Kind::File(path) => {
-                let (store, state) = file::FileStore::open(path)?;
-                Ok(Opened { store: AnyStore::File(store), state, tenure: Tenure::endless() })
+        let (kind, state, tenure) = match &mut self.kind {
+            OpenerKind::File(path) => {
+                let (store, state) = file::FileStore::open(path, self.report.clone())?;
+                (StoreKind::File(store), state, Tenure::endless())
             }
-            Kind::Etcd(candidate) => {
+            OpenerKind::Etcd(candidate) => {
                 let (store, state, tenure) = candidate.open(waiting).await?;
-                Ok(Opened { store: AnyStore::Etcd(Box::new(store)), state, tenure })
+                (StoreKind::Etcd(Box::new(store)), state, tenure)
             }
-        }
+        };
+        Ok(Opened { store: AnyStore { kind, report: self.report.clone() }, state, tenure })
     }
 
     /// Lets another scheduler lead at once, as far as that is possible: for the end of the process.
     pub async fn resign(&mut self) {
-        if let Kind::Etcd(candidate) = &mut self.0 {
+        if let OpenerKind::Etcd(candidate) = &mut self.kind {
             candidate.resign().await;
         }
     }

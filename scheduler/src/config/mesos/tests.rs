@@ -157,11 +157,11 @@ fn a_ca_file_holds_certificates() {
     let file = path.to_str().unwrap();
     let key = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap();
     std::fs::write(&path, key.cert.pem()).unwrap();
-    assert_eq!(certificates(file).map(|found| found.len()), Ok(1));
+    assert_eq!(roots(file).map(|found| found.len()), Ok(1));
     std::fs::write(&path, "nothing").unwrap();
-    assert!(certificates(file).unwrap_err().contains("CA certificates in PEM"));
+    assert!(roots(file).unwrap_err().contains("certificates in PEM"));
     std::fs::write(&path, "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n").unwrap();
-    assert!(certificates(file).unwrap_err().contains("no PEM"));
+    assert!(roots(file).unwrap_err().contains("no PEM"));
 }
 
 proptest! {

@@ -4,18 +4,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{
-    Client as Inner, CompareOp, ConnectOptions, Error, GetOptions, KeyValue, PutOptions, ResponseHeader,
-    SortOrder, SortTarget, TxnOp, TxnOpResponse,
+    Certificate, Client as Inner, CompareOp, ConnectOptions, Error, GetOptions, Identity, KeyValue,
+    PutOptions, ResponseHeader, SortOrder, SortTarget, TlsOptions, TxnOp, TxnOpResponse,
 };
 use tokio::sync::OnceCell;
+use webpki_roots::TLS_SERVER_ROOTS;
 
 use super::kv::{Compare, Header, Kv, Page, Pair, Range, Txn, TxnAnswer, Write};
-use crate::config::EtcdLocation;
+use super::look::look;
+use crate::config::{EtcdLocation, EtcdTls};
 use crate::state::StoreError;
 
 const CONNECT: Duration = Duration::from_secs(3);
 /// A member that does not answer pings is left out. etcd refuses pings that come more often than every 5 s.
 const PING: Duration = Duration::from_secs(10);
+
+/// What to do about some of etcd's refusals.
+const ADVICE: [(&str, &str); 4] = [
+    (
+        "authentication failed",
+        "correct the user and the password in service.state, or set the password in etcd (`etcdctl user passwd`)",
+    ),
+    (
+        "authentication is not enabled",
+        "leave user:password@ out of service.state, or enable it (`etcdctl auth enable`)",
+    ),
+    ("user name is empty", "etcd has authentication: give service.state as etcd://user:password@host:port"),
+    (
+        "permission denied",
+        "grant a role of this user all keys below the prefix of service.state (`etcdctl role grant-permission \
+         --prefix=true ROLE readwrite PREFIX/`)",
+    ),
+];
 
 /// A real etcd. It is connected to with the first request.
 #[derive(Clone)]
@@ -43,6 +63,9 @@ impl Client {
             if let Some((user, password)) = &location.user {
                 options = options.with_user(user, password).with_auto_token_refresh(true);
             }
+            if let Some(tls) = &location.tls {
+                options = options.with_tls(tls_options(tls));
+            }
             Inner::connect(location.members.clone(), Some(options)).await
         };
         let connected = Box::pin(self.0.connected.get_or_try_init(connect)).await;
@@ -56,10 +79,12 @@ impl Client {
             Error::GRpcStatus(status) => format!("{} ({:?})", status.message(), status.code()),
             other => other.to_string(),
         };
-        // As etcd words it (`rpctypes.ErrNoSpace`).
+        // This and the following as etcd words it (`rpctypes`).
         if reason.contains("database space exceeded") {
             return StoreError::NoSpace { etcd };
         }
+        let advice = ADVICE.iter().find(|(words, _)| reason.contains(words));
+        let reason = advice.map_or(reason.clone(), |(_, advice)| format!("{reason}: {advice}"));
         StoreError::Unavailable { etcd, reason }
     }
 }
@@ -110,12 +135,27 @@ impl Kv for Client {
         }
     }
 
+    async fn explain(&self) -> Option<String> {
+        Box::pin(look(&self.0.location)).await
+    }
+
     async fn revoke(&self, lease: i64) -> Result<(), StoreError> {
         let mut client = self.connected().await?;
         match Box::pin(client.lease_revoke(lease)).await {
             Err(error) if !no_such_lease(&error) => Err(self.for_people(error)),
             _ => Ok(()),
         }
+    }
+}
+
+fn tls_options(tls: &EtcdTls) -> TlsOptions {
+    let options = match &tls.ca {
+        Some(ca) => TlsOptions::new().ca_certificate(Certificate::from_pem(ca)),
+        None => TlsOptions::new().trust_anchors(TLS_SERVER_ROOTS.to_vec()),
+    };
+    match &tls.identity {
+        Some((certificate, key)) => options.identity(Identity::from_pem(certificate, key)),
+        None => options,
     }
 }
 

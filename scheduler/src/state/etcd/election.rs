@@ -4,19 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::keys::Keys;
 use super::kv::{Compare, Kv, Range, Txn, Write, bounded, within};
 use super::load::load;
-use super::{EtcdStore, Seat};
+use super::past::Past;
+use super::{EtcdStore, Office, Seat};
 use crate::core::State;
-use crate::state::tenure::Renewal;
+use crate::state::report::Report;
+use crate::state::schema::{MIGRATIONS, Migrations};
 use crate::state::{StoreError, Tenure};
 
 /// How long a leader that is gone keeps others waiting.
 const LEASE: Duration = Duration::from_secs(12);
+
+/// How long may be looked for why etcd does not answer.
+const EXPLAIN: Duration = Duration::from_secs(10);
 
 /// A scheduler that wants to lead.
 pub struct Candidate<K> {
@@ -29,6 +34,9 @@ pub struct Candidate<K> {
     /// The lease that we made last: revoked before there is another one.
     lease: Option<i64>,
     has_led: bool,
+    past: Past,
+    report: Report,
+    migrations: Migrations,
 }
 
 enum Outcome {
@@ -43,7 +51,30 @@ impl<K: Kv> Candidate<K> {
     pub fn new(etcd: K, prefix: &str, service: &str, holder: &str) -> Self {
         let keys = Keys::new(prefix, service);
         let value = serde_json::json!({ "holder": holder }).to_string();
-        Self { etcd, keys, lasting: LEASE, value, lease: None, has_led: false }
+        Self {
+            etcd,
+            keys,
+            lasting: LEASE,
+            value,
+            lease: None,
+            has_led: false,
+            past: Past::default(),
+            report: Report::default(),
+            migrations: MIGRATIONS,
+        }
+    }
+
+    /// How it goes is told by `report`.
+    #[must_use]
+    pub fn reporting(self, report: Report) -> Self {
+        Self { report, ..self }
+    }
+
+    /// With other forms of records than there are.
+    #[cfg(test)]
+    #[must_use]
+    pub(super) fn with_migrations(self, migrations: Migrations) -> Self {
+        Self { migrations, ..self }
     }
 
     /// With a lease of other length than usual.
@@ -67,7 +98,10 @@ impl<K: Kv> Candidate<K> {
                     Err(error) => self.unless_for_good(error).await?,
                 },
                 Ok(Outcome::Held(leader)) if self.has_led => return Err(StoreError::Superseded { leader }),
-                Ok(Outcome::Held(leader)) => format!("{leader} leads"),
+                Ok(Outcome::Held(leader)) => {
+                    self.report.answers();
+                    format!("{leader} leads")
+                }
                 Err(error) => self.unless_for_good(error).await?,
             };
             if told != why {
@@ -86,14 +120,32 @@ impl<K: Kv> Candidate<K> {
                 self.resign().await;
                 Err(error)
             }
-            error => Ok(error.to_string()),
+            error => {
+                let mut why = error.to_string();
+                if let StoreError::Unavailable { .. } = error
+                    && let Ok(Some(more)) = timeout(EXPLAIN, self.etcd.explain()).await
+                {
+                    why = format!("{why}: {more}");
+                }
+                self.report.away(&why);
+                Ok(why)
+            }
         }
     }
 
     async fn attempt(&mut self) -> Result<Outcome, StoreError> {
+        let before = self.past.seen();
         self.revoke().await?;
         let etcd = &self.etcd;
         let answer = bounded(etcd, etcd.range(Range::of(self.keys.leader()))).await?;
+        if let Err(what) = self.past.check(before, answer.header) {
+            warn!("{}: {what}: it was restored from an older snapshot", etcd.name());
+            self.report.restored(what);
+        }
+        if self.past.take_restored() {
+            // Who leads in the snapshot did so when it was taken: that has not come after us.
+            self.has_led = false;
+        }
         if let Some(pair) = answer.pairs.first() {
             return Ok(Outcome::Held(holder(&pair.value)));
         }
@@ -110,6 +162,7 @@ impl<K: Kv> Candidate<K> {
             return Ok(Outcome::Held("another scheduler".to_owned()));
         }
         let created = answer.header.revision;
+        self.past.wrote(created);
         let seat = Seat { lease, value: self.value.clone(), created, modified: created };
         Ok(Outcome::Won(seat, since))
     }
@@ -120,22 +173,30 @@ impl<K: Kv> Candidate<K> {
         since: Instant,
     ) -> Result<(EtcdStore<K>, State, Tenure), StoreError> {
         let (tenure, renewal) = Tenure::until(since + certain(self.lasting));
-        let renewal = Arc::new(renewal);
+        let office =
+            Office { renewal: Arc::new(renewal), past: self.past.clone(), report: self.report.clone() };
         let mut keeper = JoinSet::new();
-        keeper.spawn(keep(self.etcd.clone(), seat.lease, Arc::clone(&renewal), self.lasting));
-        let loaded = load(&self.etcd, &self.keys).await?;
-        self.has_led = true;
-        info!(etcd = self.etcd.name(), "this scheduler leads");
-        let store = EtcdStore {
+        let leader = self.keys.leader();
+        keeper.spawn(keep(self.etcd.clone(), leader, seat.clone(), office.clone(), self.lasting));
+        let loaded = load(&self.etcd, &self.keys, self.migrations).await?;
+        let mut store = EtcdStore {
             etcd: self.etcd.clone(),
             keys: self.keys.clone(),
             seat,
             written: loaded.written,
-            has_schema: loaded.has_schema,
+            schema: loaded.schema,
             tenure: tenure.clone(),
-            renewal,
+            office,
             keeper,
         };
+        if let Some(records) = loaded.migrated {
+            info!(records = records.len(), "what is stored is of an older form, and is rewritten");
+            store.migrate(records).await?;
+        }
+        self.report.load_history(loaded.history);
+        self.report.answers();
+        self.has_led = true;
+        info!(etcd = self.etcd.name(), "this scheduler leads");
         Ok((store, loaded.state, tenure))
     }
 
@@ -161,18 +222,45 @@ fn certain(lasting: Duration) -> Duration {
     lasting.mul_f64(0.9)
 }
 
-/// Renews the lease until it is lost. What counts is when a renewal was asked for: etcd's count begins later.
-async fn keep(etcd: impl Kv, lease: i64, renewal: Arc<Renewal>, lasting: Duration) {
-    while !renewal.is_over() {
+/// Renews the lease until it is lost. What counts is when a renewal was asked for: etcd's count begins later. And looks
+/// whether the leadership key is still the one that we wrote.
+async fn keep(etcd: impl Kv, leader: String, seat: Seat, office: Office, lasting: Duration) {
+    let limit = lasting.mul_f64(0.4);
+    while !office.renewal.is_over() {
         sleep(lasting / 4).await;
         let asked = Instant::now();
-        match within(&etcd, lasting.mul_f64(0.4), etcd.keep_alive(lease)).await {
-            Ok(true) => renewal.extend(asked + certain(lasting)),
+        let before = office.past.seen();
+        let (renewed, found) = tokio::join!(
+            within(&etcd, limit, etcd.keep_alive(seat.lease)),
+            within(&etcd, limit, etcd.range(Range::of(leader.clone()))),
+        );
+        // Before anything else: nothing more is to be done by what was known.
+        if let Ok(page) = &found {
+            let ours = page.pairs.first().filter(|pair| pair.created == seat.created);
+            let checked = match ours {
+                Some(pair) => office.past.check_seat(before, page.header, pair.modified),
+                None => office.past.check(before, page.header),
+            };
+            if let Err(what) = checked {
+                office.restored(&etcd, what);
+            } else if ours.is_none() {
+                warn!("leadership is lost: the key is no longer ours");
+                office.renewal.end();
+            }
+        }
+        match renewed {
+            Ok(true) => {
+                office.renewal.extend(asked + certain(lasting));
+                office.report.answers();
+            }
             Ok(false) => {
                 warn!("the lease is lost");
-                renewal.end();
+                office.renewal.end();
             }
-            Err(error) => warn!("cannot renew the lease: {error}"),
+            Err(error) => {
+                warn!("cannot renew the lease: {error}");
+                office.report.away(error);
+            }
         }
     }
 }

@@ -44,6 +44,15 @@ impl Keys {
         format!("{}cluster", self.base)
     }
 
+    pub fn history(&self, place: u64) -> String {
+        format!("{}{place:02}", self.histories())
+    }
+
+    /// What the keys of the history begin with.
+    pub fn histories(&self) -> String {
+        format!("{}history/", self.base)
+    }
+
     pub fn agent(&self, agent: &AgentKey) -> String {
         format!("{}agents/{agent}", self.base)
     }

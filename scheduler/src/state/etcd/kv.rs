@@ -30,6 +30,11 @@ pub trait Kv: Clone + Send + Sync + 'static {
 
     /// Ends a lease, and deletes its keys. One that is gone is no error.
     fn revoke(&self, lease: i64) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Why it does not answer, as far as that can be found out.
+    fn explain(&self) -> impl Future<Output = Option<String>> + Send {
+        async { None }
+    }
 }
 
 /// All of it happens, or nothing of it.

@@ -1,86 +1,25 @@
 //! On a real etcd, which `ETCD_BINARY` names; what needs none is tested without.
 
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+mod history;
+mod migration;
+mod restored;
+mod server;
+mod slow;
+mod tls;
+
 use std::time::Duration;
 
 use etcd_client::GetOptions;
-use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::keys::Keys;
 use super::written::{RECORDS, Written};
 use super::*;
-use crate::config::EtcdLocation;
 use crate::core::{AgentRecord, ClusterRecord, Phase, State, TaskRecord, TaskType, Tasks, Timestamp};
+use server::Server;
 
 /// etcd makes no lease shorter than 2 s.
 const LASTING: Duration = Duration::from_secs(2);
-
-/// An etcd of a test's own; it ends with it.
-struct Server {
-    child: Child,
-    location: EtcdLocation,
-    _dir: TempDir,
-}
-
-impl Server {
-    async fn start(flags: &[&str]) -> Self {
-        let binary = std::env::var_os("ETCD_BINARY").expect("ETCD_BINARY names etcd");
-        let dir = tempfile::tempdir().unwrap();
-        // Both are free at once, so they differ; who listens on 127.0.0.1 else asks the kernel, too.
-        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [client, peer] = free.map(|listener| listener.local_addr().unwrap().to_string());
-        let (client_url, peer_url) = (format!("http://{client}"), format!("http://{peer}"));
-        let child = Command::new(binary)
-            .arg("--data-dir")
-            .arg(dir.path())
-            .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
-            .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
-            .args(["--initial-cluster", &format!("default={peer_url}"), "--log-level", "error"])
-            .args(flags)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let location = EtcdLocation { members: vec![client], user: None, prefix: "/test".to_owned() };
-        let server = Self { child, location, _dir: dir };
-        let started = Instant::now();
-        while server.revision().await.is_none() {
-            assert!(started.elapsed() < Duration::from_secs(30), "etcd does not start");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        server
-    }
-
-    /// For what the store never does.
-    async fn client(&self) -> Result<etcd_client::Client, StoreError> {
-        Client::new(self.location.clone()).connected().await
-    }
-
-    /// etcd's revision: every write raises it.
-    async fn revision(&self) -> Option<i64> {
-        let client = Client::new(self.location.clone());
-        Some(bounded(&client, client.range(Range::of("none".to_owned()))).await.ok()?.header.revision)
-    }
-
-    fn candidate(&self, holder: &str) -> Candidate<Client> {
-        let client = Client::new(self.location.clone());
-        Candidate::new(client, &self.location.prefix, "team/calico", holder).lasting(LASTING)
-    }
-
-    fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn record(key: &str, id: &str) -> AgentRecord {
     let phase = Phase::Done { at: Timestamp(7) };
@@ -108,6 +47,23 @@ fn silent(_: &str) {}
 /// Leads at once: nobody else does.
 async fn lead(candidate: &mut Candidate<Client>) -> (EtcdStore<Client>, State, Tenure) {
     tokio::time::timeout(Duration::from_secs(20), candidate.open(silent)).await.unwrap().unwrap()
+}
+
+/// What it waits for, in its own words; it must not lead.
+async fn waits(candidate: Candidate<Client>) -> String {
+    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let report = Report::default();
+    let mut candidate = candidate.reporting(report.clone());
+    tokio::select! {
+        opened = candidate.open(|why: &str| drop(sender.send(why.to_owned()))) => {
+            panic!("it leads, or has ended: {:?}", opened.err());
+        }
+        why = told.recv() => {
+            let why = why.unwrap();
+            assert_eq!(report.condition().away.unwrap().1, why);
+            why
+        }
+    }
 }
 
 fn groups(written: &Written, changes: &[StateChange]) -> Vec<Vec<String>> {
@@ -250,7 +206,7 @@ async fn a_commit_whose_answer_was_lost_is_repeated_and_one_that_was_delayed_doe
     let (mut store, _, _) = lead(&mut candidate).await;
     // Sent, and its answer lost.
     let group = store.written.groups(&store.keys, &[agent("a:1", "A")]).unwrap().remove(0);
-    let delayed = store.transaction(&group);
+    let delayed = store.transaction(&group, &[]);
     assert!(store.etcd.txn(delayed.clone()).await.unwrap().succeeded);
     store.commit(&[agent("a:1", "A")]).await.unwrap();
     store.commit(&[agent("a:1", "B")]).await.unwrap();
@@ -301,6 +257,11 @@ async fn a_newer_schema_and_what_is_damaged_are_refused_and_kept() {
     let mut etcd = server.client().await.unwrap();
     for (key, value, reason) in [
         ("schema", "99", "schema version 99"),
+        (
+            "schema",
+            r#"{"version": 9, "written_by": "calico-scheduler 9.1"}"#,
+            "written by calico-scheduler 9.1",
+        ),
         ("schema", "0", "'0' is not a version"),
         ("cluster", "{}", "no schema version"),
     ] {
@@ -340,6 +301,14 @@ async fn a_user_and_password_are_used() {
     etcd.user_grant_role("root", "root").await.unwrap();
     etcd.auth_enable().await.unwrap();
     etcd.put("refused", "", None).await.unwrap_err();
+    for (user, right) in [
+        (None, "has authentication: give service.state as"),
+        (Some(("root".to_owned(), "wrong".to_owned())), "correct the user and the password in service.state"),
+    ] {
+        server.location.user = user;
+        let why = waits(server.candidate("first")).await;
+        assert!(why.contains(right) && !why.contains("wrong"), "{why}");
+    }
     server.location.user = Some(("root".to_owned(), "p@ss/word".to_owned()));
     let (mut store, _, _) = lead(&mut server.candidate("first")).await;
     store.commit(&[agent("a:1", "A")]).await.unwrap();

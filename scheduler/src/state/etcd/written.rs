@@ -8,10 +8,10 @@ use super::keys::{Keys, shown};
 use crate::core::{AgentId, StateChange};
 use crate::state::StoreError;
 
-/// Records in one transaction. Its whole is at most 100 operations, with the leadership's and the schema's; etcd's
-/// own limit is 128.
-pub(super) const RECORDS: usize = 98;
-/// Bytes of keys and values in one transaction; etcd's own limit is 1.5 MiB.
+/// Records in one transaction. Its whole is at most 100 operations, with the leadership's, the schema's and the
+/// history's; etcd's own limit is 128.
+pub(super) const RECORDS: usize = 98 - super::CHUNKS;
+/// Bytes of the records' keys and values in one transaction; etcd's own limit, for all, is 1.5 MiB.
 const BYTES: usize = 1 << 20;
 
 /// A key, and its new value; none deletes it.
@@ -63,21 +63,12 @@ impl Written {
             (Some(Entry { hash: Some(known), .. }), Some(value)) => *known != hash(value),
             _ => true,
         });
-        let mut groups: Vec<Vec<Operation>> = Vec::new();
-        let mut bytes = 0;
-        for unit in self.units(&operations) {
-            let size: usize = unit.iter().map(Operation::size).sum();
-            let fits =
-                groups.last().is_some_and(|g| g.len() + unit.len() <= RECORDS && bytes + size <= BYTES);
-            if let Some(group) = groups.last_mut().filter(|_| fits) {
-                group.extend(unit);
-                bytes += size;
-            } else {
-                groups.extend(unit.chunks(RECORDS).map(<[Operation]>::to_vec));
-                bytes = size;
-            }
-        }
-        Ok(groups)
+        Ok(packed(self.units(&operations)))
+    }
+
+    /// Any operations, in groups of one transaction each.
+    pub fn split(operations: Vec<Operation>) -> Vec<Vec<Operation>> {
+        packed(operations.into_iter().map(|operation| vec![operation]).collect())
     }
 
     /// The operations in their order; those that move agents between them are together.
@@ -136,7 +127,30 @@ impl Written {
     }
 }
 
+/// Units that are written together, in groups of one transaction each.
+fn packed(units: Vec<Vec<Operation>>) -> Vec<Vec<Operation>> {
+    let mut groups: Vec<Vec<Operation>> = Vec::new();
+    let mut bytes = 0;
+    for unit in units {
+        let size: usize = unit.iter().map(Operation::size).sum();
+        let fits = groups.last().is_some_and(|g| g.len() + unit.len() <= RECORDS && bytes + size <= BYTES);
+        if let Some(group) = groups.last_mut().filter(|_| fits) {
+            group.extend(unit);
+            bytes += size;
+        } else {
+            groups.extend(unit.chunks(RECORDS).map(<[Operation]>::to_vec));
+            bytes = size;
+        }
+    }
+    groups
+}
+
 impl Operation {
+    /// A record's new value.
+    pub fn put(key: String, value: Vec<u8>, agent: Option<AgentId>) -> Self {
+        Self { key, value: Some(value), agent }
+    }
+
     fn size(&self) -> usize {
         self.key.len() + self.value.as_ref().map_or(0, Vec::len)
     }
