@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{debug, error, info, warn};
@@ -54,6 +54,16 @@ pub struct Query(oneshot::Sender<View>);
 pub struct Handle {
     queries: mpsc::Sender<Query>,
     alive: Alive,
+    inventory: watch::Receiver<Inventory>,
+}
+
+/// How the reading of the master's list of agents goes.
+#[derive(Debug, Clone, Default)]
+pub struct Inventory {
+    /// When it was last read.
+    pub read: Option<Instant>,
+    /// Why it could not be read since.
+    pub error: Option<String>,
 }
 
 /// When the loop last went round.
@@ -84,6 +94,11 @@ impl Handle {
         let (sender, receiver) = oneshot::channel();
         self.queries.send(Query(sender)).await.ok()?;
         receiver.await.ok()
+    }
+
+    /// How the reading of the master's list of agents goes.
+    pub fn inventory(&self) -> Inventory {
+        self.inventory.borrow().clone()
     }
 
     /// How long ago the loop last went round.
@@ -144,13 +159,15 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
         let (query_sender, queries) = mpsc::channel(64);
         let (input_sender, inputs) = mpsc::channel(1024);
         let alive = Alive::now();
-        let handle = Handle { queries: query_sender, alive: alive.clone() };
+        let (read, inventory) = watch::channel(Inventory::default());
+        let handle = Handle { queries: query_sender, alive: alive.clone(), inventory };
         let inventory_wanted = Arc::new(Notify::new());
         let inventory = read_inventory(
             inventory_interval,
             Arc::clone(&inventory_wanted),
             link.clone(),
             input_sender.clone(),
+            read,
         );
         // It holds the link, and so the subscription: both end with the loop.
         let mut background = JoinSet::new();
@@ -299,6 +316,7 @@ async fn read_inventory(
     wanted: Arc<Notify>,
     link: impl Link,
     inputs: mpsc::Sender<Input>,
+    read: watch::Sender<Inventory>,
 ) {
     let mut wait = interval;
     loop {
@@ -310,10 +328,12 @@ async fn read_inventory(
             Ok(agents) => agents,
             Err(error) => {
                 warn!("cannot read the list of agents: {error}");
+                read.send_modify(|inventory| inventory.error = Some(error.to_string()));
                 wait = interval.min(INVENTORY_AGAIN);
                 continue;
             }
         };
+        read.send_replace(Inventory { read: Some(Instant::now()), error: None });
         // A master that no longer leads does not know which agents there are.
         if link.leader().as_ref() == Some(&leader) && inputs.send(Input::Agents(agents)).await.is_err() {
             return;

@@ -69,7 +69,7 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     let mut opener = state::Opener::new(&config.service, &holder(address));
     let (role, shown) = watch::channel(Role::Standby("the state is being opened".to_owned()));
     info!(%address, "the API listens");
-    let api = axum::serve(listener, api::router(shown));
+    let api = axum::serve(listener, api::router(shown, opener.report()));
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let ended = tokio::select! {
@@ -95,9 +95,10 @@ async fn lead(config: &Config, opener: &mut state::Opener, role: &watch::Sender<
     }
     loop {
         let standby = |why: &str| drop(role.send_replace(Role::Standby(why.to_owned())));
-        let state::Opened { store, state: stored, tenure } = opener.open(standby).await?;
+        let state::Opened { store, state: stored, tenure, doubtful } = opener.open(standby).await?;
         info!(agents = stored.agents.len(), framework = ?stored.framework_id, "state is loaded");
         let settings = core::Settings {
+            doubtful,
             exclude: config.agents.exclude.clone(),
             only: config.agents.only.clone(),
             reservations: core::Reservations {
@@ -112,6 +113,7 @@ async fn lead(config: &Config, opener: &mut state::Opener, role: &watch::Sender<
         };
         let framework = framework_info(config, stored.framework_id.as_ref());
         let client = mesos::Client::start(config.mesos.masters.clone(), access.clone(), framework, &tenure);
+        let subscription = client.0.condition();
         let (driver, handle) = driver::Driver::new(
             core::Core::new(settings, stored),
             (store, tenure),
@@ -121,7 +123,7 @@ async fn lead(config: &Config, opener: &mut state::Opener, role: &watch::Sender<
             client,
             driver::SystemClock,
         );
-        role.send_replace(Role::Leading(handle));
+        role.send_replace(Role::Leading { handle, subscription });
         match driver.run().await {
             driver::Ended::Deposed => {
                 standby("leadership was lost");

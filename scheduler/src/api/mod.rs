@@ -1,18 +1,23 @@
 //! The HTTP API.
 
+mod health;
+
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::{FromRef, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::core::{Status, View};
 use crate::driver::Handle;
+use crate::mesos::Condition;
+use crate::state::{Entry, Report};
 
 /// The loop goes round at least once a second.
 const ALIVE: Duration = Duration::from_secs(30);
@@ -25,22 +30,47 @@ pub enum Role {
     /// It waits to lead; for what.
     Standby(String),
     /// It leads.
-    Leading(Handle),
+    Leading {
+        /// Its loop.
+        handle: Handle,
+        /// How its subscription stands.
+        subscription: watch::Receiver<Condition>,
+    },
 }
 
 /// What the API shows.
+#[derive(Clone)]
+struct Shown {
+    role: watch::Receiver<Role>,
+    report: Report,
+}
+
+impl FromRef<Shown> for watch::Receiver<Role> {
+    fn from_ref(shown: &Shown) -> Self {
+        shown.role.clone()
+    }
+}
+
+impl FromRef<Shown> for Report {
+    fn from_ref(shown: &Shown) -> Self {
+        shown.report.clone()
+    }
+}
+
 type Present = State<watch::Receiver<Role>>;
 
-/// All paths, over what this scheduler does at the moment.
-pub fn router(role: watch::Receiver<Role>) -> Router {
+/// All paths, over what this scheduler does at the moment, and how its store is.
+pub fn router(role: watch::Receiver<Role>, report: Report) -> Router {
     Router::new()
+        .route("/v1/health", get(health::health))
         .route("/v1/health/live", get(live))
+        .route("/v1/history", get(history))
         .route("/v1/plans", get(plans))
         .route("/v1/plans/{plan}", get(plan))
         .route("/v1/agents", get(agents))
         .route("/v1/agents/{agent}", get(agent))
         .route("/v1/state/frameworkId", get(framework_id))
-        .with_state(role)
+        .with_state(Shown { role, report })
 }
 
 /// An answer that is an error, with its reason.
@@ -52,7 +82,7 @@ fn failure(status: StatusCode, reason: impl Into<String>) -> Failure {
 
 async fn view(State(role): Present) -> Result<View, Failure> {
     let handle = match &*role.borrow() {
-        Role::Leading(handle) => handle.clone(),
+        Role::Leading { handle, .. } => handle.clone(),
         Role::Standby(why) => {
             return Err(failure(StatusCode::SERVICE_UNAVAILABLE, format!("standby: {why}")));
         }
@@ -65,7 +95,7 @@ async fn view(State(role): Present) -> Result<View, Failure> {
 /// nor is that another scheduler leads.
 async fn live(State(role): Present) -> Result<&'static str, Failure> {
     let idle = match &*role.borrow() {
-        Role::Leading(handle) => handle.idle(),
+        Role::Leading { handle, .. } => handle.idle(),
         Role::Standby(_) => return Ok("alive, standby\n"),
     };
     if idle < ALIVE {
@@ -73,6 +103,17 @@ async fn live(State(role): Present) -> Result<&'static str, Failure> {
     }
     let reason = format!("the scheduler's loop has not gone round for {} s", idle.as_secs());
     Err(failure(StatusCode::SERVICE_UNAVAILABLE, reason))
+}
+
+#[derive(Deserialize)]
+struct Since {
+    #[serde(default)]
+    since: u64,
+}
+
+/// What was decided last.
+async fn history(State(report): State<Report>, Query(Since { since }): Query<Since>) -> Json<Vec<Entry>> {
+    Json(report.history(since))
 }
 
 async fn plans() -> Json<[&'static str; 1]> {

@@ -31,6 +31,7 @@ impl Core {
             let id = offer.id.clone();
             self.maintenance.offered(&offer.agent, offer.unavailability);
             let refuse = match self.offered(&offer.agent) {
+                _ if self.doubts(now) => Some(self.settings.turn_filter),
                 Some(Offered::Agent(key)) => {
                     let refuse = self.consider(now, &key, &offer, frame);
                     let given_back = refuse.is_some_and(|refuse| self.unreserve(&key, &offer, refuse, frame));

@@ -11,6 +11,8 @@ use super::state::{Phase, Slot};
 
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
+/// For how long the master is asked for all tasks when more may have been done than is stored.
+const DOUBT: Duration = Duration::from_secs(20);
 const KILL_AGAIN: Duration = Duration::from_secs(30);
 
 /// What was asked, and what is still to be done.
@@ -21,6 +23,8 @@ pub(super) struct Reconciliation {
     next: Option<Timestamp>,
     wait: Duration,
     next_implicit: Option<Timestamp>,
+    /// When tasks that no record tells of will all have been heard of; none before the master was asked for them.
+    doubt_ends: Option<Timestamp>,
     /// When launches run out of time.
     timeouts: BTreeSet<(Timestamp, TaskId)>,
     /// Tasks that must end, and when they are told again.
@@ -63,24 +67,38 @@ impl Core {
     pub(super) fn reconcile_all(&mut self, now: Timestamp, frame: &mut Frame) {
         self.reconciliation.pending = self.live();
         self.reconciliation.wait = FIRST_WAIT;
-        self.reconciliation.next_implicit = Some(now.after(self.settings.reconcile_interval));
+        let wait = if self.settings.doubtful { Duration::ZERO } else { self.settings.reconcile_interval };
+        self.reconciliation.next_implicit = Some(now.after(wait));
+        self.reconciliation.doubt_ends = None;
         self.ask(now, frame);
     }
 
     pub(super) fn reconciliation_tick(&mut self, now: Timestamp, frame: &mut Frame) {
         self.collect_timeouts(now);
-        if self.reconciliation.next_implicit.is_some_and(|at| at <= now) {
+        let doubts = self.doubts(now);
+        // What is not known is judged after the first inventory only: before it, asking would be for nothing.
+        let asks = !doubts || self.inventory.is_some();
+        if asks && self.reconciliation.next_implicit.is_some_and(|at| at <= now) {
             // Tasks that the master does not know are not in its answer: what stays open is asked by name.
             self.reconciliation.pending = self.live();
             self.reconciliation.next = Some(now.after(FIRST_WAIT));
             self.reconciliation.wait = FIRST_WAIT;
-            self.reconciliation.next_implicit = Some(now.after(self.settings.reconcile_interval));
+            let wait = if doubts { FIRST_WAIT } else { self.settings.reconcile_interval };
+            self.reconciliation.next_implicit = Some(now.after(wait));
+            if doubts {
+                self.reconciliation.doubt_ends.get_or_insert(now.after(DOUBT));
+            }
             frame.effects.push(Effect::Reconcile(Vec::new()));
         }
         let reconciliation = &mut self.reconciliation;
         if !reconciliation.pending.is_empty() && reconciliation.next.is_none_or(|at| at <= now) {
             self.ask(now, frame);
         }
+    }
+
+    /// Whether tasks may be running that no record tells of, so that nothing may be launched.
+    pub(super) fn doubts(&self, now: Timestamp) -> bool {
+        self.settings.doubtful && self.reconciliation.doubt_ends.is_none_or(|end| now < end)
     }
 
     pub(super) fn retry_kills(&mut self, now: Timestamp, frame: &mut Frame) {

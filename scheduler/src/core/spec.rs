@@ -11,6 +11,9 @@ use super::share::Share;
 /// The operator's configuration, as far as decisions depend on it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
+    /// Whether more may have been done than is stored: then nothing is launched before the master was asked for all
+    /// tasks, and has had the time to answer.
+    pub doubtful: bool,
     /// One for every task type; a type without one is not there.
     pub specs: BTreeMap<TaskType, Spec>,
     /// Agents that are left alone.
@@ -57,6 +60,7 @@ impl Settings {
     /// The times that are used unless a test says otherwise.
     pub fn new(specs: BTreeMap<TaskType, Spec>) -> Self {
         Self {
+            doubtful: false,
             specs,
             exclude: Vec::new(),
             only: Vec::new(),

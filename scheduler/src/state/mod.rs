@@ -121,6 +121,8 @@ pub struct Opened<K = etcd::Client> {
     pub state: State,
     /// For how long it may act.
     pub tenure: Tenure,
+    /// Whether more may have been done than is stored: the store was found to hold less than it did before.
+    pub doubtful: bool,
 }
 
 /// The store of a [`StateLocation`]. How it is shows in its opener's [`Report`].
@@ -146,7 +148,8 @@ impl<K: Kv> Store for AnyStore<K> {
         match &committed {
             Ok(()) if changes.is_empty() => {}
             Ok(()) => self.report.stored(),
-            Err(error) => self.report.away(error),
+            Err(StoreError::Deposed) => self.report.not_stored(None),
+            Err(error) => self.report.not_stored(Some(error)),
         }
         committed
     }
@@ -206,7 +209,9 @@ impl<K: Kv> Opener<K> {
                 (StoreKind::Etcd(Box::new(store)), state, tenure)
             }
         };
-        Ok(Opened { store: AnyStore { kind, report: self.report.clone() }, state, tenure })
+        self.report.opened();
+        let doubtful = self.report.condition().restored.is_some();
+        Ok(Opened { store: AnyStore { kind, report: self.report.clone() }, state, tenure, doubtful })
     }
 
     /// Lets another scheduler lead at once, as far as that is possible: for the end of the process.
@@ -214,5 +219,33 @@ impl<K: Kv> Opener<K> {
         if let OpenerKind::Etcd(candidate) = &mut self.kind {
             candidate.resign().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_report_tells_of_a_commit_that_fails_until_one_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let report = Report::default();
+        let (store, _) = file::FileStore::open(&dir.path().join("state.json"), report.clone()).unwrap();
+        let kind: StoreKind<etcd::Client> = StoreKind::File(store);
+        let mut store = AnyStore { kind, report: report.clone() };
+        let change = [StateChange::Framework { id: "F1".into() }];
+        // A directory in the new file's place: it cannot be created, also not by root.
+        std::fs::create_dir(dir.path().join("state.json.new")).unwrap();
+        store.commit(&change).await.unwrap_err();
+        let first = report.condition().failing.unwrap();
+        assert!(first.1.contains("state.json.new") && report.condition().storing.is_none(), "{first:?}");
+        store.commit(&change).await.unwrap_err();
+        report.answers();
+        store.commit(&[]).await.unwrap();
+        assert_eq!(report.condition().failing.unwrap().0, first.0);
+        std::fs::remove_dir(dir.path().join("state.json.new")).unwrap();
+        store.commit(&change).await.unwrap();
+        let condition = report.condition();
+        assert!(condition.failing.is_none() && condition.stored.is_some() && condition.storing.is_none());
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::StoreError;
 use super::history::{Chunk, Entry, History};
 use crate::core::{Decision, Timestamp};
 
@@ -33,8 +34,10 @@ pub struct Condition {
     pub stored: Option<Instant>,
     /// How long that took.
     pub took: Duration,
-    /// Since when it does not answer, and why.
+    /// Since when it does not answer, or we do not lead in it, and why.
     pub away: Option<(Instant, String)>,
+    /// Since when what is to be stored is not, and why.
+    pub failing: Option<(Instant, String)>,
     /// When it was found to hold less than it did before, and what was found.
     pub restored: Option<(Instant, String)>,
 }
@@ -71,7 +74,22 @@ impl Report {
         let now = Instant::now();
         condition.took = condition.storing.take().map_or(Duration::ZERO, |since| now - since);
         condition.stored = Some(now);
-        condition.away = None;
+        (condition.away, condition.failing) = (None, None);
+    }
+
+    /// What was to be stored is not; none: because we do not lead, which is told elsewhere.
+    pub(super) fn not_stored(&self, why: Option<&StoreError>) {
+        let condition = &mut self.known().condition;
+        condition.storing = None;
+        if let Some(why) = why {
+            since(&mut condition.failing, why.to_string());
+        }
+    }
+
+    /// It is opened, anew.
+    pub(super) fn opened(&self) {
+        let condition = &mut self.known().condition;
+        (condition.storing, condition.away, condition.failing) = (None, None, None);
     }
 
     /// It answers.
@@ -81,10 +99,7 @@ impl Report {
 
     /// It does not do what it is asked.
     pub(super) fn away(&self, why: impl fmt::Display) {
-        let condition = &mut self.known().condition;
-        condition.storing = None;
-        let since = condition.away.take().map_or_else(Instant::now, |(since, _)| since);
-        condition.away = Some((since, why.to_string()));
+        since(&mut self.known().condition.away, why.to_string());
     }
 
     /// It holds less than it did before.
@@ -130,4 +145,10 @@ impl Report {
         }
         known.waiting = known.history.is_new().then(Instant::now);
     }
+}
+
+/// It is so since now, or since it was so before.
+fn since(trouble: &mut Option<(Instant, String)>, why: String) {
+    let since = trouble.take().map_or_else(Instant::now, |(since, _)| since);
+    *trouble = Some((since, why));
 }

@@ -6,6 +6,8 @@ use axum::http::Request;
 use calico_scheduler::api::{Role, router};
 use calico_scheduler::core::{ClusterRecord, Phase, State, TaskRecord, TaskType, Tasks, Timestamp};
 use calico_scheduler::driver::Handle;
+use calico_scheduler::mesos::Condition;
+use calico_scheduler::state::Report;
 use http_body_util::Full;
 use mesos_v1::http::Connection;
 use serde_json::{Value, json};
@@ -19,16 +21,19 @@ use crate::master::{AGENT, Master, SOON};
 async fn serve(handle: Handle) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let authority = listener.local_addr().unwrap().to_string();
-    let (role, shown) = watch::channel(Role::Leading(handle));
+    let since = std::time::SystemTime::now();
+    let condition = Condition { master: None, since, error: Some("nobody is there".to_owned()) };
+    let (_subscription, subscription) = watch::channel(condition);
+    let (role, shown) = watch::channel(Role::Leading { handle, subscription });
     tokio::spawn(async move {
         let _shown = role;
-        axum::serve(listener, router(shown)).await
+        axum::serve(listener, router(shown, Report::default())).await
     });
     authority
 }
 
 /// The answer to a GET: its status, and its body as JSON where it is that.
-async fn get(api: &str, path: &str) -> (u16, Value) {
+pub async fn get(api: &str, path: &str) -> (u16, Value) {
     let mut connection = Connection::open(api, SOON).await.unwrap();
     let request = Request::get(path).body(Full::default()).unwrap();
     let response = connection.send(request, SOON).await.unwrap();

@@ -6,6 +6,7 @@ mod api;
 mod client;
 mod driver;
 mod fuzz;
+mod health;
 mod loops;
 mod master;
 

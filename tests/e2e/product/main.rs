@@ -6,6 +6,7 @@ mod machine;
 
 mod artifacts;
 mod crashes;
+mod etcd_outage;
 mod history;
 mod install;
 mod leadership;

@@ -193,3 +193,29 @@ fn an_agent_that_is_back_is_asked_what_became_of_its_tasks() {
     script.agents(&["a"]);
     assert_eq!(asked(&script.wait(Duration::from_secs(1))), Some(vec![proxy]));
 }
+
+#[test]
+fn when_more_may_have_been_done_than_is_stored_all_tasks_are_asked_for_before_anything_is_launched() {
+    let mut script = initialised();
+    script.restart_with(Settings { doubtful: true, ..settings() });
+    script.subscribed();
+    // Not before the first inventory: what is not known could not be judged.
+    assert_eq!(asked(&script.wait(Duration::from_secs(1))), None);
+    script.agents(&["a"]);
+    script.declines("a");
+    assert_eq!(asked(&script.wait(Duration::from_secs(1))), Some(vec![]));
+    let (proxy, cni) = (stranger(TaskType::EtcdProxy), stranger(TaskType::Cni));
+    script.reports("a", &proxy, ready());
+    assert!(matches!(script.phase("a", TaskType::EtcdProxy), Some(Phase::Active { .. })));
+    script.declines("a");
+    // A call may be lost.
+    assert_eq!(asked(&script.wait(Duration::from_secs(5))), Some(vec![]));
+    script.reports("a", &cni, state(TaskState::Running));
+    script.declines("a");
+    script.wait(Duration::from_secs(15));
+    script.finished("a", &cni);
+    script.launches("a", TaskType::CalicoNode);
+    // From then on it is as ever.
+    assert_ne!(asked(&script.wait(Duration::from_secs(10))), Some(vec![]));
+    assert_ne!(asked(&script.wait(Duration::from_mins(10))), Some(vec![]));
+}
