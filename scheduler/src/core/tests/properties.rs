@@ -37,6 +37,9 @@ enum Step {
     Heal(usize),
     Rebuild(usize),
     Relocate(usize, usize),
+    Drain(usize),
+    Deactivate(usize),
+    Reactivate(usize),
 }
 
 fn acts() -> impl Strategy<Value = Act> {
@@ -70,7 +73,10 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => n.clone().prop_map(Step::Partition),
         1 => n.clone().prop_map(Step::Heal),
         1 => n.clone().prop_map(Step::Rebuild),
-        1 => (n.clone(), n).prop_map(|(n, other)| Step::Relocate(n, other)),
+        1 => (n.clone(), n.clone()).prop_map(|(n, other)| Step::Relocate(n, other)),
+        1 => n.clone().prop_map(Step::Drain),
+        1 => n.clone().prop_map(Step::Deactivate),
+        2 => n.prop_map(Step::Reactivate),
     ]
 }
 
@@ -92,6 +98,9 @@ fn take(world: &mut World, step: Step) {
         Step::Heal(n) => world.heal(n),
         Step::Rebuild(n) => world.rebuild(n),
         Step::Relocate(n, other) => world.relocate(n, other),
+        Step::Drain(n) => world.stand(n, Standing::Draining { since: None }),
+        Step::Deactivate(n) => world.stand(n, Standing::Deactivated),
+        Step::Reactivate(n) => world.stand(n, Standing::Active),
     }
 }
 
@@ -104,7 +113,7 @@ proptest! {
     /// When the faults end, every agent that is not held gets everything, and offers are suppressed.
     #[test]
     fn the_world_stays_whole_and_is_finished_when_the_faults_end(
-        hosts in 1..4_u8,
+        hosts in 1..6_u8,
         steps in prop::collection::vec(steps(), 0..150),
     ) {
         let mut world = World::new(hosts);

@@ -3,6 +3,7 @@
 
 mod effects;
 mod hosts;
+mod invariants;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -26,6 +27,7 @@ struct Host {
     id: AgentId,
     excluded: bool,
     partitioned: bool,
+    standing: Standing,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,14 @@ pub struct World {
     subscribed: bool,
     suppressed: bool,
     inventory_wanted: bool,
+    /// The last list of agents that the scheduler got, since it was started.
+    listed: BTreeMap<AgentId, Standing>,
+    /// Since when a known registration was in none of the lists.
+    unlisted: BTreeMap<AgentId, Timestamp>,
+    /// Services that were ready, and the scheduler knows it.
+    known_ready: BTreeSet<(AgentId, TaskType)>,
+    /// Launches of such services that have not come to anything, and when they were made.
+    recovering: BTreeMap<TaskId, Timestamp>,
     filters: BTreeMap<AgentId, Timestamp>,
     offers: BTreeMap<OfferId, AgentId>,
     /// The hosts whose offers are wanted.
@@ -70,6 +80,9 @@ impl World {
     pub fn new(hosts: u8) -> Self {
         let mut settings = settings();
         settings.exclude = vec![Selector("calico:no".into())];
+        settings.max_recoveries = Share::Number(1 + u32::from(hosts % 2));
+        settings.mass_failure = Share::Percent(50);
+        settings.forget_after = Duration::from_mins(10);
         let mut world = Self {
             now: Timestamp(1_000_000),
             core: Core::new(settings.clone(), State::default()),
@@ -83,6 +96,10 @@ impl World {
             subscribed: false,
             suppressed: false,
             inventory_wanted: false,
+            listed: BTreeMap::new(),
+            unlisted: BTreeMap::new(),
+            known_ready: BTreeSet::new(),
+            recovering: BTreeMap::new(),
             filters: BTreeMap::new(),
             offers: BTreeMap::new(),
             constraints: None,
@@ -91,7 +108,13 @@ impl World {
         };
         for n in 0..=hosts {
             let (key, id) = (world.fresh_key(), world.fresh_id());
-            world.hosts.push(Host { key, id, excluded: n == hosts, partitioned: false });
+            world.hosts.push(Host {
+                key,
+                id,
+                excluded: n == hosts,
+                partitioned: false,
+                standing: Standing::Active,
+            });
         }
         world
     }
@@ -126,6 +149,7 @@ impl World {
         self.now = self.now.after(Duration::from_millis(1));
         let frame = self.core.handle(self.now, input);
         let crash = self.crash.take();
+        let before: Vec<AgentRecord> = self.stored.agents.values().cloned().collect();
         if let Some(Crash::Before) = crash {
             return self.restart();
         }
@@ -135,6 +159,7 @@ impl World {
             self.stored.apply(serde_json::from_str(&text).unwrap());
         }
         assert_eq!(self.stored, *self.core.state(), "replaying the changes gives another state");
+        self.check_forgotten(&before);
         let survive = match crash {
             Some(Crash::After(effects)) => effects,
             _ => frame.effects.len(),
@@ -149,6 +174,7 @@ impl World {
 
     fn restart(&mut self) {
         self.lose_connection();
+        self.listed.clear();
         self.core = Core::new(self.settings.clone(), through_json(&self.stored));
         self.last_revive = None;
     }
@@ -193,10 +219,11 @@ impl World {
             key: host.key.clone(),
             id: host.id.clone(),
             version: "1.11.0".into(),
-            standing: Standing::Active,
+            standing: host.standing,
             attributes: if host.excluded { vec!["calico:no".into()] } else { vec![] },
         });
-        let listed = listed.collect();
+        let listed: Vec<Agent> = listed.collect();
+        self.note_listed(&listed);
         self.input(Input::Agents(listed));
     }
 
@@ -210,9 +237,10 @@ impl World {
         let held: BTreeSet<AgentId> = self.offers.values().cloned().collect();
         let mut offers = Vec::new();
         for host in 0..self.hosts.len() {
-            let Host { id, key, partitioned, .. } = &self.hosts[host];
+            let Host { id, key, partitioned, standing, .. } = &self.hosts[host];
             let left_out = self.constraints.as_ref().is_some_and(|hosts| !hosts.contains(key.host()));
-            if left_out || *partitioned || self.filters.contains_key(id) || held.contains(id) {
+            let active = *standing == Standing::Active && !partitioned;
+            if left_out || !active || self.filters.contains_key(id) || held.contains(id) {
                 continue;
             }
             let agent = id.clone();
@@ -307,6 +335,7 @@ impl World {
         self.crash = None;
         for n in 0..self.hosts.len() {
             self.heal(n);
+            self.stand(n, Standing::Active);
         }
         self.inventory_wanted = true;
     }
@@ -340,6 +369,9 @@ impl World {
             if !cluster_held && view.as_ref().is_none_or(|view| view.status != Status::Complete) {
                 return Some(format!("the core does not know that {} is finished: {view:?}", host.key));
             }
+        }
+        if let Some(aside) = self.stored.agents.values().find(|agent| agent.aside) {
+            return Some(format!("{} is still kept aside: {:?}", aside.key, aside.tasks));
         }
         // With every agent held, the cluster's task still waits for one.
         let initialised = self.stored.cluster.tasks.values().any(|record| record.phase.at_goal());

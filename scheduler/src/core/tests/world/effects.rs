@@ -62,15 +62,21 @@ impl World {
     fn acknowledge(&mut self, id: &TaskId, uuid: &[u8]) {
         let record = self.live_record(id);
         let task = self.tasks.get(id).expect("an update of a task that was never launched");
-        let Some(update) = task.queue.front().filter(|update| update.uuid.as_deref() == Some(uuid)) else {
+        let front = task.queue.front().filter(|update| update.uuid.as_deref() == Some(uuid));
+        let Some(update) = front.cloned() else {
             return;
         };
         match (update.state, record.map(|record| &record.phase)) {
-            (TaskState::Finished | TaskState::Failed, Some(phase)) => {
+            (TaskState::Finished | TaskState::Failed | TaskState::Drained, Some(phase)) => {
                 panic!("the end of {id} is acknowledged and not stored: {phase:?}")
             }
             (_, Some(Phase::Launched { .. })) => panic!("{id}: {update:?} is acknowledged and not stored"),
             _ => {}
+        }
+        let task = &self.tasks[id];
+        if update.state == TaskState::Running && update.check == CheckResult::Exited(0) {
+            let (agent, task_type) = (task.agent.clone(), task.task_type);
+            self.is_known_ready(agent, task_type);
         }
         let task = self.tasks.get_mut(id).unwrap();
         if self.subscribed {
@@ -88,6 +94,8 @@ impl World {
         let record = self.live_record(task).unwrap_or_else(|| panic!("{task} is launched and not stored"));
         assert!(matches!(&record.phase, Phase::Launched { agent: stored, .. } if stored == agent));
         assert!(!self.tasks.contains_key(task), "{task} is launched twice");
+        let standing = self.listed.get(agent);
+        assert_eq!(standing, Some(&Standing::Active), "{task} is launched where nothing may be");
         if !self.subscribed {
             return;
         }
@@ -109,6 +117,7 @@ impl World {
         };
         self.tasks.insert(task.clone(), started);
         self.check_alone(agent, *task_type);
+        self.check_recoveries(agent, *task_type, task);
     }
 
     /// What comes before has reached its goal on this agent.

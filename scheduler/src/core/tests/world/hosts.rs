@@ -56,6 +56,7 @@ impl World {
             _ => return,
         };
         if reached {
+            self.recovering.remove(id);
             self.reached.insert((task.agent.clone(), task.task_type));
         }
         self.report(id, update);
@@ -69,7 +70,11 @@ impl World {
         if task.now.as_ref().is_some_and(|now| same(now, &update)) {
             return;
         }
-        task.alive = !matches!(update.state, TaskState::Finished | TaskState::Failed);
+        let alive = !matches!(update.state, TaskState::Finished | TaskState::Failed | TaskState::Drained);
+        task.alive = alive;
+        if !alive {
+            self.recovering.remove(id);
+        }
         task.now = Some(update.clone());
         task.queue.push_back(update.clone());
         let first = task.queue.len() == 1;
@@ -95,12 +100,31 @@ impl World {
         self.redeliver();
     }
 
+    /// An operator changes how an agent stands. Where it drains, its tasks are ended.
+    pub fn stand(&mut self, n: usize, standing: Standing) {
+        let n = n % self.hosts.len();
+        self.hosts[n].standing = standing;
+        if standing == Standing::Active {
+            return;
+        }
+        let agent = self.hosts[n].id.clone();
+        self.offers.retain(|_, offered| *offered != agent);
+        if matches!(standing, Standing::Draining { .. }) {
+            self.known_ready.retain(|(ready, _)| *ready != agent);
+            let here = self.alive().into_iter().filter(|id| self.tasks[id].agent == agent);
+            for id in here.collect::<Vec<_>>() {
+                self.report(&id, bare(TaskState::Drained));
+            }
+        }
+    }
+
     /// A new registration at the same address: nothing of the old is left.
     pub fn rebuild(&mut self, n: usize) {
         let n = n % self.hosts.len();
         let old = self.hosts[n].id.clone();
         self.tell_of(&old, TaskState::Gone);
-        for task in self.tasks.values_mut().filter(|task| task.agent == old) {
+        for (id, task) in self.tasks.iter_mut().filter(|(_, task)| task.agent == old) {
+            self.recovering.remove(id);
             task.alive = false;
             task.queue.clear();
         }
@@ -109,17 +133,15 @@ impl World {
         self.hosts[n].partitioned = false;
     }
 
-    /// The same registration at another address, which may be another's.
+    /// The same registration at another address, which may be another's, and that although the scheduler is not told
+    /// or one of them is partitioned.
     pub fn relocate(&mut self, n: usize, other: usize) {
         let (n, other) = (n % self.hosts.len(), other % self.hosts.len());
         if n == other {
             self.hosts[n].key = self.fresh_key();
-        } else if !self.hosts[n].partitioned && !self.hosts[other].partitioned && self.crash.is_none() {
+        } else {
             let key = self.hosts[n].key.clone();
             self.hosts[n].key = std::mem::replace(&mut self.hosts[other].key, key);
-            // Seen before one of them is away: records are kept by address, so an agent that comes back after
-            // another took its address is a new one.
-            self.inventory();
         }
     }
 
