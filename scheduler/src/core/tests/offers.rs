@@ -236,6 +236,32 @@ fn a_service_that_is_not_ready_for_a_while_wants_no_offers() {
 }
 
 #[test]
+fn agents_that_wait_for_a_task_of_the_cluster_want_no_offers_once_an_operator_must_act_on_it() {
+    let mut script = Script::with_agents(settings(), &["a", "b"]);
+    let init = script.launches("a", TaskType::ClusterInit);
+    for host in ["a", "b"] {
+        script.reaches(host, TaskType::EtcdProxy);
+        script.reaches(host, TaskType::Cni);
+    }
+    let frame = script.failed("a", &init, "Command exited with status 78");
+    assert!(has(&frame, &Effect::Suppress));
+}
+
+#[test]
+fn agents_that_waited_for_a_task_of_the_cluster_miss_their_offers_from_when_it_is_done() {
+    let mut script = Script::with_agents(settings(), &["a", "b"]);
+    let init = script.launches("a", TaskType::ClusterInit);
+    script.reaches("b", TaskType::EtcdProxy);
+    script.reaches("b", TaskType::Cni);
+    script.wait(Duration::from_mins(10));
+    assert_eq!(script.agent_view("b").no_offer_since, None);
+    script.finished("a", &init);
+    let done = script.now;
+    script.wait(Duration::from_mins(1));
+    assert_eq!(script.agent_view("b").no_offer_since, Some(done));
+}
+
+#[test]
 fn an_agent_that_joins_brings_offers_back() {
     let mut script = Script::with_agents(settings(), &["a"]);
     script.install("a");

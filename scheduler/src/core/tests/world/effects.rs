@@ -73,10 +73,11 @@ impl World {
             (_, Some(Phase::Launched { .. })) => panic!("{id}: {update:?} is acknowledged and not stored"),
             _ => {}
         }
-        let task = &self.tasks[id];
+        let (agent, task_type) = (self.tasks[id].agent.clone(), self.tasks[id].task_type);
         if update.state == TaskState::Running && update.check == CheckResult::Exited(0) {
-            let (agent, task_type) = (task.agent.clone(), task.task_type);
             self.is_known_ready(agent, task_type);
+        } else if update.state == TaskState::Drained {
+            self.known_ready.remove(&(agent, task_type));
         }
         let task = self.tasks.get_mut(id).unwrap();
         if self.subscribed {
