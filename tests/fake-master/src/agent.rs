@@ -49,6 +49,8 @@ pub struct AgentTask {
     pub healthy: Option<bool>,
     pub check: Option<CheckStatusInfo>,
     pub pending: VecDeque<Pending>,
+    /// Whether it has a health check.
+    has_health: bool,
     /// Which of the tasks of this ID.
     serial: u64,
     retry: Duration,
@@ -209,6 +211,7 @@ impl World {
             state: TaskState::TaskStaging,
             healthy: None,
             check,
+            has_health: task.health_check.is_some(),
             pending: VecDeque::new(),
             serial,
             retry: self.settings.retry.0,
@@ -237,7 +240,10 @@ impl World {
                     self.after(wait, Timer::Step { process, task: Box::new(key.clone()), serial, step });
                 }
             }
-            Step::Ready => self.check_exits(process, key, 0),
+            Step::Ready => {
+                self.health_is(process, key, true);
+                self.check_exits(process, key, 0);
+            }
             Step::End => {
                 let Some((_, end)) = task.script.end.clone() else { return };
                 self.ends(process, key, &end);
@@ -270,6 +276,14 @@ impl World {
         }
         let reason = Some(Reason::TaskCheckStatusUpdated);
         self.say(process, key, TaskState::TaskRunning, Said { reason, ..Said::default() });
+    }
+
+    fn health_is(&mut self, process: usize, key: &TaskKey, healthy: bool) {
+        let Some(task) = self.agents[process].tasks.get_mut(key) else { return };
+        if task.has_health && task.healthy.replace(healthy) != Some(healthy) {
+            let reason = Some(Reason::TaskHealthCheckStatusUpdated);
+            self.say(process, key, TaskState::TaskRunning, Said { reason, ..Said::default() });
+        }
     }
 
     fn ends(&mut self, process: usize, key: &TaskKey, end: &End) {
@@ -306,6 +320,7 @@ impl World {
             state: TaskState::TaskStaging,
             healthy: None,
             check: None,
+            has_health: false,
             pending: VecDeque::new(),
             serial: agent.next_serial,
             retry: self.settings.retry.0,
@@ -518,6 +533,16 @@ impl World {
         let running = self.running(agent, task);
         if let Some(key) = &running {
             self.check_exits(agent.index(), key, code);
+        }
+        running.is_some()
+    }
+
+    /// A task's health check passes or fails from now on; false when it does not run there. That it fails does not kill
+    /// the task: [`Self::end_task`] does.
+    pub fn set_health(&mut self, agent: AgentRef, task: &str, healthy: bool) -> bool {
+        let running = self.running(agent, task);
+        if let Some(key) = &running {
+            self.health_is(agent.index(), key, healthy);
         }
         running.is_some()
     }

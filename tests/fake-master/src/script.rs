@@ -18,7 +18,7 @@ pub enum End {
 pub struct Script {
     /// From the launch to `TASK_STARTING` and `TASK_RUNNING`.
     pub start: Duration,
-    /// From then on until its check exits with 0. Without a check, or never, when there is none.
+    /// From then on until its health check passes and its check exits with 0; never, when there is none.
     pub ready: Option<Duration>,
     /// From the start until it ends; it runs for ever when there is none.
     pub end: Option<(Duration, End)>,
