@@ -1,6 +1,6 @@
 //! `POST /api/v1/scheduler`: which calls are taken, and the answers to those that are not.
 //!
-//! Status codes, bodies and their order are those of Apache Mesos 1.11, seen on a real one by the test `fidelity`.
+//! Status codes, bodies and their order are those of Apache Mesos 1.11 (`src/master/http.cpp` and `validation.cpp`).
 
 use std::sync::Arc;
 

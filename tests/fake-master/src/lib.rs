@@ -5,7 +5,8 @@
 //! world is scripted: agents stop, are rebuilt, partitioned, drained; masters die and are elected; tasks follow a
 //! [`Script`]. The same calls with the same seed give the same results.
 //!
-//! It is as strict as Mesos 1.11 is; the test `fidelity` of the crate `cluster` runs the same scenarios against both.
+//! It is meant to be as strict as Mesos 1.11 is, and was written after its source. No test compares it with a running
+//! master yet.
 //!
 //! ```
 //! use std::time::Duration;
