@@ -6,7 +6,6 @@ mod machine;
 
 mod artifacts;
 mod crashes;
-mod etcd_outage;
 mod history;
 mod install;
 mod leadership;
