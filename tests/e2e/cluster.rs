@@ -216,33 +216,48 @@ fn down_removes_all_after_everything_was_killed() {
     Cluster::remove(name).unwrap();
 }
 
+/// A name, and whether what is written down says that it has come.
+type Moment = (&'static str, fn(&serde_json::Value) -> bool);
+
 #[test]
 fn down_removes_all_after_up_was_killed_at_any_moment() {
     let name = "t-cluster-up";
     let (_lock, before) = machine_for(&[name]);
-    for milliseconds in [30, 150, 400, 1000, 2500] {
+    // Each of them as soon as it is written down, which is before it is done.
+    let moments: [Moment; 5] = [
+        ("there is a record", |_| true),
+        ("hosts are known", |state| state["hosts"][0].is_object()),
+        ("etcd is started", |state| state["processes"]["etcd"].is_object()),
+        ("a host boots", |state| state["hosts"][0]["supervisor"].is_object()),
+        ("a master is started and all hosts boot", |state| {
+            let booting = state["hosts"]
+                .as_array()
+                .is_some_and(|hosts| hosts.iter().all(|host| host["supervisor"].is_object()));
+            booting && state["processes"]["master-1"].is_object()
+        }),
+    ];
+    for (moment, reached) in moments {
         let arguments = ["--name", name, "up", "--agents", "2"];
         let mut child = Command::new(PROGRAM).args(arguments).stderr(Stdio::null()).spawn().unwrap();
-        thread::sleep(Duration::from_millis(milliseconds));
+        wait_until_up_says(name, moment, reached);
         child.kill().unwrap();
         child.wait().unwrap();
         let down = Command::new(PROGRAM).args(["--name", name, "down"]).output().unwrap();
-        assert!(down.status.success(), "after {milliseconds} ms: {down:?}");
+        assert!(down.status.success(), "killed when {moment}: {down:?}");
         assert_nothing_is_left(&[name], &before);
     }
 }
 
-/// Waits for the middle of an `up`: a host has been started, and takes its time until it is ready.
-fn wait_until_a_host_boots(name: &str) {
+/// Waits until what an `up` has written down is as wanted.
+fn wait_until_up_says(name: &str, moment: &str, reached: impl Fn(&serde_json::Value) -> bool) {
     let started = Instant::now();
-    let boots = || {
+    let record = || {
         let text = fs::read_to_string(format!("/run/calico-dcos/{name}/cluster.json")).ok()?;
-        let state: serde_json::Value = serde_json::from_str(&text).ok()?;
-        state["hosts"][0]["supervisor"].is_object().then_some(())
+        serde_json::from_str::<serde_json::Value>(&text).ok()
     };
-    while boots().is_none() {
-        assert!(started.elapsed() < Duration::from_mins(1), "no host was started");
-        thread::sleep(Duration::from_millis(5));
+    while !record().is_some_and(|record| reached(&record)) {
+        assert!(started.elapsed() < Duration::from_mins(1), "not within a minute: {moment}");
+        thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -252,7 +267,7 @@ fn what_a_killed_up_left_is_replaced_and_a_killed_down_is_repeated() {
     let (_lock, before) = machine_for(&[name]);
     let arguments = ["--name", name, "up", "--agents", "1"];
     let mut child = Command::new(PROGRAM).args(arguments).stderr(Stdio::null()).spawn().unwrap();
-    wait_until_a_host_boots(name);
+    wait_until_up_says(name, "a host boots", |state| state["hosts"][0]["supervisor"].is_object());
     child.kill().unwrap();
     child.wait().unwrap();
     let mut cluster = up(name, 1);

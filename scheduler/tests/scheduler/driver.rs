@@ -78,9 +78,8 @@ async fn offers_of_a_lost_subscription_are_let_go_and_the_launch_is_asked_about(
     asked_in_vain(&store, 0).await;
     // Decided under this subscription, stored when it is over.
     master.hang_up();
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    store.fail(false);
     master.subscription().await;
+    store.fail(false);
 
     // Whether or not the ACCEPT still went out, what was stored is asked about.
     let asked = loop {

@@ -7,7 +7,7 @@ use cluster::{Cluster, proof};
 
 use crate::history::{Task, framework};
 use crate::machine::Snapshot;
-use crate::{ORDER, installed, up, wait};
+use crate::{INSTALL, ORDER, installed, up, wait};
 
 #[test]
 fn every_agent_gets_calico_in_order_and_tasks_have_addresses_of_their_own() {
@@ -44,7 +44,7 @@ fn every_agent_gets_calico_in_order_and_tasks_have_addresses_of_their_own() {
         assert_eq!((proxy.state.as_str(), node.state.as_str()), ("TASK_RUNNING", "TASK_RUNNING"));
     }
     // When all is done, no offers are wanted.
-    wait("the end of offers", Duration::from_secs(10), || (framework(&cluster).offers == 0).then_some(()));
+    wait("the end of offers", INSTALL, || (framework(&cluster).offers == 0).then_some(()));
 
     let mut proofs = 0;
     proof::prove(&cluster, "calico", |_| proofs += 1).unwrap();

@@ -53,7 +53,7 @@ fn a_killed_node_an_unplugged_host_and_a_fourth_agent_are_served() {
     deployed(&scheduler, 3);
 
     // When all is done, no offers come; a new agent is served all the same.
-    wait("the end of offers", Duration::from_secs(10), || (framework(&cluster).offers == 0).then_some(()));
+    wait("the end of offers", INSTALL, || (framework(&cluster).offers == 0).then_some(()));
     cluster.add_host().unwrap();
     deployed(&scheduler, 4);
     proof::prove(&cluster, "calico", |proof| eprintln!("{proof}")).unwrap();
