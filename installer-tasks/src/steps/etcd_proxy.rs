@@ -15,6 +15,9 @@ use crate::values::{Endpoint, EtcdProxy, Scheme};
 
 /// How long one read of etcd may take.
 const READ_LIMIT: Duration = Duration::from_secs(3);
+/// How long the gateway leaves a member alone that it could not reach. Its own default, a minute, would cut every host
+/// off for as long after each outage.
+const MEMBER_AGAIN: Duration = Duration::from_secs(10);
 /// How often the first read is tried.
 const POLL: Duration = Duration::from_millis(250);
 /// How long the proxy has to end after SIGTERM: below Mesos' own default grace period of 3 s.
@@ -32,6 +35,7 @@ fn arguments(options: &EtcdOptions) -> Result<Vec<String>> {
                 "start".to_owned(),
                 format!("--listen-addr={}", options.listen),
                 format!("--endpoints={}", members.join(",")),
+                format!("--retry-delay={}s", MEMBER_AGAIN.as_secs()),
             ])
         }
         EtcdProxy::Direct => Err(Failure::unsuitable(
@@ -169,7 +173,13 @@ mod tests {
             arguments(&options(&["https://a:2379", "https://[fd00::1]:2379"], EtcdProxy::Gateway)).unwrap();
         assert_eq!(
             arguments,
-            ["gateway", "start", "--listen-addr=127.0.0.1:2379", "--endpoints=a:2379,[fd00::1]:2379"]
+            [
+                "gateway",
+                "start",
+                "--listen-addr=127.0.0.1:2379",
+                "--endpoints=a:2379,[fd00::1]:2379",
+                "--retry-delay=10s"
+            ]
         );
     }
 
