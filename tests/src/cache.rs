@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use sha2::{Digest, Sha256};
 
@@ -18,11 +18,16 @@ use crate::{lock, mounts};
 /// How often a long step says that it goes on.
 const STILL: Duration = Duration::from_secs(5);
 
+/// What another recipe made is removed when nobody has used it for so long.
+const UNUSED: Duration = Duration::from_hours(30 * 24);
+
 /// Something that is built once.
 #[derive(Debug)]
 pub(crate) struct Cached {
     /// What it is, for people.
     title: &'static str,
+    /// Its name without the hash of its recipe.
+    kind: String,
     path: PathBuf,
 }
 
@@ -35,7 +40,8 @@ impl Cached {
             hash.update(part);
         }
         let hash = hex::encode(hash.finalize());
-        Self { title, path: Path::new(paths::CACHE).join(format!("{name}-{}", &hash[..12])) }
+        let path = Path::new(paths::CACHE).join(format!("{name}-{}", &hash[..12]));
+        Self { title, kind: name.to_owned(), path }
     }
 
     /// Whether it is there already.
@@ -43,20 +49,29 @@ impl Cached {
         self.path.is_dir()
     }
 
-    /// Its folder; built with `build(temporary folder)` when it is not there.
+    /// Its folder; built with `build(temporary folder)` when it is not there. Others of its kind that nobody uses any
+    /// more are removed.
     pub fn get(&self, progress: &Progress, build: impl FnOnce(&Build<'_>) -> Result<()>) -> Result<PathBuf> {
-        if self.exists() {
-            return Ok(self.path.clone());
-        }
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let path = self.built(progress, build)?;
+        // Best effort: they only take room.
+        let _ = self.prune(SystemTime::now());
+        Ok(path)
+    }
+
+    fn built(&self, progress: &Progress, build: impl FnOnce(&Build<'_>) -> Result<()>) -> Result<PathBuf> {
+        let name = file_name(&self.path);
+        // Also while it is there: nobody removes it then.
         let _lock = lock::wait(&name)?;
+        let log = self.path.with_extension("log");
         if self.exists() {
+            // The log's time is when it was last used.
+            let log_file = fs::OpenOptions::new().create(true).append(true).open(&log).at("open", &log)?;
+            log_file.set_modified(SystemTime::now()).at("mark as used", &log)?;
             return Ok(self.path.clone());
         }
         let folder = self.path.with_file_name(format!(".{name}.building"));
         remove_tree(&folder)?;
         create_folder(&folder)?;
-        let log = self.path.with_extension("log");
         let _ = fs::remove_file(&log);
         progress.line(format_args!("{}: building it once, log in {}", self.title, log.display()));
         build(&Build { folder: &folder, log: &log, title: self.title, progress })?;
@@ -64,6 +79,43 @@ impl Cached {
         progress.line(format_args!("{}: kept in {}", self.title, self.path.display()));
         Ok(self.path.clone())
     }
+
+    /// Removes what other recipes of this kind made, and what was never finished of it, unless it was used within
+    /// `UNUSED` before `now` or belongs to a cluster that is there.
+    fn prune(&self, now: SystemTime) -> Result<()> {
+        let folder = self.path.parent().unwrap_or(&self.path);
+        for entry in fs::read_dir(folder).at("read", folder)?.flatten() {
+            let file = file_name(&entry.path());
+            let name = file.trim_start_matches('.').split('.').next().unwrap_or_default().to_owned();
+            let hash = name.strip_prefix(&format!("{}-", self.kind));
+            let other = name != file_name(&self.path) && hash.is_some_and(|hash| hash.len() == 12);
+            let path = folder.join(&name);
+            if !other || !unused(&path, now) {
+                continue;
+            }
+            let _lock = lock::wait(&name)?;
+            // Somebody may have taken it up while we waited.
+            if unused(&path, now) {
+                remove_tree(&path)?;
+                remove_tree(&folder.join(format!(".{name}.building")))?;
+                let _ = fs::remove_file(path.with_extension("log"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Whether nobody has used the cached folder `path` lately, nor does now.
+fn unused(path: &Path, now: SystemTime) -> bool {
+    let (log, name) = (path.with_extension("log"), file_name(path));
+    let used = fs::metadata(&log).or_else(|_| fs::metadata(path)).and_then(|found| found.modified());
+    let lately = used.is_ok_and(|used| now.duration_since(used).is_ok_and(|ago| ago < UNUSED) || used > now);
+    let mounted = fs::read_to_string("/proc/self/mountinfo").is_ok_and(|table| table.contains(&name));
+    !lately && !mounted
 }
 
 /// A build that is going on.
@@ -146,6 +198,42 @@ pub(crate) fn remove_tree(folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_other_recipes_made_is_removed_when_it_was_not_used_for_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let own = Cached { title: "", kind: "t-kind".to_owned(), path: path("t-kind-000000000000") };
+        let make = |name: &str| fs::create_dir_all(path(name).join("usr")).unwrap();
+        let log = |name: &str, age: Duration| {
+            let file = fs::File::create(path(name)).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+        };
+        for name in
+            ["t-kind-000000000000", "t-kind-111111111111", "t-kind-222222222222", "other-333333333333"]
+        {
+            make(name);
+            log(&format!("{name}.log"), UNUSED * 2);
+        }
+        log("t-kind-222222222222.log", UNUSED / 2);
+        make(".t-kind-444444444444.building");
+        log("t-kind-444444444444.log", UNUSED * 2);
+        own.prune(SystemTime::now()).unwrap();
+        let mut left: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|e| file_name(&e.unwrap().path())).collect();
+        left.sort();
+        assert_eq!(
+            left,
+            [
+                "other-333333333333",
+                "other-333333333333.log",
+                "t-kind-000000000000",
+                "t-kind-000000000000.log",
+                "t-kind-222222222222",
+                "t-kind-222222222222.log",
+            ]
+        );
+    }
 
     #[test]
     fn another_recipe_has_another_name() {
