@@ -264,7 +264,7 @@ impl Cluster {
         Ok(command)
     }
 
-    /// A process by name: `etcd`, `zookeeper`, `master-1`…, `artifacts`, or what was spawned.
+    /// A process by name: `etcd`, `zookeeper-1`…, `master-1`…, `artifacts`, or what was spawned.
     pub fn process(&self, name: &str) -> Result<Process> {
         let processes = self.state()?.processes;
         let identity = processes.get(name).copied();
@@ -278,7 +278,7 @@ impl Cluster {
         Ok(self.state()?.processes.into_keys().collect())
     }
 
-    /// Starts etcd, `zookeeper` or a master again that was killed, on the data that it had.
+    /// Starts etcd, a ZooKeeper server or a master again that was killed, on the data that it had.
     pub fn start_service(&self, name: &str) -> Result<()> {
         let services = services::all(&self.spec, self.subnet);
         let known: Vec<String> = services.iter().map(|service| service.name.clone()).collect();
@@ -397,7 +397,7 @@ impl Cluster {
         self.spawn("artifacts", &serve).map(|_| ())
     }
 
-    fn start_host(&self, host: &Host<'_>) -> Result<()> {
+    pub(crate) fn start_host(&self, host: &Host<'_>) -> Result<()> {
         let missing = capabilities::missing();
         let files = HostFiles {
             name: host.name(),

@@ -36,7 +36,7 @@ mod teardown;
 pub use cluster::Cluster;
 pub use error::{Error, Result};
 pub use host::Host;
-pub use http::get_json;
+pub use http::{get_json, get_json_within, post_json};
 pub use lock::{Lock, test_lock};
 pub use progress::Progress;
 pub use running::{Process, Signal};

@@ -7,9 +7,10 @@ use crate::error::{Error, Result};
 use crate::{base_image, mesos_build};
 
 /// Programs that every cluster needs: (program, Debian package).
-const ALWAYS: [(&str, &str); 7] = [
+const ALWAYS: [(&str, &str); 8] = [
     ("systemd-nspawn", "systemd-container"),
     ("ip", "iproute2"),
+    ("bridge", "iproute2"),
     ("nsenter", "util-linux"),
     ("unshare", "util-linux"),
     ("setsid", "util-linux"),

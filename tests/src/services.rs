@@ -35,7 +35,7 @@ pub(crate) struct Service {
 pub(crate) fn all(spec: &Spec, subnet: Subnet) -> Vec<Service> {
     let mut services = vec![etcd(subnet)];
     if spec.masters > 1 {
-        services.push(zookeeper(subnet));
+        services.extend((1..=spec.masters).map(|number| zookeeper(spec, subnet, number)));
     }
     services.extend((1..=spec.masters).map(|number| master(spec, subnet, number)));
     services
@@ -44,7 +44,8 @@ pub(crate) fn all(spec: &Spec, subnet: Subnet) -> Vec<Service> {
 /// Where agents and frameworks find the leading master: `host:port`, or `zk://…` when there are several.
 pub(crate) fn leader(spec: &Spec, subnet: Subnet) -> String {
     if spec.masters > 1 {
-        format!("zk://{}:{ZOOKEEPER_PORT}/mesos", subnet.services())
+        let servers = (1..=spec.masters).map(|number| format!("{}:{ZOOKEEPER_PORT}", subnet.master(number)));
+        format!("zk://{}/mesos", servers.collect::<Vec<_>>().join(","))
     } else {
         format!("{}:{MASTER_PORT}", subnet.services())
     }
@@ -72,17 +73,25 @@ fn etcd(subnet: Subnet) -> Service {
     Service { name: "etcd".to_owned(), words: owned(&words), server, path: Some("/health") }
 }
 
-fn zookeeper(subnet: Subnet) -> Service {
-    let address = subnet.services();
+/// One server of the ensemble, at the address of the master of that number.
+fn zookeeper(spec: &Spec, subnet: Subnet, number: u8) -> Service {
+    let (address, folder) = (subnet.master(number), format!("/var/lib/cluster-zookeeper-{number}"));
+    let member = |number| format!("server.{number}={}:2888:3888\\n", subnet.master(number));
+    let members = (1..=spec.masters).map(member).collect::<Vec<_>>().concat();
     let script = format!(
-        "mkdir -p /var/lib/cluster-zookeeper && \
-         printf 'tickTime=2000\\ndataDir=/var/lib/cluster-zookeeper\\nclientPort={ZOOKEEPER_PORT}\\nclientPortAddress={address}\\n\
-         admin.enableServer=false\\nforceSync=no\\nmaxClientCnxns=0\\n' >/etc/cluster-zookeeper.cfg && \
+        "mkdir -p {folder} && echo {number} >{folder}/myid && \
+         printf 'tickTime=2000\\ninitLimit=10\\nsyncLimit=5\\ndataDir={folder}\\nclientPort={ZOOKEEPER_PORT}\\n\
+         clientPortAddress={address}\\nadmin.enableServer=false\\nforceSync=no\\nmaxClientCnxns=0\\n{members}' \
+         >{folder}/zoo.cfg && \
          exec java -Xmx128m -Dzookeeper.log.threshold=INFO -cp '/usr/share/java/*' \
-         org.apache.zookeeper.server.quorum.QuorumPeerMain /etc/cluster-zookeeper.cfg"
+         org.apache.zookeeper.server.quorum.QuorumPeerMain {folder}/zoo.cfg"
     );
-    let server = SocketAddr::from((address, ZOOKEEPER_PORT));
-    Service { name: "zookeeper".to_owned(), words: owned(&["sh", "-c", &script]), server, path: None }
+    Service {
+        name: format!("zookeeper-{number}"),
+        words: owned(&["sh", "-c", &script]),
+        server: SocketAddr::from((address, ZOOKEEPER_PORT)),
+        path: None,
+    }
 }
 
 fn master(spec: &Spec, subnet: Subnet, number: u8) -> Service {

@@ -11,8 +11,10 @@ mod install;
 mod leadership;
 mod masters;
 mod options;
+mod partition;
 mod recovery;
 mod survival;
+mod watch;
 
 use std::time::Duration;
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use files::HostFiles;
 
+use crate::cache::remove_tree;
 use crate::cgroups::{Group, Hierarchies};
 use crate::cluster::Cluster;
 use crate::command::{command, ip, run, wait_until};
@@ -137,6 +138,27 @@ impl<'a> Host<'a> {
         self.cluster.change_host(self.number, |host| host.supervisor = None)
     }
 
+    /// Cuts it off the network, as a switch does that drops its packets: its own processes go on, and no connection is
+    /// told.
+    pub fn cut_off(&self) -> Result<()> {
+        self.set_port("0")
+    }
+
+    /// Ends `cut_off`.
+    pub fn reconnect(&self) -> Result<()> {
+        self.set_port("3")
+    }
+
+    /// Replaces it by a new machine at the same address, as when the old one broke: nothing that was on it is left.
+    pub fn rebuild(&self) -> Result<()> {
+        self.unplug()?;
+        // The root is still mounted where the disk is.
+        remove_tree(&self.root())?;
+        remove_tree(&self.cluster.paths().disks.join(self.short_name()))?;
+        self.cluster.start_host(self)?;
+        self.wait_ready()
+    }
+
     /// Powers it on, and waits until its dockerd answers and its agent is registered.
     pub fn power_on(&self) -> Result<()> {
         if !self.is_on()? {
@@ -248,10 +270,21 @@ impl<'a> Host<'a> {
         Ok(supervisor.children().into_iter().filter(|pid| is_init(*pid)).find_map(Identity::of))
     }
 
+    /// A port of a bridge without the spanning tree protocol is in the state that it is told: 0 drops all, 3 forwards.
+    fn set_port(&self, state: &str) -> Result<()> {
+        let words = ["-n", self.cluster.name(), "link", "set", "dev", &self.port(), "state", state];
+        run(&mut command("bridge", words)).map(|_| ())
+    }
+
+    /// Its interface in the cluster's namespace. The kernel knows a long name as another one of the same interface.
+    fn port(&self) -> String {
+        format!("vb-{}", self.name)
+    }
+
     /// The kernel takes its time to remove the interface of a host that is gone, and the next start wants its name.
     fn remove_interface(&self) {
         // One that is gone already is what is wanted.
-        let _ = ip(&format!("-n {} link delete dev vb-{}", self.cluster.name(), self.name));
+        let _ = ip(&format!("-n {} link delete dev {}", self.cluster.name(), self.port()));
     }
 
     fn short_name(&self) -> String {

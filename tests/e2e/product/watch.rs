@@ -1,0 +1,255 @@
+//! Looks at a cluster all the time that a test does something to it, from outside: at the master, at the agents, and at
+//! what our API says meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use cluster::Cluster;
+use cluster::api::{Agent, Api, Plan};
+use cluster::marathon::Scheduler;
+
+use crate::history::{self, Listed, Master, Task};
+
+/// How often it looks.
+const PAUSE: Duration = Duration::from_millis(250);
+/// For how long the API may say what is no longer so, or not say what is so already: it learns of agents from a list that
+/// is read every 2 s, and of the rest from the master. A busy machine is given its time.
+const LAG: Duration = Duration::from_secs(20);
+
+/// One look.
+#[derive(Debug)]
+struct Look {
+    /// The master that leads, if one does.
+    master: Option<Master>,
+    /// What each agent says of our tasks, by address; nothing of those that do not answer.
+    agents: BTreeMap<String, Vec<Task>>,
+    /// What our API says, or why it does not.
+    api: Result<(u16, Plan, Vec<Agent>), String>,
+}
+
+/// A look at the cluster that goes on until it is ended.
+#[derive(Debug)]
+pub struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Seen>>,
+}
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Each task of ours, as it was last told of.
+    tasks: BTreeMap<String, Task>,
+    /// Those that had begun, and those that had ended, at the first look.
+    at_first: (BTreeSet<String>, BTreeSet<String>),
+    /// What is wrong since when, as long as it may still become right.
+    doubts: BTreeMap<String, Instant>,
+    /// What was wrong for too long.
+    faults: BTreeSet<String>,
+    looks: usize,
+    api: usize,
+}
+
+impl Watch {
+    /// Begins: there has been a first look when this returns.
+    pub fn start(cluster: &Cluster, scheduler: &Scheduler<'_>) -> Self {
+        let masters = cluster.master_urls();
+        let agents = cluster.hosts().unwrap().iter().map(|host| format!("{}:5051", host.address())).collect();
+        let eyes = Eyes { masters, agents, api: scheduler.api().clone() };
+        let stop = Arc::new(AtomicBool::new(false));
+        let (begun, first) = mpsc::channel();
+        let thread = thread::spawn({
+            let stop = Arc::clone(&stop);
+            move || {
+                let mut seen = Seen::default();
+                while !stop.load(Ordering::Relaxed) {
+                    seen.take(&eyes.look(), Instant::now());
+                    // Nobody waits for the later ones.
+                    let _ = begun.send(());
+                    thread::sleep(PAUSE);
+                }
+                seen.take(&eyes.look(), Instant::now());
+                seen
+            }
+        });
+        first.recv().unwrap();
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// Ends with a last look. Nothing may have been wrong.
+    pub fn end(mut self) -> Seen {
+        self.stop.store(true, Ordering::Relaxed);
+        let seen = self.thread.take().unwrap().join().unwrap();
+        let twins = seen.twins();
+        assert!(twins.is_empty(), "two of a kind at a time: {twins:#?}");
+        assert!(seen.faults.is_empty(), "what the API said was not so: {:#?}", seen.faults);
+        eprintln!(
+            "watched: {} looks, {} answers of the API, {} tasks",
+            seen.looks,
+            seen.api,
+            seen.tasks.len()
+        );
+        seen
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Seen {
+    /// The tasks that were launched while it was watched.
+    pub fn launched(&self) -> Vec<&Task> {
+        self.tasks.values().filter(|task| !self.at_first.0.contains(&task.id)).collect()
+    }
+
+    /// The tasks that ended while it was watched.
+    pub fn ended(&self) -> Vec<&Task> {
+        self.tasks.values().filter(|task| task.ended() && !self.at_first.1.contains(&task.id)).collect()
+    }
+
+    fn take(&mut self, look: &Look, now: Instant) {
+        let by_master = look.master.iter().filter_map(|master| master.framework.as_ref());
+        let told = by_master.flat_map(|framework| &framework.tasks).chain(look.agents.values().flatten());
+        for task in told {
+            let known = self.tasks.get(&task.id);
+            // What has ended stays so, whoever has not heard of it yet.
+            if known.is_none_or(|known| !known.ended()) {
+                self.tasks.insert(task.id.clone(), task.clone());
+            }
+        }
+        if self.looks == 0 {
+            self.at_first.0 = self.tasks.keys().cloned().collect();
+            self.at_first.1 = self.ended().into_iter().map(|task| task.id.clone()).collect();
+        }
+        self.looks += 1;
+        self.api += usize::from(look.api.is_ok());
+        let wrong = wrong(look);
+        self.doubts.retain(|doubt, _| wrong.contains(doubt));
+        for doubt in wrong {
+            let since = *self.doubts.entry(doubt.clone()).or_insert(now);
+            if now - since > LAG {
+                self.faults.insert(doubt);
+            }
+        }
+    }
+
+    /// Tasks of one type that ran on one agent at the same time.
+    fn twins(&self) -> Vec<[&Task; 2]> {
+        let mut twins = Vec::new();
+        for (number, one) in self.tasks.values().enumerate() {
+            for other in self.tasks.values().skip(number + 1) {
+                let (a, b) = (one.span(), other.span());
+                if (&one.agent, &one.name) == (&other.agent, &other.name) && a.0 < b.1 && b.0 < a.1 {
+                    twins.push([one, other]);
+                }
+            }
+        }
+        twins
+    }
+}
+
+/// Where it looks.
+#[derive(Debug)]
+struct Eyes {
+    masters: Vec<String>,
+    agents: Vec<String>,
+    api: Api,
+}
+
+impl Eyes {
+    fn look(&self) -> Look {
+        let answer = || {
+            let (status, plan) = self.api.deploy()?;
+            Ok((status, plan, self.api.agents()?))
+        };
+        let told = self.agents.iter().filter_map(|agent| Some((agent.clone(), history::on_agent(agent)?)));
+        Look {
+            master: history::look(&self.masters),
+            agents: told.collect(),
+            api: answer().map_err(|error: cluster::Error| error.to_string()),
+        }
+    }
+}
+
+/// All that the API says and is not so, or does not say and is so, in one look. Times differ: it may be so a moment
+/// later.
+fn wrong(look: &Look) -> BTreeSet<String> {
+    let (status, plan, agents) = match &look.api {
+        Ok(said) => said,
+        Err(error) => return [format!("the API does not answer: {error}")].into(),
+    };
+    let mut wrong = BTreeSet::new();
+    for agent in agents {
+        if let Some(master) = &look.master {
+            let listed = master.agents.iter().find(|listed| listed.id == agent.agent_id);
+            wrong.extend(wrong_presence(agent, listed));
+        }
+        wrong.extend(agent.tasks.iter().filter_map(|task| wrong_task(look, agent, task)));
+    }
+    if let Some(master) = &look.master {
+        for listed in master.agents.iter().filter(|listed| listed.active) {
+            if !agents.iter().any(|agent| agent.agent_id == listed.id) {
+                wrong.insert(format!("the API does not show {} ({})", listed.address, listed.id));
+            }
+        }
+        let services = master.framework.iter().flat_map(|framework| &framework.tasks);
+        for task in services.filter(|task| task.state == "TASK_RUNNING" && !is_install(&task.name)) {
+            let mut shown = agents.iter().flat_map(|agent| &agent.tasks);
+            if !shown.any(|shown| shown.task_id.as_ref() == Some(&task.id)) {
+                wrong.insert(format!("{} runs, and the API does not show it", task.id));
+            }
+        }
+    }
+    let open = |agent: &&Agent| agent.presence == "active" && agent.status != "COMPLETE";
+    if let Some(agent) = agents.iter().find(open).filter(|_| *status == 200) {
+        wrong.insert(format!("the plan is complete, and {} is {}", agent.agent, agent.status));
+    }
+    let complete = !agents.iter().any(|agent| open(&agent));
+    if *status == 202 && complete && plan.phases.iter().all(|phase| phase.status == "COMPLETE") {
+        wrong.insert("all is complete, and the plan is not".to_owned());
+    }
+    wrong
+}
+
+fn is_install(name: &str) -> bool {
+    ["cluster-init", "cni"].contains(&name)
+}
+
+/// Whether an agent is there.
+fn wrong_presence(agent: &Agent, listed: Option<&Listed>) -> Option<String> {
+    let so = match (agent.presence.as_str(), listed) {
+        ("active" | "excluded", Some(listed)) => listed.active && listed.drain.is_none(),
+        ("active" | "excluded", None) => false,
+        ("draining" | "drained", listed) => listed.is_some_and(|listed| listed.drain.is_some()),
+        (_, listed) => listed.is_none_or(|listed| !listed.active),
+    };
+    (!so).then(|| format!("{} is said to be {}: {listed:?}", agent.agent, agent.presence))
+}
+
+/// What a task does, by its agent's own word where it answers, else by the master's.
+fn wrong_task(look: &Look, agent: &Agent, task: &cluster::api::Task) -> Option<String> {
+    let id = task.task_id.as_ref()?;
+    let by_master = look.master.as_ref().and_then(|master| master.framework.as_ref());
+    let by_master = by_master.and_then(|framework| framework.tasks.iter().find(|task| task.id == *id));
+    let by_agent = look.agents.get(&agent.agent).map(|tasks| tasks.iter().find(|task| task.id == *id));
+    let said = |what: &str| Some(format!("{id} is said to be {} ({}), and {what}", task.status, task.reason));
+    match task.status.as_str() {
+        "COMPLETE" => match (by_agent, by_master) {
+            (Some(None), _) => said("its agent does not know it"),
+            (Some(Some(seen)), _) | (None, Some(seen)) if seen.state != "TASK_RUNNING" => said(&seen.state),
+            (_, Some(seen)) if seen.state == "TASK_UNREACHABLE" => said(&seen.state),
+            (Some(Some(seen)), _) if seen.healthy == Some(false) => said("is not healthy"),
+            _ => None,
+        },
+        "STARTED" if task.reason.starts_with("unreachable") => match by_master {
+            Some(seen) if seen.state != "TASK_UNREACHABLE" => said(&seen.state),
+            _ => None,
+        },
+        _ => None,
+    }
+}
