@@ -57,14 +57,33 @@ pub struct Agent {
     pub agent: String,
     /// The ID of its registration.
     pub agent_id: String,
-    /// `active`, `excluded` or `absent`; `unknown` before the first inventory.
+    /// `active`, `excluded`, `duplicate`, `deactivated`, `draining` or `absent`; `unknown` before the first inventory.
     pub presence: String,
     /// As a whole.
     pub status: String,
     /// What it waits for, or what went wrong.
     pub reason: String,
+    /// What its last offer had too little of.
+    #[serde(default)]
+    pub shortage: Option<Shortage>,
+    /// Since when it waits for an offer and gets none.
+    #[serde(default)]
+    pub no_offer_since: Option<String>,
     /// A task type each.
     pub tasks: Vec<Task>,
+}
+
+/// What an agent has too little of.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Shortage {
+    /// `cpus` or `mem`.
+    pub resource: String,
+    /// How much is needed.
+    pub needed: f64,
+    /// How much there was.
+    pub offered: f64,
+    /// Since when.
+    pub since: String,
 }
 
 /// A task type on an agent.

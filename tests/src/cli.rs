@@ -66,6 +66,21 @@ enum Command {
         /// The host.
         host: String,
     },
+    /// Drop everything that a host sends or is sent.
+    CutOff {
+        /// The host.
+        host: String,
+    },
+    /// End that.
+    Reconnect {
+        /// The host.
+        host: String,
+    },
+    /// Replace a host by a new machine at the same address.
+    Rebuild {
+        /// The host.
+        host: String,
+    },
     /// Start one more agent host.
     AddHost,
     /// End the cluster and remove all of it.
@@ -114,6 +129,9 @@ impl Cli {
                 if hard { host.unplug()? } else { host.power_off()? }
             }
             Command::PowerOn { host } => Cluster::attach(&name)?.host(&host)?.power_on()?,
+            Command::CutOff { host } => Cluster::attach(&name)?.host(&host)?.cut_off()?,
+            Command::Reconnect { host } => Cluster::attach(&name)?.host(&host)?.reconnect()?,
+            Command::Rebuild { host } => Cluster::attach(&name)?.host(&host)?.rebuild()?,
             Command::AddHost => {
                 let cluster = Cluster::attach(&name)?;
                 let host = cluster.add_host()?;

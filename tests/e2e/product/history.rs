@@ -87,6 +87,8 @@ pub struct Listed {
     pub id: String,
     /// Whether it is connected and takes tasks.
     pub active: bool,
+    /// Whether an operator wanted that it takes no new ones.
+    pub deactivated: bool,
     /// `DRAINING` or `DRAINED`, when an operator wanted that.
     pub drain: Option<String>,
 }
@@ -125,6 +127,7 @@ pub fn look(masters: &[String]) -> Option<Master> {
         address: format!("{}:{}", text(agent, "hostname"), agent["port"]),
         id: text(agent, "id"),
         active: agent["active"] == true && agent["deactivated"] != true,
+        deactivated: agent["deactivated"] == true,
         drain: agent["drain_info"]["state"].as_str().map(str::to_owned),
     });
     Some(Master { agents: agents.collect(), framework })

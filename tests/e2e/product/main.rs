@@ -6,12 +6,15 @@ mod machine;
 
 mod artifacts;
 mod crashes;
+mod draining;
+mod full;
 mod history;
 mod install;
 mod leadership;
 mod masters;
 mod options;
 mod partition;
+mod rebuilt;
 mod recovery;
 mod survival;
 mod watch;

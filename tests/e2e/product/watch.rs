@@ -55,7 +55,12 @@ pub struct Seen {
 impl Watch {
     /// Begins: there has been a first look when this returns.
     pub fn start(cluster: &Cluster, scheduler: &Scheduler<'_>) -> Self {
-        let masters = cluster.master_urls();
+        Self::through(&cluster.master_urls(), cluster, scheduler)
+    }
+
+    /// The same where masters are asked otherwise than by anybody.
+    pub fn through(masters: &[String], cluster: &Cluster, scheduler: &Scheduler<'_>) -> Self {
+        let masters = masters.to_vec();
         let agents = cluster.hosts().unwrap().iter().map(|host| format!("{}:5051", host.address())).collect();
         let eyes = Eyes { masters, agents, api: scheduler.api().clone() };
         let stop = Arc::new(AtomicBool::new(false));
@@ -223,10 +228,13 @@ fn is_install(name: &str) -> bool {
 /// Whether an agent is there.
 fn wrong_presence(agent: &Agent, listed: Option<&Listed>) -> Option<String> {
     let so = match (agent.presence.as_str(), listed) {
-        ("active" | "excluded", Some(listed)) => listed.active && listed.drain.is_none(),
-        ("active" | "excluded", None) => false,
-        ("draining" | "drained", listed) => listed.is_some_and(|listed| listed.drain.is_some()),
-        (_, listed) => listed.is_none_or(|listed| !listed.active),
+        ("active", Some(listed)) => listed.active,
+        ("draining", Some(listed)) => listed.drain.is_some(),
+        ("deactivated", Some(listed)) => listed.deactivated && listed.drain.is_none(),
+        ("absent", Some(listed)) => !listed.active && !listed.deactivated,
+        ("absent", None) => true,
+        // What an operator or another agent decides, and not the master.
+        (presence, _) => !["active", "draining", "deactivated"].contains(&presence),
     };
     (!so).then(|| format!("{} is said to be {}: {listed:?}", agent.agent, agent.presence))
 }
