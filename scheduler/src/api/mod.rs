@@ -69,6 +69,7 @@ pub fn router(role: watch::Receiver<Role>, report: Report) -> Router {
         .route("/v1/plans/{plan}", get(plan))
         .route("/v1/agents", get(agents))
         .route("/v1/agents/{agent}", get(agent))
+        .route("/v1/recovery", get(recovery))
         .route("/v1/state/frameworkId", get(framework_id))
         .with_state(Shown { role, report })
 }
@@ -132,6 +133,10 @@ async fn plan(role: Present, Path(name): Path<String>) -> Result<Response, Failu
         _ => StatusCode::EXPECTATION_FAILED,
     };
     Ok((status, Json(plan)).into_response())
+}
+
+async fn recovery(role: Present) -> Result<Response, Failure> {
+    Ok(Json(view(role).await?.recovery).into_response())
 }
 
 async fn agents(role: Present) -> Result<Response, Failure> {

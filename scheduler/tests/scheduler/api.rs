@@ -85,6 +85,9 @@ async fn what_is_not_known_before_the_list_of_agents_is_not_complete() {
     let api = without_a_master(cluster_init(Phase::Done { at: Timestamp(1) }, None)).await;
     assert_eq!(get(&api, "/v1/plans/deploy").await.0, 202);
     assert_eq!(get(&api, "/v1/state/frameworkId").await, (200, json!(["F1"])));
+    let recovery =
+        json!({"under_way": 0, "at_most": 1, "agents_down": 0, "agents": 0, "mass_failure_above": 1});
+    assert_eq!(get(&api, "/v1/recovery").await, (200, recovery));
 }
 
 #[tokio::test]
