@@ -162,3 +162,73 @@ async fn a_call_that_is_not_taken_ends_the_subscription_and_those_behind_it_are_
     client.send(stream, revive()).await;
     master.call(call::Type::Revive).await;
 }
+
+/// The next subscription, by a master that takes offer constraints or not.
+async fn subscribed_with(events: &mut mpsc::Receiver<ClientEvent>, constraints: bool) -> StreamNumber {
+    if constraints {
+        let event = next(events).await;
+        assert!(matches!(event, ClientEvent::Event(_, Event::TakesConstraints)), "{event:?}");
+    }
+    subscribed(events).await
+}
+
+fn update() -> Call {
+    Call {
+        r#type: Some(call::Type::UpdateFramework.into()),
+        update_framework: Some(call::UpdateFramework::default()),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn a_master_that_refuses_constraints_is_subscribed_with_anew_and_not_asked_again() {
+    let mut master = Master::leading(PATIENT).await;
+    master.is("1.11.0");
+    let (client, mut events) = start(&master);
+    master.subscription().await;
+    let stream = subscribed_with(&mut events, true).await;
+    client.send(stream, update()).await;
+    // Who we are is what SUBSCRIBE said, with the ID.
+    let call = master.call(call::Type::UpdateFramework).await;
+    let info = call.update_framework.unwrap().framework_info;
+    assert_eq!((info.name.as_str(), info.id.unwrap().value.as_str()), ("calico", FRAMEWORK));
+    client.send(stream, revive()).await;
+    master.call(call::Type::Revive).await;
+
+    master.refuse(Some(StatusCode::BAD_REQUEST));
+    client.send(stream, update()).await;
+    master.call(call::Type::UpdateFramework).await;
+    disconnected(&mut events).await;
+    master.refuse(None);
+    master.subscription().await;
+    subscribed_with(&mut events, false).await;
+}
+
+#[tokio::test]
+async fn an_older_master_is_not_asked_for_constraints() {
+    let mut master = Master::leading(PATIENT).await;
+    master.is("1.10.1");
+    let (_client, mut events) = start(&master);
+    master.subscription().await;
+    subscribed_with(&mut events, false).await;
+}
+
+#[tokio::test]
+async fn what_asking_again_does_not_mend_is_told_and_what_may_pass_is_not() {
+    let mut master = Master::leading(PATIENT).await;
+    let (client, mut events) = start(&master);
+    master.subscription().await;
+    subscribed(&mut events).await;
+    master.error("Authorization failure: the authorizer is away");
+    master.refuse_subscriptions(Some((StatusCode::BAD_REQUEST, "upstream is confused")));
+    disconnected(&mut events).await;
+    // A proxy's word may pass, too; the master's own is final.
+    let mut condition = client.condition();
+    let confused = |error: &String| error.contains("upstream is confused");
+    let refused = condition.wait_for(|condition| condition.error.as_ref().is_some_and(confused));
+    timeout(SOON, refused).await.unwrap().unwrap();
+    let refusal = "Failed to validate scheduler::Call: the role is wrong";
+    master.refuse_subscriptions(Some((StatusCode::BAD_REQUEST, refusal)));
+    let event = next(&mut events).await;
+    assert!(matches!(&event, ClientEvent::Event(_, Event::Error(said)) if said == refusal), "{event:?}");
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use calico_scheduler::core::{Phase, State, TaskType};
 use calico_scheduler::driver::Ended;
 use calico_scheduler::mesos::Refusal;
-use mesos_v1::scheduler::{Event, call, event};
+use mesos_v1::scheduler::call;
 use mesos_v1::{TaskId, TaskState};
 use tokio::time::timeout;
 
@@ -103,8 +103,7 @@ async fn the_masters_error_ends_the_loop_and_keeps_the_state() {
     let (store, handle, driver) = start(&master.authority, State::default());
     master.subscription().await;
     master.call(call::Type::Revive).await;
-    let error = event::Error { message: "Framework has been removed".to_owned() };
-    master.send(Event { r#type: Some(event::Type::Error.into()), error: Some(error), ..Default::default() });
+    master.error("Framework has been removed");
     let ended = timeout(SOON, driver).await.unwrap().unwrap();
     assert!(matches!(&ended, Ended::Refused(Refusal::Removed(_))), "{ended}");
     assert!(handle.view().await.is_none());

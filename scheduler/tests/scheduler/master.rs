@@ -53,6 +53,8 @@ struct Shared {
     heartbeat_seconds: f64,
     /// Answers to calls, instead of 202.
     refusal: Mutex<Option<StatusCode>>,
+    /// What SUBSCRIBED says of the master.
+    version: Mutex<Option<&'static str>>,
     /// Answers to SUBSCRIBE, instead of the event stream.
     no_entry: Mutex<Option<(StatusCode, &'static str)>>,
 }
@@ -91,6 +93,7 @@ impl Master {
             subscriptions: Mutex::default(),
             heartbeat_seconds,
             refusal: Mutex::default(),
+            version: Mutex::default(),
             no_entry: Mutex::default(),
         });
         let service = routes.with_state(Arc::clone(&shared));
@@ -139,6 +142,21 @@ impl Master {
     /// Refuses calls with this status, or takes them again.
     pub fn refuse(&self, status: Option<StatusCode>) {
         *self.shared.refusal.lock().unwrap() = status;
+    }
+
+    /// Says which Mesos it is, from the next subscription on.
+    pub fn is(&self, version: &'static str) {
+        *self.shared.version.lock().unwrap() = Some(version);
+    }
+
+    /// Sends an ERROR event.
+    pub fn error(&self, message: &str) {
+        let error = event::Error { message: message.to_owned() };
+        self.send(Event {
+            r#type: Some(event::Type::Error.into()),
+            error: Some(error),
+            ..Default::default()
+        });
     }
 
     /// Refuses subscriptions with this status and body, or takes them again.
@@ -193,11 +211,15 @@ async fn scheduler(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: 
         return subscribe(&shared, call);
     }
     let expected = shared.stream.lock().unwrap().as_ref().map(|(id, _)| id.clone());
+    let taken = match call.r#type() {
+        call::Type::UpdateFramework => StatusCode::OK,
+        _ => StatusCode::ACCEPTED,
+    };
     let status = match expected {
         _ if call.framework_id.as_ref().is_none_or(|id| id.value != FRAMEWORK) => StatusCode::BAD_REQUEST,
         None => StatusCode::FORBIDDEN,
         Some(id) if header("Mesos-Stream-Id") != Some(&id) => StatusCode::BAD_REQUEST,
-        Some(_) => shared.refusal.lock().unwrap().unwrap_or(StatusCode::ACCEPTED),
+        Some(_) => shared.refusal.lock().unwrap().unwrap_or(taken),
     };
     let _ = shared.seen.send(Seen::Call(call));
     status.into_response()
@@ -218,7 +240,11 @@ fn subscribe(shared: &Shared, call: Call) -> Response {
         subscribed: Some(event::Subscribed {
             framework_id: FRAMEWORK.into(),
             heartbeat_interval_seconds: Some(shared.heartbeat_seconds),
-            master_info: None,
+            master_info: shared.version.lock().unwrap().map(|version| mesos::MasterInfo {
+                id: "M1".to_owned(),
+                version: Some(version.to_owned()),
+                ..Default::default()
+            }),
         }),
         ..Default::default()
     };

@@ -12,10 +12,13 @@ mod history;
 mod install;
 mod leadership;
 mod masters;
+mod offers;
+mod operator;
 mod options;
 mod partition;
 mod rebuilt;
 mod recovery;
+mod refusals;
 mod survival;
 mod watch;
 
