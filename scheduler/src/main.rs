@@ -124,7 +124,7 @@ async fn lead(config: &Config, opener: &mut state::Opener, role: &watch::Sender<
             driver::SystemClock,
         );
         role.send_replace(Role::Leading { handle, subscription });
-        match driver.run().await {
+        match Box::pin(driver.run()).await {
             driver::Ended::Deposed => {
                 standby("leadership was lost");
                 warn!("leadership was lost: nothing is done until this scheduler leads again");

@@ -146,6 +146,9 @@ impl Core {
             NoRoom
         })?;
         let target = spec.target.clone();
+        if self.awaits_our_role(now, key, task_type, &resources) {
+            return Err(NoRoom);
+        }
         let slot = Slot::of(task_type, key);
         let task = TaskId::new(task_type, key, now);
         // What another configuration did does not count against this one.

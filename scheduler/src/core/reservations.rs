@@ -1,6 +1,6 @@
 //! Services' resources are reserved with their launch, so that a replacement finds room.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::Core;
@@ -14,6 +14,9 @@ use super::state::Slot;
 
 /// For so long nothing is reserved after the master did not.
 const PAUSE: Duration = Duration::from_mins(15);
+/// For so long offers in a role in which nothing can be reserved are sent away, for the same resources come in ours then:
+/// filters are a role's. Unless none comes at all.
+const OUR_ROLE: Duration = Duration::from_secs(30);
 /// Mesos' words when a task's resources are not in its offer (`src/master/validation.cpp`): those that were to be reserved
 /// are not, for the operation before the launch was dropped without a word.
 const NOT_RESERVED: &str = "more than available";
@@ -24,6 +27,8 @@ pub(super) struct Reserving {
     /// Launches with a reservation, of which nothing was heard.
     tried: HashSet<TaskId>,
     paused_until: Option<Timestamp>,
+    /// Since when agents are waited for with an offer in our role.
+    awaited: HashMap<AgentKey, Timestamp>,
 }
 
 impl Core {
@@ -36,10 +41,8 @@ impl Core {
         task: &TaskId,
         taken: &mut [Resource],
     ) -> Vec<Resource> {
-        let service =
-            self.settings.specs.get(&task_type).is_some_and(|s| matches!(s.goal, Goal::Running { .. }));
         let ours = &self.settings.reservations;
-        if !service || self.reserving.paused_until.is_some_and(|until| now < until) {
+        if !self.reserves(now, task_type) {
             return Vec::new();
         }
         let mut reserved = Vec::new();
@@ -53,6 +56,35 @@ impl Core {
             self.reserving.tried.insert(task.clone());
         }
         reserved
+    }
+
+    /// Whether what this task type takes is reserved.
+    fn reserves(&self, now: Timestamp, task_type: TaskType) -> bool {
+        let spec = self.settings.specs.get(&task_type);
+        spec.is_some_and(|spec| matches!(spec.goal, Goal::Running { .. }))
+            && !self.settings.reservations.roles.is_empty()
+            && self.reserving.paused_until.is_none_or(|until| now >= until)
+    }
+
+    /// Whether a launch waits for an offer in a role in which `taken` can be reserved.
+    pub(super) fn awaits_our_role(
+        &mut self,
+        now: Timestamp,
+        key: &AgentKey,
+        task_type: TaskType,
+        taken: &[Resource],
+    ) -> bool {
+        let roles = &self.settings.reservations.roles;
+        let in_another =
+            |resource: &Resource| resource.reservations.is_empty() && !resource.can_be_reserved(roles);
+        if self.reserves(now, task_type) && taken.iter().any(in_another) {
+            let since = *self.reserving.awaited.entry(key.clone()).or_insert(now);
+            if now.since(since) < OUR_ROLE {
+                return true;
+            }
+        }
+        self.reserving.awaited.remove(key);
+        false
     }
 
     /// The first word of a launch tells whether its resources were reserved.

@@ -12,7 +12,6 @@ mod history;
 mod install;
 mod leadership;
 mod masters;
-mod offers;
 mod operator;
 mod options;
 mod partition;

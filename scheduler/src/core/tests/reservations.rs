@@ -57,10 +57,17 @@ fn a_service_is_launched_on_what_is_reserved_with_it_and_an_install_is_not() {
 }
 
 #[test]
-fn what_is_offered_in_another_role_is_used_as_it_is() {
+fn what_is_offered_in_another_role_is_sent_away_and_used_when_nothing_comes_in_ours() {
     let mut script = Script::with_agents(reserving(), &["a"]);
     script.reaches("a", TaskType::ClusterInit);
-    let proxy = launch(&script.offer_of("a", offered_to("*", 4000, 1_000_000))).unwrap();
+    let offer = || offered_to("*", 4000, 1_000_000);
+    for _ in 0..2 {
+        let frame = script.offer_of("a", offer());
+        assert_eq!((launch(&frame), declined(&frame)), (None, Some(Duration::from_secs(5))));
+        script.wait(Duration::from_secs(14));
+    }
+    script.wait(Duration::from_secs(2));
+    let proxy = launch(&script.offer_of("a", offer())).unwrap();
     assert_eq!((proxy.reserve, proxy.resources), (vec![], offered_to("*", 100, 64_000)));
 }
 
@@ -92,8 +99,11 @@ fn a_master_that_does_not_reserve_is_not_asked_for_a_while() {
 
 #[test]
 fn what_nobody_needs_is_given_back_and_nothing_else() {
-    let mut script = Script::with_agents(reserving(), &["a"]);
+    let mut script = Script::with_agents(settings(), &["a"]);
     script.install("a");
+    script.restart_with(reserving());
+    script.subscribed();
+    script.agents(&["a"]);
     let surplus = reserved(TaskType::EtcdProxy, 100, 64_000);
     let mut offer = surplus.clone();
     offer.extend(offered_to("infra", 1000, 0));
