@@ -5,12 +5,14 @@ BUILD := target/x86_64-unknown-linux-gnu/debug
 NEEDS := debootstrap:debootstrap systemd-nspawn:systemd-container ip:iproute2 g++:g++ protoc:protobuf-compiler \
          /usr/include/google/protobuf/descriptor.proto:libprotobuf-dev python3:python3 pip3:python3-pip
 
-.PHONY: help deps build demo demo-down test lint
+.PHONY: help deps build demo demo-down test test-long bench lint
 
 help:
 	@echo 'make demo       a local cluster, Calico installed on it and shown to work (Ctrl-C ends it)'
 	@echo 'make demo-down  ends it from elsewhere'
 	@echo 'make test       all tests, those on real clusters too'
+	@echo 'make test-long  simulations and property tests at length: SEEDS=n lives, CASES=n cases'
+	@echo 'make bench      the figures of docs/performance.md'
 	@echo 'make lint       rustfmt and clippy, warnings denied'
 	@echo 'make deps       installs what the machine needs (root; called by demo and test)'
 
@@ -38,6 +40,18 @@ test: deps build
 	@$(BUILD)/cluster down --abandoned
 	base=$$($(BUILD)/cluster prepare) && \
 	  ETCD_BINARY=$$base/usr/bin/etcd cargo nextest run --locked --workspace --run-ignored all
+
+# What is random, at length: SEEDS lives of each simulation from FIRST_SEED on, CASES cases of each property.
+SEEDS ?= 20000
+FIRST_SEED ?= 0
+CASES ?= 20000
+test-long: deps
+	SIMULATION_SEEDS=$(SEEDS) SIMULATION_FIRST_SEED=$(FIRST_SEED) cargo nextest run --locked --profile long \
+	  -p calico-scheduler --test simulation --no-capture
+	PROPTEST_CASES=$(CASES) cargo nextest run --locked --profile long -p calico-scheduler --lib
+
+bench:
+	cargo bench --locked -p calico-scheduler --bench figures
 
 lint:
 	cargo fmt --check

@@ -14,12 +14,14 @@ impl Core {
         let first = self.inventory.is_none();
         let before = self.inventory.take().unwrap_or_default();
         let Listing { agents: listed, inventory } = self.listing(agents);
-        let changed: Vec<AgentKey> = inventory
+        let mut changed: Vec<AgentKey> = inventory
             .presence
             .iter()
             .filter(|(key, presence)| before.presence.get(*key) != Some(presence))
             .map(|(key, _)| key.clone())
             .collect();
+        // The same list, the same changes in the same order.
+        changed.sort();
         for (id, (_, reason)) in &inventory.duplicates {
             if !before.duplicates.contains_key(id) {
                 frame.decisions.push(Decision::Duplicate { what: format!("{id} is left alone: {reason}") });

@@ -19,5 +19,5 @@ pub use calls::call;
 pub use client::{Client, ClientEvent, Condition, Leader, StreamNumber};
 pub use convert::{InvalidEvent, event};
 pub use link::Link;
-pub use operator::OperatorError;
+pub use operator::{OperatorError, listed};
 pub use refusal::Refusal;

@@ -44,7 +44,12 @@ pub async fn agents(access: &Access, server: &Server) -> Result<Vec<Agent>, Oper
     let body = body.map_err(AccessError::from)?;
     let answer = Response::decode(body).map_err(|error| OperatorError::Answer(error.to_string()))?;
     let agents = answer.get_agents.ok_or_else(|| OperatorError::Answer("it names no agents".to_owned()))?;
-    Ok(agents.agents.into_iter().filter_map(agent).collect())
+    Ok(listed(agents))
+}
+
+/// The agents of the answer.
+pub fn listed(answer: response::GetAgents) -> Vec<Agent> {
+    answer.agents.into_iter().filter_map(agent).collect()
 }
 
 /// An agent of the answer; none when the master does not say who it is.

@@ -76,9 +76,10 @@ impl World {
         let active = !self.registry.deactivated.contains(&key);
         let Some(slot) = self.master.registered.get_mut(&key) else { return };
         slot.reregistered = Some(now);
+        // It answers pings again, whatever was the matter.
+        slot.absence += 1;
         if !slot.connected {
             slot.connected = true;
-            slot.absence += 1;
             slot.active = active;
         }
         let (tasks, killed) = (slot.tasks.clone(), slot.killed.clone());

@@ -1,0 +1,206 @@
+//! Clusters of any size: what is stored of them, the master's list of their agents, and their offers as the master
+//! sends them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use calico_scheduler::config::Config;
+use calico_scheduler::core::{Agent, Core, Event, Input, Settings, Standing, State, TaskType, Timestamp};
+use calico_scheduler::mesos::event;
+use calico_scheduler::tasks::TaskTypes;
+use mesos_v1 as mesos;
+use mesos_v1::scheduler::{Event as Message, event as message};
+use prost::Message as _;
+use serde_json::{Value, json};
+
+/// The time in these clusters.
+pub const NOW: Timestamp = Timestamp(1_700_000_000_000);
+/// Offers in one message.
+pub const OFFERS: usize = 1000;
+const CLUSTER: &str = "5ba4f2a8-1f4e-4d3b-9c6a-3f0a1d2e4b5c";
+
+/// How far the agents are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// All is there.
+    Complete,
+    /// All but `calico-node`, whose turn it is.
+    Next,
+    /// `calico-node` was ready everywhere, has failed everywhere, and may not be launched again everywhere at a time.
+    Held,
+}
+
+/// The options of an operator who sets only what must be set.
+pub fn config(changes: &[(&str, &str)]) -> Config {
+    let artifact = |name: &str| format!("http://10.0.0.9:8080/{name}#sha256={}", "ab".repeat(32));
+    let mut env: BTreeMap<String, String> = [
+        ("PORT0", "0".to_owned()),
+        ("CALICO_SERVICE_STATE", "file:/nowhere/state.json".to_owned()),
+        ("CALICO_ETCD_ENDPOINTS", "http://10.0.0.1:2379".to_owned()),
+        ("CALICO_NODE_IMAGE", "calico/node:v3.14.0".to_owned()),
+        ("CALICO_ARTIFACTS_INSTALLER", artifact("calico-installer")),
+        ("CALICO_ARTIFACTS_ETCD", artifact("etcd")),
+        ("CALICO_ARTIFACTS_CNI", artifact("calico")),
+        ("CALICO_ARTIFACTS_CNI_IPAM", artifact("calico-ipam")),
+        ("CALICO_ARTIFACTS_CALICOCTL", artifact("calicoctl")),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    env.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    Config::from_env(&env).unwrap()
+}
+
+/// What the operator of these clusters wants.
+pub fn tasks() -> TaskTypes {
+    TaskTypes::new(&config(&[]))
+}
+
+/// The host name of an agent.
+pub fn hostname(n: usize) -> String {
+    format!("10.{}.{}.{}", n / 62_500, n / 250 % 250, n % 250 + 1)
+}
+
+fn agent_id(n: usize) -> String {
+    format!("{CLUSTER}-S{n}")
+}
+
+/// What is stored of a cluster of so many agents.
+pub fn state(agents: usize, progress: Progress) -> State {
+    let targets: BTreeMap<TaskType, String> =
+        tasks().specs().into_iter().map(|(task_type, spec)| (task_type, spec.target.0)).collect();
+    let live = |n: usize, task_type: TaskType| {
+        json!({
+            "phase": "active", "run": "ready", "since": NOW.0 - 3_600_000, "target": targets[&task_type],
+            "task": format!("{task_type}.{}.5051.18bcfe56800", hostname(n)), "agent": agent_id(n), "reached": true,
+        })
+    };
+    let done = |task_type: TaskType| json!({"phase": "done", "at": NOW.0 - 3_600_000, "target": targets[&task_type], "reached": true});
+    let agents = (0..agents).map(|n| {
+        let mut tasks = json!({
+            "etcd-proxy": live(n, TaskType::EtcdProxy),
+            "cni": done(TaskType::Cni),
+            "calico-node": live(n, TaskType::CalicoNode),
+        });
+        match progress {
+            Progress::Complete => {}
+            Progress::Next => drop(tasks.as_object_mut().unwrap().remove("calico-node")),
+            Progress::Held => {
+                tasks["calico-node"] = json!({
+                    "phase": "backoff", "until": NOW.0 - 1000, "target": targets[&TaskType::CalicoNode],
+                    "failures": 1, "failure": "Command exited with status 69", "reached": true,
+                });
+            }
+        }
+        let key = format!("{}:5051", hostname(n));
+        let record = json!({
+            "key": key, "id": agent_id(n), "version": "1.11.0", "first_seen": NOW.0 - 7_200_000, "tasks": tasks,
+        });
+        (key, record)
+    });
+    let agents: serde_json::Map<String, Value> = agents.collect();
+    let cluster = json!({"tasks": {"cluster-init": done(TaskType::ClusterInit)}});
+    let framework = format!("{CLUSTER}-0000");
+    serde_json::from_value(json!({"framework_id": framework, "cluster": cluster, "agents": agents})).unwrap()
+}
+
+/// The master's list of so many agents.
+fn inventory(agents: usize) -> Vec<Agent> {
+    let agent = |n| Agent {
+        key: format!("{}:5051", hostname(n)).as_str().into(),
+        id: agent_id(n).as_str().into(),
+        version: "1.11.0".to_owned(),
+        standing: Standing::Active,
+        attributes: vec!["rack:a7".to_owned()],
+    };
+    (0..agents).map(agent).collect()
+}
+
+/// A scheduler that is subscribed, and knows the agents.
+pub fn core(state: State) -> Core {
+    let agents = state.agents.len();
+    let framework = state.framework_id.clone().unwrap();
+    let mut core = Core::new(Settings::new(tasks().specs()), state);
+    core.handle(NOW, Input::Event(Event::Subscribed(framework)));
+    core.handle(NOW, Input::Agents(inventory(agents)));
+    core
+}
+
+fn scalar(name: &str, amount: f64) -> mesos::Resource {
+    mesos::Resource {
+        name: name.to_owned(),
+        r#type: mesos::value::Type::Scalar.into(),
+        scalar: Some(mesos::value::Scalar { value: amount }),
+        ..ports(&[])
+    }
+}
+
+fn ports(ranges: &[(u64, u64)]) -> mesos::Resource {
+    let range = ranges.iter().map(|(begin, end)| mesos::value::Range { begin: *begin, end: *end }).collect();
+    mesos::Resource {
+        name: "ports".to_owned(),
+        r#type: mesos::value::Type::Ranges.into(),
+        ranges: (!ranges.is_empty()).then_some(mesos::value::Ranges { range }),
+        allocation_info: Some(mesos::resource::AllocationInfo { role: Some("slave_public".to_owned()) }),
+        ..Default::default()
+    }
+}
+
+/// An agent's offer, with all that Mesos 1.11 says in one.
+fn offer(n: usize, number: usize) -> mesos::Offer {
+    let hostname = hostname(n);
+    let domain = mesos::domain_info::FaultDomain {
+        region: mesos::domain_info::fault_domain::RegionInfo { name: "eu-central-1".to_owned() },
+        zone: mesos::domain_info::fault_domain::ZoneInfo { name: "eu-central-1a".to_owned() },
+    };
+    let rack = mesos::Attribute {
+        name: "rack".to_owned(),
+        r#type: mesos::value::Type::Text.into(),
+        text: Some(mesos::value::Text { value: "a7".to_owned() }),
+        ..Default::default()
+    };
+    let address = mesos::Address { hostname: Some(hostname.clone()), ip: Some(hostname.clone()), port: 5051 };
+    mesos::Offer {
+        id: format!("{CLUSTER}-O{number}").as_str().into(),
+        framework_id: format!("{CLUSTER}-0000").as_str().into(),
+        agent_id: agent_id(n).as_str().into(),
+        hostname,
+        resources: vec![
+            ports(&[(1025, 2180), (2182, 3887), (3889, 5049), (5052, 8079), (8082, 8180), (8182, 32_000)]),
+            scalar("disk", 35_572.0),
+            scalar("cpus", 3.8),
+            scalar("mem", 14_001.0),
+        ],
+        attributes: vec![rack],
+        url: Some(mesos::Url {
+            scheme: "http".to_owned(),
+            address,
+            path: Some("/slave(1)".to_owned()),
+            ..Default::default()
+        }),
+        allocation_info: Some(mesos::resource::AllocationInfo { role: Some("slave_public".to_owned()) }),
+        domain: Some(mesos::DomainInfo { fault_domain: Some(domain) }),
+        ..Default::default()
+    }
+}
+
+/// An offer of each agent, in an order that is no agent's, as the records of the master's stream.
+pub fn offers(agents: usize) -> Vec<Bytes> {
+    // A step that has no divisor in common with these sizes meets each agent once.
+    let order: Vec<usize> = (0..agents).map(|n| n * 7919 % agents).collect();
+    let messages = order.chunks(OFFERS).enumerate().map(|(chunk, agents)| {
+        let offers = agents.iter().enumerate().map(|(n, agent)| offer(*agent, chunk * OFFERS + n)).collect();
+        Message {
+            r#type: Some(message::Type::Offers.into()),
+            offers: Some(message::Offers { offers }),
+            ..Default::default()
+        }
+    });
+    messages.map(|message| message.encode_to_vec().into()).collect()
+}
+
+/// Decodes an event and decides what follows from it: how many effects.
+pub fn decide(core: &mut Core, record: &Bytes) -> usize {
+    let message = Message::decode(record.clone()).unwrap();
+    let event = event(message).unwrap().unwrap();
+    core.handle(NOW, Input::Event(event)).effects.len()
+}

@@ -1,0 +1,39 @@
+//! All figures of `docs/performance.md`: `make bench`, or `cargo bench -p calico-scheduler -- PART` for some of them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark that cannot go on has nothing to say"
+)]
+
+mod cluster;
+mod cpu;
+mod offers;
+mod table;
+
+use std::path::PathBuf;
+
+use criterion::Criterion;
+
+/// Where criterion keeps what it has measured.
+fn results() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")), PathBuf::from);
+    target.join("criterion")
+}
+
+fn main() {
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let is_wanted = |part: &str| wanted.is_empty() || wanted.iter().any(|name| name == part);
+    let mut rows = Vec::new();
+    if is_wanted("offers") {
+        let mut criterion = Criterion::default().with_measurement(cpu::CpuTime).output_directory(&results());
+        offers::measure(&mut criterion);
+        rows.extend(offers::rows());
+    }
+    if is_wanted("growth") {
+        rows.extend(offers::growth());
+    }
+    table::print(&rows);
+}

@@ -1,0 +1,99 @@
+//! Clusters' lives in virtual time, with everything that can go wrong in them: the real core, driver and etcd store,
+//! over a fake master, its agents, and an etcd in memory. Each seed is one life, always the same.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod checks;
+mod etcd;
+mod faults;
+mod link;
+mod process;
+mod simulation;
+mod trace;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use calico_scheduler::config::Config;
+use calico_scheduler::tasks::TaskTypes;
+
+use simulation::{Case, Simulation};
+use trace::Trace;
+
+/// Everything is wanted.
+fn tasks() -> Arc<TaskTypes> {
+    let artifact = |name: &str| format!("http://10.0.0.9:8080/{name}#sha256={}", "ab".repeat(32));
+    let env: BTreeMap<String, String> = [
+        ("PORT0", "0".to_owned()),
+        ("CALICO_SERVICE_STATE", "file:/nowhere".to_owned()),
+        ("CALICO_ETCD_ENDPOINTS", "http://10.0.0.1:2379".to_owned()),
+        ("CALICO_NODE_IMAGE", "calico/node:v3.14.0".to_owned()),
+        ("CALICO_ARTIFACTS_INSTALLER", artifact("calico-installer")),
+        ("CALICO_ARTIFACTS_ETCD", artifact("etcd")),
+        ("CALICO_ARTIFACTS_CNI", artifact("calico")),
+        ("CALICO_ARTIFACTS_CNI_IPAM", artifact("calico-ipam")),
+        ("CALICO_ARTIFACTS_CALICOCTL", artifact("calicoctl")),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    Arc::new(TaskTypes::new(&Config::from_env(&env).unwrap()))
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
+}
+
+/// Lives as many lives as are asked for, or `usual`, or the one that `SIMULATION_SEED` names.
+fn lives(test: &str, usual: u64, case: Case) {
+    let tasks = tasks();
+    if let Some(seed) = number("SIMULATION_SEED") {
+        println!("seed {seed}");
+        return Simulation::new(seed, case, tasks, Trace::Print).run(case);
+    }
+    let seeds = number("SIMULATION_SEEDS").unwrap_or(usual);
+    // From elsewhere than where `make test` begins.
+    let first = number("SIMULATION_FIRST_SEED").unwrap_or(0);
+    for seed in first..first + seeds {
+        let life = || Simulation::new(seed, case, Arc::clone(&tasks), Trace::Off).run(case);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(life)) {
+            eprintln!(
+                "\nseed {seed} fails; it is replayed, with all that happens, by\n\n    SIMULATION_SEED={seed} cargo \
+                 nextest run --locked -p calico-scheduler --test simulation --no-capture {test}\n"
+            );
+            std::panic::resume_unwind(panic);
+        }
+    }
+    println!("{seeds} seeds, with {}", faults::NAMES);
+}
+
+#[test]
+fn one_scheduler() {
+    lives("one_scheduler", 600, Case { schedulers: 1, restores: false });
+}
+
+#[test]
+fn two_schedulers() {
+    lives("two_schedulers", 500, Case { schedulers: 2, restores: false });
+}
+
+#[test]
+fn etcd_restored_from_a_backup() {
+    lives("etcd_restored_from_a_backup", 200, Case { schedulers: 2, restores: true });
+}
+
+#[test]
+fn a_seed_is_always_the_same_life() {
+    let tasks = tasks();
+    let case = Case { schedulers: 2, restores: false };
+    let hash = |seed| {
+        let mut simulation = Simulation::new(seed, case, Arc::clone(&tasks), Trace::hashing());
+        simulation.run(case);
+        simulation.trace.hash()
+    };
+    let hashes: Vec<u64> = (0..10).map(hash).collect();
+    assert_eq!(hashes, (0..10).map(hash).collect::<Vec<u64>>());
+    assert!(hashes[1..].iter().all(|hash| *hash != hashes[0]), "all seeds are the same");
+}

@@ -1,0 +1,182 @@
+//! A scheduler's process: a runtime of its own, whose clock is the simulation's. It dies by being dropped, at whatever
+//! it awaits; it freezes by not being run, and finds its clock far ahead when it goes on.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use calico_scheduler::core::{Core, Settings, View};
+use calico_scheduler::driver::{Driver, Ended, Handle};
+use calico_scheduler::state::etcd::Candidate;
+use calico_scheduler::state::{Opener, StoreError};
+use calico_scheduler::tasks::TaskTypes;
+use fake_master::Random;
+use mesos_v1::FrameworkInfo;
+use mesos_v1::framework_info::{Capability, capability::Type};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+
+use crate::etcd;
+use crate::link::Simulated;
+use crate::wire::{Fuse, Posted, Wire};
+
+/// What all processes of a simulation are started with.
+#[derive(Clone)]
+pub struct Program {
+    pub settings: Settings,
+    pub tasks: Arc<TaskTypes>,
+    pub inventory_interval: Duration,
+}
+
+/// Why a process ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Exit {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Ended(#[from] Ended),
+}
+
+/// See above.
+pub struct Process {
+    runtime: Runtime,
+    wire: Wire,
+    /// Its clock.
+    now: Duration,
+    main: Option<JoinHandle<Exit>>,
+    leading: Arc<Mutex<Option<Handle>>>,
+    pub name: String,
+}
+
+impl Process {
+    pub fn start(now: Duration, name: String, program: &Program, random: Random) -> Self {
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let leading = Arc::default();
+        let wire = {
+            let _runtime = runtime.enter();
+            Wire::new(now)
+        };
+        let lead = lead(program.clone(), wire.clone(), name.clone(), random, Arc::clone(&leading));
+        let main = Some(runtime.spawn(lead));
+        Self { runtime, wire, now, main, leading, name }
+    }
+
+    /// Runs until its clock shows `to`, or until it asks something of others.
+    pub fn run_until(&mut self, to: Duration) -> Vec<Posted> {
+        // What it was told is seen at once, also by one that is ahead.
+        let to = self.wire.instant(to.max(self.now + Duration::from_millis(1)));
+        let wire = self.wire.clone();
+        self.now = self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = wire.posted() => {}
+                () = tokio::time::sleep_until(to) => {}
+            }
+            wire.now()
+        });
+        self.wire.take()
+    }
+
+    /// It was frozen until now.
+    pub fn thaw(&mut self, now: Duration) {
+        if let Some(frozen) = now.checked_sub(self.now).filter(|frozen| !frozen.is_zero()) {
+            self.runtime.block_on(tokio::time::advance(frozen));
+            self.now = now;
+        }
+    }
+
+    /// Its clock.
+    pub fn now(&self) -> Duration {
+        self.now
+    }
+
+    pub fn set_fuse(&self, fuse: Fuse) {
+        self.wire.set_fuse(fuse);
+    }
+
+    /// Whether its fuse has burnt down.
+    pub fn is_dead(&self) -> bool {
+        self.wire.is_dead()
+    }
+
+    /// Why it has ended, if it has.
+    pub fn exit(&mut self) -> Option<Exit> {
+        let main = self.main.take_if(|main| main.is_finished())?;
+        match self.runtime.block_on(main) {
+            Ok(exit) => Some(exit),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// What its API would show; nothing while it does not lead.
+    pub fn view(&mut self) -> Option<View> {
+        let handle = self.leading.lock().unwrap().clone()?;
+        self.runtime
+            .block_on(async { tokio::time::timeout(Duration::from_secs(1), handle.view()).await.ok()? })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.wire.kill();
+    }
+}
+
+/// What `main` does.
+async fn lead(
+    program: Program,
+    wire: Wire,
+    name: String,
+    mut random: Random,
+    leading: Arc<Mutex<Option<Handle>>>,
+) -> Exit {
+    let candidate = Candidate::new(etcd::Client(wire.clone()), "/calico-dcos", "calico", &name);
+    let mut store = Opener::in_etcd(candidate);
+    loop {
+        let opened = match store.open(|_| ()).await {
+            Ok(opened) => opened,
+            Err(error) => return error.into(),
+        };
+        let framework = FrameworkInfo {
+            id: opened.state.framework_id.as_ref().map(|id| id.0.as_str().into()),
+            ..framework()
+        };
+        let random = Random::new(random.number());
+        let client = Simulated::start(wire.clone(), framework, opened.tenure.clone(), random);
+        let (driver, handle) = Driver::new(
+            Core::new(program.settings.clone(), opened.state),
+            (opened.store, opened.tenure),
+            Arc::clone(&program.tasks),
+            vec!["slave_public".to_owned()],
+            program.inventory_interval,
+            client,
+            wire.clone(),
+        );
+        *leading.lock().unwrap() = Some(handle);
+        let ended = driver.run().await;
+        leading.lock().unwrap().take();
+        match ended {
+            Ended::Deposed => {}
+            ended => return ended.into(),
+        }
+    }
+}
+
+/// As `main` has it.
+fn framework() -> FrameworkInfo {
+    let capabilities = [
+        Type::MultiRole,
+        Type::PartitionAware,
+        Type::ReservationRefinement,
+        Type::RegionAware,
+        Type::GpuResources,
+    ];
+    FrameworkInfo {
+        user: "root".to_owned(),
+        name: "calico".to_owned(),
+        failover_timeout: Some(7.0 * 24.0 * 3600.0),
+        checkpoint: Some(true),
+        roles: vec!["slave_public".to_owned()],
+        capabilities: capabilities.into_iter().map(|t| Capability { r#type: Some(t.into()) }).collect(),
+        ..FrameworkInfo::default()
+    }
+}
