@@ -71,12 +71,12 @@ fn lives(test: &str, usual: u64, case: Case) {
 
 #[test]
 fn one_scheduler() {
-    lives("one_scheduler", 600, Case { schedulers: 1, restores: false });
+    lives("one_scheduler", 400, Case { schedulers: 1, restores: false });
 }
 
 #[test]
 fn two_schedulers() {
-    lives("two_schedulers", 500, Case { schedulers: 2, restores: false });
+    lives("two_schedulers", 300, Case { schedulers: 2, restores: false });
 }
 
 #[test]
