@@ -14,10 +14,9 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// Waits until the process has ended; what it said last.
 fn ended(scheduler: &Scheduler<'_>) -> String {
-    if scheduler.process().wait_gone(SOON).is_err() {
-        panic!("it goes on:\n{}", scheduler.process().log().unwrap());
-    }
+    let gone = scheduler.process().wait_gone(SOON);
     let log = scheduler.process().log().unwrap();
+    assert!(gone.is_ok(), "it goes on:\n{log}");
     log.lines().last().unwrap_or_default().to_owned()
 }
 
