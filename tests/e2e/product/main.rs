@@ -12,6 +12,7 @@ mod history;
 mod install;
 mod leadership;
 mod masters;
+mod offers;
 mod operator;
 mod options;
 mod partition;
