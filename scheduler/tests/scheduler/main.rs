@@ -4,6 +4,7 @@
 
 mod api;
 mod client;
+mod docs;
 mod driver;
 mod fuzz;
 mod health;
