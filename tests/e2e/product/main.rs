@@ -7,6 +7,7 @@ mod machine;
 mod artifacts;
 mod crashes;
 mod draining;
+mod etcd_outage;
 mod full;
 mod history;
 mod install;

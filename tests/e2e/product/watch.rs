@@ -18,6 +18,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// For how long the API may say what is no longer so, or not say what is so already: it learns of agents from a list that
 /// is read every 2 s, and of the rest from the master. A busy machine is given its time.
 const LAG: Duration = Duration::from_secs(20);
+/// What is wrong when the API does not answer begins so.
+const SILENT: &str = "the API does not answer";
 
 /// One look.
 #[derive(Debug)]
@@ -84,9 +86,19 @@ impl Watch {
     }
 
     /// Ends with a last look. Nothing may have been wrong.
-    pub fn end(mut self) -> Seen {
+    pub fn end(self) -> Seen {
+        self.end_but(|_| false)
+    }
+
+    /// The same where the API had nothing to answer with for a while, but said nothing wrong either.
+    pub fn end_after_silence(self) -> Seen {
+        self.end_but(|fault| fault.starts_with(SILENT))
+    }
+
+    fn end_but(mut self, excused: impl Fn(&str) -> bool) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
-        let seen = self.thread.take().unwrap().join().unwrap();
+        let mut seen = self.thread.take().unwrap().join().unwrap();
+        seen.faults.retain(|fault| !excused(fault));
         let twins = seen.twins();
         assert!(twins.is_empty(), "two of a kind at a time: {twins:#?}");
         assert!(seen.faults.is_empty(), "what the API said was not so: {:#?}", seen.faults);
@@ -186,7 +198,7 @@ impl Eyes {
 fn wrong(look: &Look) -> BTreeSet<String> {
     let (status, plan, agents) = match &look.api {
         Ok(said) => said,
-        Err(error) => return [format!("the API does not answer: {error}")].into(),
+        Err(error) => return [format!("{SILENT}: {error}")].into(),
     };
     let mut wrong = BTreeSet::new();
     for agent in agents {
