@@ -10,12 +10,14 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::{ALIVE, ANSWER, Role};
+use super::{ALIVE, Role};
 use crate::core::{Status, View};
 use crate::driver::{Handle, Inventory};
 use crate::mesos;
 use crate::state::{Condition, Report};
 
+/// For how long the loop is waited for: who asks for health does not wait long.
+const VIEW: Duration = Duration::from_secs(2);
 /// For how long storing something may take before it is worth a word.
 const SLOW: Duration = Duration::from_secs(10);
 
@@ -112,7 +114,8 @@ pub(super) async fn health(
         }
         Role::Leading { .. } => None,
     };
-    let store = store(&report.condition(), &mut reasons);
+    let condition = report.condition();
+    let store = store(&condition, &mut reasons);
     let leadership = Leadership { leads: waits_for.is_none(), waits_for };
     let mut health = Health {
         healthy: false,
@@ -128,10 +131,11 @@ pub(super) async fn health(
         health.round = Some(round(&handle, &mut reasons));
         health.subscription = Some(self::subscription(&subscription.borrow(), &mut reasons));
         health.inventory = Some(listed(&handle.inventory(), &mut reasons));
-        // While something is being stored the loop does not answer: that is said above.
-        if health.store.storing_for.is_none() {
-            match timeout(ANSWER, handle.view()).await {
+        // While something is to be stored the loop does not answer: that is said above.
+        if !waits(&condition) {
+            match timeout(VIEW, handle.view()).await {
                 Ok(Some(view)) => health.agents = agents(&view),
+                _ if waits(&report.condition()) => {}
                 _ => reasons.push("the scheduler's loop does not answer".to_owned()),
             }
         }
@@ -140,6 +144,11 @@ pub(super) async fn health(
     health.reasons = reasons;
     let status = if health.healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(health))
+}
+
+/// Whether the loop waits for the store: for an answer, or to ask again.
+fn waits(condition: &Condition) -> bool {
+    condition.storing.is_some() || condition.failing.is_some()
 }
 
 fn store(condition: &Condition, reasons: &mut Vec<String>) -> Store {
