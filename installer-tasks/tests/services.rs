@@ -70,7 +70,9 @@ fn sigterm_reaches_the_proxy_and_is_no_success() {
     wait_for("the start of etcd", || fs::read_to_string(&arguments).is_ok_and(|text| text.ends_with('\n')));
     assert_eq!(
         fs::read_to_string(arguments).unwrap(),
-        format!("gateway start --listen-addr={listen} --endpoints=127.0.0.1:1,127.0.0.1:2 --retry-delay=10s\n")
+        format!(
+            "gateway start --listen-addr={listen} --endpoints=127.0.0.1:1,127.0.0.1:2 --retry-delay=10s\n"
+        )
     );
     terminate(&child);
     assert_eq!(child.wait().unwrap().code(), Some(143));
