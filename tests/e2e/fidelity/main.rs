@@ -1,0 +1,73 @@
+//! The fake master against the real one: the same scenarios run on both, and what is recorded must be the same.
+//!
+//! Where it is not, the fake is wrong.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod record;
+mod scenarios;
+mod session;
+mod target;
+
+use std::collections::BTreeMap;
+
+use cluster::{Cluster, Progress, Spec, test_lock};
+
+use crate::target::{Fake, Real, Target};
+
+/// What each scenario recorded.
+type Recorded = BTreeMap<&'static str, Vec<String>>;
+
+fn recorded(target: &impl Target) -> Recorded {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(scenarios::all(target))
+}
+
+/// The lines of both; those that only one has are marked.
+fn difference(real: &[String], fake: &[String]) -> Option<String> {
+    if real == fake {
+        return None;
+    }
+    let same = real.iter().zip(fake).take_while(|(real, fake)| real == fake).count();
+    let lines = |lines: &[String], mark: &str| {
+        let marked = lines.iter().map(|line| format!("  {mark} {line}\n"));
+        marked.take(12).collect::<Vec<_>>().concat()
+    };
+    let before = lines(&real[same.saturating_sub(3)..same], "  ");
+    let (real, fake) = (lines(&real[same..], "real"), lines(&fake[same..], "fake"));
+    Some(before + &real + &fake)
+}
+
+#[test]
+fn the_fake_master_does_what_the_real_one_does() {
+    let lock = test_lock().unwrap();
+    let spec = Spec { name: "e2e-fidelity".to_owned(), agents: 2, ..Spec::default() };
+    let cluster = Cluster::up(&spec, &Progress::stderr()).unwrap();
+    let real = Real::new(cluster);
+    let expected = recorded(&real);
+    drop(real);
+    drop(lock);
+    let fake = recorded(&Fake::start());
+    if let Ok(folder) = std::env::var("FIDELITY_RECORDS") {
+        for (name, records) in [("real", &expected), ("fake", &fake)] {
+            std::fs::write(format!("{folder}/{name}"), format!("{records:#?}")).unwrap();
+        }
+    }
+
+    let mut faults = Vec::new();
+    for (scenario, real) in &expected {
+        if let Some(difference) = difference(real, &fake[scenario]) {
+            faults.push(format!("{scenario}:\n{difference}"));
+        }
+    }
+    assert_eq!(expected.len(), fake.len());
+    assert!(expected.values().all(|lines| lines.len() > 2), "a scenario recorded nothing: {expected:#?}");
+    assert!(faults.is_empty(), "they differ:\n{}", faults.concat());
+}
+
+#[test]
+fn a_difference_is_shown_with_what_came_before() {
+    let lines = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(difference(&lines("a b"), &lines("a b")), None);
+    let shown = difference(&lines("a b c"), &lines("a x")).unwrap();
+    assert_eq!(shown, "     a\n  real b\n  real c\n  fake x\n");
+}
