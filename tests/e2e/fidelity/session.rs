@@ -92,7 +92,8 @@ impl<'t> Session<'t> {
     /// A framework that is subscribed, with the first offers.
     pub async fn subscribed(target: &'t impl Target, roles: &[&str], offers: usize) -> Self {
         let mut session = Self::new(target, roles);
-        session.subscribe().await;
+        let call = session.subscription();
+        session.subscribe_with(&call).await;
         session.until_offers(offers).await;
         session
     }

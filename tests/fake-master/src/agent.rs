@@ -382,7 +382,7 @@ impl World {
         };
         if update.source == Source::Executor {
             status.executor_id = Some((&*key.1).into());
-            status.container_status = Some(self.container_status(agent_key));
+            status.container_status = Some(self.container_status(agent_key, &key.1));
         }
         self.tell_master(process, ToMaster::Update { task: key.clone(), status: Box::new(status), latest });
         self.after(wait, Timer::Retry { process, task: Box::new(key.clone()), serial, uuid });

@@ -118,8 +118,12 @@ impl World {
             }),
             domain: self.settings.domain.clone(),
             capabilities: capabilities
-                .map(|kind| master_info::Capability { r#type: Some(kind.into()) })
-                .into(),
+                .map(i32::from)
+                .into_iter()
+                // QUOTA_V2, which our messages do not name.
+                .chain([3])
+                .map(|kind| master_info::Capability { r#type: Some(kind) })
+                .collect(),
         }
     }
 

@@ -178,7 +178,7 @@ fn decode<M: prost::Message + Default>(
     body: Bytes,
 ) -> Result<M, Box<Response>> {
     if *method != Method::POST {
-        let body = format!("Expecting one of {{ 'POST' }}, but received '{method}'");
+        let body = format!("405 Method Not Allowed. Expecting one of {{ 'POST' }}, but received '{method}'.");
         return Err(Box::new(refuse(StatusCode::METHOD_NOT_ALLOWED, body)));
     }
     let Some(kind) = headers.get(header::CONTENT_TYPE) else {

@@ -58,11 +58,12 @@ impl World {
     }
 
     /// What containers are said to have: the address of their agent.
-    pub(crate) fn container_status(&self, agent: AgentKey) -> ContainerStatus {
+    pub(crate) fn container_status(&self, agent: AgentKey, task: &str) -> ContainerStatus {
         let hostname = self.agents[self.identities.process(agent)].spec.hostname.to_string();
         let address = IpAddress { ip_address: Some(hostname), ..Default::default() };
         let network = NetworkInfo { ip_addresses: vec![address], ..Default::default() };
-        ContainerStatus { network_infos: vec![network], ..Default::default() }
+        let container_id = Some(format!("container-of-{task}").into());
+        ContainerStatus { network_infos: vec![network], container_id, ..Default::default() }
     }
 
     /// The latest that the master knows of a task.
@@ -86,7 +87,7 @@ impl World {
             message,
             unreachable: None,
         });
-        let container_status = task.contained.then(|| self.container_status(task.agent));
+        let container_status = task.contained.then(|| self.container_status(task.agent, name));
         let status =
             TaskStatus { healthy: task.healthy, check_status: task.check, container_status, ..status };
         self.emit_status(framework, status);
