@@ -3,6 +3,7 @@
 //! Where it is not, the fake is wrong.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod agents;
 mod record;
 mod scenarios;
 mod session;
@@ -39,6 +40,7 @@ fn difference(real: &[String], fake: &[String]) -> Option<String> {
 
 #[test]
 fn the_fake_master_does_what_the_real_one_does() {
+    let fake = std::thread::spawn(|| recorded(&Fake::start()));
     let lock = test_lock().unwrap();
     let spec = Spec { name: "e2e-fidelity".to_owned(), agents: 2, ..Spec::default() };
     let cluster = Cluster::up(&spec, &Progress::stderr()).unwrap();
@@ -46,7 +48,7 @@ fn the_fake_master_does_what_the_real_one_does() {
     let expected = recorded(&real);
     drop(real);
     drop(lock);
-    let fake = recorded(&Fake::start());
+    let fake = fake.join().unwrap();
     if let Ok(folder) = std::env::var("FIDELITY_RECORDS") {
         for (name, records) in [("real", &expected), ("fake", &fake)] {
             std::fs::write(format!("{folder}/{name}"), format!("{records:#?}")).unwrap();

@@ -126,6 +126,16 @@ fn inverse_offer(offer: &InverseOffer) -> String {
     )
 }
 
+/// Resources in a message come in any order.
+fn in_order(message: &str) -> String {
+    let Some((before, resources)) = message.split_once("is more than available ") else {
+        return message.to_owned();
+    };
+    let mut resources: Vec<_> = resources.split("; ").collect();
+    resources.sort_unstable();
+    format!("{before}is more than available {}", resources.join("; "))
+}
+
 fn status(status: &TaskStatus) -> String {
     let source = status.source.map(|_| status.source().as_str_name());
     let reason = status.reason.map(|_| status.reason().as_str_name());
@@ -145,7 +155,7 @@ fn status(status: &TaskStatus) -> String {
         status.state().as_str_name(),
         or_dash(source),
         or_dash(reason),
-        or_dash(status.message.as_ref()),
+        or_dash(status.message.as_deref().map(in_order)),
         or_dash(uuid),
         status.agent_id.as_ref().map_or("-", |id| &id.value),
         status.executor_id.as_ref().map_or("-", |id| &id.value),

@@ -10,18 +10,19 @@ use mesos_v1::scheduler::attribute_constraint::{
 };
 use mesos_v1::scheduler::offer_constraints::{RoleConstraints, role_constraints::Group};
 use mesos_v1::scheduler::{AttributeConstraint, Call, OfferConstraints, call, event};
-use mesos_v1::{CheckInfo, FrameworkInfo, PROTOBUF, Resource, check_info, master};
+use mesos_v1::{CheckInfo, FrameworkInfo, PROTOBUF, Resource, check_info};
 use prost::Message as _;
 
 use crate::Recorded;
+use crate::agents::{agent_restart, draining, maintenance};
 use crate::session::{Session, is_error, launch, part, request, task};
 use crate::target::Target;
 
 /// One role, whose only agent is the plain one.
-const PLAIN: &[&str] = &["*"];
+pub const PLAIN: &[&str] = &["*"];
 const BOTH: &[&str] = &["*", "slave_public"];
-/// Longer than an allocation takes, with its interval.
-const ALLOCATION: Duration = Duration::from_millis(2500);
+/// Longer than several allocations take, with their interval of 0.2 s.
+pub const ALLOCATION: Duration = Duration::from_millis(1200);
 
 pub async fn all(target: &impl Target) -> Recorded {
     // For whoever works on one of them: `FIDELITY_SCENARIOS=filters,teardown`.
@@ -30,8 +31,9 @@ pub async fn all(target: &impl Target) -> Recorded {
     macro_rules! run {
         ($($scenario:ident)+) => {$(
             if only.as_ref().is_none_or(|only| only.split(',').any(|name| name == stringify!($scenario))) {
-                eprintln!("{}", stringify!($scenario));
+                let start = std::time::Instant::now();
                 recorded.insert(stringify!($scenario), $scenario(target).await);
+                eprintln!("{}: {:.1} s", stringify!($scenario), start.elapsed().as_secs_f64());
             }
         )+};
     }
@@ -82,8 +84,7 @@ async fn refusals(target: &impl Target) -> Vec<String> {
     let subscribe = Call { r#type: Some(call::Type::Subscribe.into()), ..Default::default() };
     s.raw("SUBSCRIBE without a body", &subscribe, None).await;
 
-    s.subscribe().await;
-    s.until_offers(1).await;
+    s.subscribe_for_offers(1).await;
     let id = s.id();
     s.raw("no stream", &revive(Some(&id)), None).await;
     s.raw("wrong stream", &revive(Some(&id)), Some("x")).await;
@@ -105,7 +106,7 @@ async fn refusals(target: &impl Target) -> Vec<String> {
     tokio::time::sleep(Duration::from_millis(500)).await;
     let stream = s.stream.clone();
     s.raw("after hanging up", &revive(Some(&id)), Some(&stream)).await;
-    s.subscribe().await;
+    s.subscribe_for_offers(1).await;
     s.end().await
 }
 
@@ -133,8 +134,7 @@ async fn filters(target: &impl Target) -> Vec<String> {
     // A new subscription after a lost one has no filters.
     s.hang_up();
     tokio::time::sleep(Duration::from_millis(500)).await;
-    s.subscribe().await;
-    s.until_offers(1).await;
+    s.subscribe_for_offers(1).await;
     s.end().await
 }
 
@@ -166,6 +166,16 @@ async fn suppressing(target: &impl Target) -> Vec<String> {
     let mut call = s.subscription();
     if let Some(subscribe) = &mut call.subscribe {
         subscribe.suppressed_roles = vec!["other".into()];
+    }
+    s.subscribe_with(&call).await;
+    s.until("ERROR", is_error).await;
+    lines.extend(s.finish());
+
+    let mut s = Session::new(target, PLAIN);
+    let mut call = s.subscription();
+    if let Some(subscribe) = &mut call.subscribe {
+        let role_constraints = [("*".to_owned(), RoleConstraints::default())].into();
+        subscribe.offer_constraints = Some(OfferConstraints { role_constraints });
     }
     s.subscribe_with(&call).await;
     s.until("ERROR", is_error).await;
@@ -221,6 +231,7 @@ async fn bad_launches(target: &impl Target) -> Vec<String> {
         ("of another role", Box::new(move |task| (0..2).for_each(|n| role(task, n, "other")))),
         ("of two roles", Box::new(move |task| role(task, 0, "other"))),
         ("no resources", Box::new(|task| task.resources.clear())),
+        ("zero", Box::new(|task| task.resources[0].scalar.as_mut().unwrap().value = 0.0)),
         ("negative", Box::new(|task| task.resources[0].scalar.as_mut().unwrap().value = -1.0)),
         ("elsewhere", Box::new(|task| task.agent_id = "elsewhere".into())),
         ("without an ID", Box::new(|task| task.task_id = "".into())),
@@ -318,10 +329,12 @@ async fn redelivery(target: &impl Target) -> Vec<String> {
     let offer = s.offer(0);
     s.launch(&offer, vec![task("t1", &offer, "sleep 100")]).await;
     s.launched().await;
-    s.note("a wrong UUID, and the update again:");
-    let agent_id = offer.agent_id.clone();
-    let acknowledge = call::Acknowledge { agent_id, task_id: "t1".into(), uuid: vec![1; 16].into() };
-    s.call(call::Type::Acknowledge, Call { acknowledge: Some(acknowledge), ..Default::default() }).await;
+    s.note("a wrong UUID of no version and of one, and the update again:");
+    for byte in [0x01, 0x41] {
+        let (agent_id, uuid) = (offer.agent_id.clone(), vec![byte; 16].into());
+        let acknowledge = call::Acknowledge { agent_id, task_id: "t1".into(), uuid };
+        s.call(call::Type::Acknowledge, Call { acknowledge: Some(acknowledge), ..Default::default() }).await;
+    }
     s.until_update().await;
     s.note("what the master knows:");
     let unacknowledged = s.statuses.remove("t1");
@@ -355,6 +368,10 @@ async fn resubscription(target: &impl Target) -> Vec<String> {
         ("another principal", FrameworkInfo { principal: Some("p".into()), ..s.info.clone() }),
         ("duplicate roles", FrameworkInfo { roles: vec!["*".into(), "*".into()], ..s.info.clone() }),
         ("an invalid role", FrameworkInfo { roles: vec!["-a".into()], ..s.info.clone() }),
+        ("an empty role", FrameworkInfo { roles: vec![String::new()], ..s.info.clone() }),
+        ("an empty part", FrameworkInfo { roles: vec!["a//b".into()], ..s.info.clone() }),
+        ("a dot", FrameworkInfo { roles: vec!["a/.".into()], ..s.info.clone() }),
+        ("a star", FrameworkInfo { roles: vec!["a/*".into()], ..s.info.clone() }),
         ("both fields for roles", FrameworkInfo { role: Some("*".into()), ..s.info.clone() }),
     ] {
         s.note(what);
@@ -370,10 +387,7 @@ async fn resubscription(target: &impl Target) -> Vec<String> {
     s.note("another user and no checkpointing");
     let info = FrameworkInfo { user: "nobody".into(), checkpoint: Some(false), ..s.info.clone() };
     s.info = info;
-    let call = s.subscription();
-    s.subscribe_with(&call).await;
-    s.until("SUBSCRIBED", |event| event.r#type() == event::Type::Subscribed).await;
-    s.until_offers(1).await;
+    s.subscribe_for_offers(1).await;
     s.end().await
 }
 
@@ -502,6 +516,10 @@ async fn constraints(target: &impl Target) -> Vec<String> {
         s.decline(Some(0.0)).await;
         s.wait(ALLOCATION).await;
     }
+    s.note("another role suppressed");
+    let mut call = update(&s, None);
+    call.update_framework.as_mut().unwrap().suppressed_roles = vec!["other".into()];
+    s.call(call::Type::UpdateFramework, call).await;
     s.note("none");
     let call = update(&s, None);
     s.call(call::Type::UpdateFramework, call).await;
@@ -523,93 +541,5 @@ async fn constraints(target: &impl Target) -> Vec<String> {
         s.call(call::Type::UpdateFramework, Call { update_framework: Some(update), ..Default::default() })
             .await;
     }
-    s.end().await
-}
-
-async fn maintenance(target: &impl Target) -> Vec<String> {
-    let mut s = Session::subscribed(target, PLAIN, 1).await;
-    let offer = s.offer(0);
-    s.launch(&offer, vec![task("t1", &offer, "sleep 100")]).await;
-    s.launched().await;
-    s.until_state("t1", TaskRunning).await;
-    target.set_maintenance(0, true);
-    let mut inverse = None;
-    s.until("inverse offers", |event| {
-        inverse = inverse.clone().or(event.inverse_offers.clone());
-        event.r#type() == event::Type::InverseOffers
-    })
-    .await;
-    s.wait(ALLOCATION).await;
-    s.note("declined for a long time");
-    let ids =
-        |offers: &event::InverseOffers| offers.inverse_offers.iter().map(|offer| offer.id.clone()).collect();
-    let decline = call::DeclineInverseOffers {
-        inverse_offer_ids: inverse.as_ref().map(ids).unwrap_or_default(),
-        filters: Some(mesos_v1::Filters { refuse_seconds: Some(3600.0) }),
-    };
-    let call = Call { decline_inverse_offers: Some(decline), ..Default::default() };
-    s.call(call::Type::DeclineInverseOffers, call).await;
-    s.wait(ALLOCATION).await;
-    s.note("revived");
-    s.call(call::Type::Revive, Call::default()).await;
-    s.until("inverse offers", |event| event.r#type() == event::Type::InverseOffers).await;
-    s.note("ended");
-    target.set_maintenance(0, false);
-    s.until_offers(1).await;
-    s.end().await
-}
-
-async fn agent_restart(target: &impl Target) -> Vec<String> {
-    let mut s = Session::subscribed(target, PLAIN, 1).await;
-    let offer = s.offer(0);
-    s.launch(&offer, vec![task("t1", &offer, "sleep 100")]).await;
-    s.launched().await;
-    s.until_state("t1", TaskRunning).await;
-    target.set_running(0, false);
-    s.until("RESCIND", |event| event.r#type() == event::Type::Rescind).await;
-    s.get_agents().await;
-    s.reconcile(&[("t1", None)]).await;
-    s.until_update().await;
-    s.note("killed while its agent is away");
-    s.kill("t1", None).await;
-    s.wait(Duration::from_secs(1)).await;
-    s.statuses.clear();
-    target.set_running(0, true);
-    s.ended("t1", TaskKilled).await;
-    s.wait(ALLOCATION).await;
-    s.get_agents().await;
-    s.end().await
-}
-
-async fn draining(target: &impl Target) -> Vec<String> {
-    let mut s = Session::subscribed(target, PLAIN, 1).await;
-    let offer = s.offer(0);
-    s.launch(&offer, vec![task("t1", &offer, "sleep 100")]).await;
-    s.launched().await;
-    s.until_state("t1", TaskRunning).await;
-    let agent_id = offer.agent_id.clone();
-    let deactivate = Some(master::call::DeactivateAgent { agent_id: agent_id.clone() });
-    let deactivate = master::Call { deactivate_agent: deactivate, ..Default::default() };
-    let reactivate = Some(master::call::ReactivateAgent { agent_id: agent_id.clone() });
-    let reactivate = master::Call { reactivate_agent: reactivate, ..Default::default() };
-    s.operate(master::call::Type::DeactivateAgent, deactivate).await;
-    s.until("RESCIND", |event| event.r#type() == event::Type::Rescind).await;
-    s.get_agents().await;
-    s.operate(master::call::Type::ReactivateAgent, reactivate.clone()).await;
-    s.until_offers(1).await;
-    let drain = master::call::DrainAgent { agent_id, ..Default::default() };
-    let drain = master::Call { drain_agent: Some(drain), ..Default::default() };
-    s.operate(master::call::Type::DrainAgent, drain).await;
-    s.until_update().await;
-    s.get_agents().await;
-    s.until_state("t1", TaskKilled).await;
-    s.wait(ALLOCATION).await;
-    s.get_agents().await;
-    s.operate(master::call::Type::ReactivateAgent, reactivate).await;
-    s.until_offers(1).await;
-    s.get_agents().await;
-    let unknown = Some(master::call::ReactivateAgent { agent_id: "unknown".into() });
-    let unknown = master::Call { reactivate_agent: unknown, ..Default::default() };
-    s.operate(master::call::Type::ReactivateAgent, unknown).await;
     s.end().await
 }

@@ -92,9 +92,7 @@ impl<'t> Session<'t> {
     /// A framework that is subscribed, with the first offers.
     pub async fn subscribed(target: &'t impl Target, roles: &[&str], offers: usize) -> Self {
         let mut session = Self::new(target, roles);
-        let call = session.subscription();
-        session.subscribe_with(&call).await;
-        session.until_offers(offers).await;
+        session.subscribe_for_offers(offers).await;
         session
     }
 
@@ -156,13 +154,21 @@ impl<'t> Session<'t> {
         let body = master::Call { r#type: Some(kind.into()), ..call }.encode_to_vec();
         let mut connection = Connection::open(&self.target.master(), SOON).await.unwrap();
         let response = connection.post("/api/v1", &http::HeaderMap::new(), body, SOON).await.unwrap();
-        self.note(&format!("> operator's {}: {}", kind.as_str_name(), response.status.as_u16()));
-        master::Response::decode(response.bytes(DEFAULT_MAX_RECORD).await.unwrap()).unwrap_or_default()
+        let status = response.status.as_u16();
+        let body = response.bytes(DEFAULT_MAX_RECORD).await.unwrap();
+        let fault = if status == 200 { "".into() } else { String::from_utf8_lossy(&body) };
+        self.note(&format!("> operator's {}: {status} {fault}", kind.as_str_name()));
+        master::Response::decode(body).unwrap_or_default()
     }
 
     pub async fn get_agents(&mut self) {
         let response = self.operate(master::call::Type::GetAgents, master::Call::default()).await;
         let agents = response.get_agents.unwrap_or_default().agents;
+        for info in agents.iter().map(|agent| &agent.agent_info) {
+            let host = self.names.apply(&info.hostname);
+            let id = info.id.as_ref().map(|id| id.value.as_str()).unwrap_or_default();
+            self.names.set(id, &format!("AGENT-OF-{host}"));
+        }
         let mut all: Vec<String> = agents.iter().map(record::agent).collect();
         all.sort();
         for agent in all {
@@ -184,6 +190,13 @@ impl<'t> Session<'t> {
         let call = self.subscription();
         self.subscribe_with(&call).await;
         self.until("SUBSCRIBED", |event| event.r#type() == event::Type::Subscribed || is_error(event)).await;
+    }
+
+    /// Subscribes, and has offers.
+    pub async fn subscribe_for_offers(&mut self, count: usize) {
+        let call = self.subscription();
+        self.subscribe_with(&call).await;
+        self.until_offers(count).await;
     }
 
     /// Opens a stream; the one of before is kept.

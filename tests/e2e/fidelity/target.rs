@@ -69,7 +69,12 @@ pub struct Fake {
 impl Fake {
     pub fn start() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let settings = Settings { registration: Duration::from_millis(200), ..Settings::default() };
+        // As the real cluster is set up.
+        let settings = Settings {
+            allocation_interval: Duration::from_millis(200),
+            registration: Duration::from_millis(200),
+            ..Settings::default()
+        };
         let mut world = World::new(now, 1, settings);
         let resources = |ports: &[(u64, u64)]| {
             let range = ports.iter().map(|(begin, end)| value::Range { begin: *begin, end: *end }).collect();

@@ -243,8 +243,7 @@ impl World {
         if task.resources.is_empty() {
             return Err("Task uses no resources".to_owned());
         }
-        let resources = Resources::of_messages(&task.resources)
-            .map_err(|fault| format!("Task uses invalid resources: Invalid resources: {fault}"))?;
+        let resources = Resources::of_messages(&task.resources)?;
         let role = single_role(&task.resources, &rest.role)
             .map_err(|fault| format!("Invalid task resources: {fault}"))?;
         if task.executor.is_some() == task.command.is_some() {

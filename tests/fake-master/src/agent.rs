@@ -56,6 +56,8 @@ pub struct AgentTask {
     retry: Duration,
     script: Script,
     dying: bool,
+    /// Whether it is killed because its agent is drained.
+    drained: bool,
 }
 
 /// An update that waits for its acknowledgement.
@@ -165,8 +167,11 @@ impl World {
             ToAgent::Checkpoint(total) => self.agents[process].total = total,
             ToAgent::Drain => {
                 let tasks: Vec<TaskKey> = self.agents[process].tasks.keys().cloned().collect();
-                for task in &tasks {
-                    self.kill_there(process, task);
+                for key in &tasks {
+                    if let Some(task) = self.agents[process].tasks.get_mut(key) {
+                        task.drained = true;
+                    }
+                    self.kill_there(process, key);
                 }
             }
             ToAgent::Shutdown => {
@@ -217,6 +222,7 @@ impl World {
             retry: self.settings.retry.0,
             script,
             dying: false,
+            drained: false,
         };
         agent.tasks.insert(key.clone(), record);
         self.after(start, Timer::Step { process, task: Box::new(key), serial, step: Step::Start });
@@ -326,6 +332,7 @@ impl World {
             retry: self.settings.retry.0,
             script: Script::default(),
             dying: false,
+            drained: false,
         };
         agent.tasks.entry(key.clone()).or_insert(record);
         let said = Said {
@@ -340,13 +347,21 @@ impl World {
     fn say(&mut self, process: usize, key: &TaskKey, state: TaskState, said: Said) {
         let (uuid, at) = (self.random.uuid(), self.now);
         let Some(task) = self.agents[process].tasks.get_mut(key) else { return };
-        task.state = state;
+        if std::mem::replace(&mut task.state, state) != state {
+            // As the executor's: a new state says nothing of checks.
+            task.healthy = None;
+            if let Some(check) = &mut task.check {
+                check.command = check.command.map(|_| check_status_info::Command::default());
+            }
+        }
+        let killed = matches!(state, TaskState::TaskKilling | TaskState::TaskKilled);
+        let drained = (task.drained && killed).then_some(Reason::AgentDraining);
         let pending = Pending {
             state,
             uuid,
             at,
             source: if said.from_agent { Source::Agent } else { Source::Executor },
-            reason: said.reason,
+            reason: drained.or(said.reason),
             message: said.message.map(Into::into),
             healthy: task.healthy,
             check: task.check,

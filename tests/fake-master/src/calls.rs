@@ -175,7 +175,7 @@ fn invalid(call: &Call) -> Option<String> {
     }
     if let Some(acknowledge) = &call.acknowledge
         && kind == Type::Acknowledge
-        && acknowledge.uuid.len() != 16
+        && !is_uuid(&acknowledge.uuid)
     {
         return Some("Not a valid UUID".to_owned());
     }
@@ -194,4 +194,9 @@ pub(crate) fn error(message: impl Into<String>) -> Event {
         error: Some(event::Error { message: message.into() }),
         ..Default::default()
     }
+}
+
+/// Whether it is a UUID of a version that RFC 4122 knows.
+fn is_uuid(bytes: &[u8]) -> bool {
+    bytes.len() == 16 && (1..=5).contains(&(bytes[6] >> 4))
 }

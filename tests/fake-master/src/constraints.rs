@@ -38,34 +38,27 @@ pub struct Constraints {
 }
 
 impl Constraints {
-    pub fn new(own: &BTreeSet<Arc<str>>, message: &OfferConstraints) -> Result<Self, String> {
-        for role in message.role_constraints.keys() {
-            if !own.contains(role.as_str()) {
-                // Mesos has no space there.
-                return Err(format!(
-                    "Offer constraints specify `role_constraints` for a role '{role}'not contained in the set of roles"
-                ));
-            }
-        }
-        let invalid = |fault: String| format!("Offer constraints are not valid: {fault}");
+    /// The roles need not be the framework's.
+    pub fn new(message: &OfferConstraints) -> Result<Self, String> {
         let mut roles = BTreeMap::new();
         for (role, constraints) in &message.role_constraints {
             if constraints.groups.is_empty() {
-                return Err(invalid(format!(
+                return Err(format!(
                     "'OfferConstraints::role_constraints' has an empty 'RoleConstraints::groups' for role {role}"
-                )));
+                ));
             }
             let mut groups = Vec::new();
             for group in &constraints.groups {
                 if group.attribute_constraints.is_empty() {
-                    return Err(invalid(format!(
+                    // Mesos has no space there.
+                    return Err(format!(
                         "'OfferConstraints::RoleConstraints::groups' for role {role}contains an empty \
                          RoleConstraints::Group"
-                    )));
+                    ));
                 }
                 let group: Result<Vec<_>, _> = group.attribute_constraints.iter().map(condition).collect();
                 let fault = |fault| format!("A role {role} has an invalid 'AttributeConstraint': {fault}");
-                groups.push(group.map_err(|error| invalid(fault(error)))?);
+                groups.push(group.map_err(fault)?);
             }
             roles.insert(role.as_str().into(), groups);
         }
@@ -188,9 +181,11 @@ pub fn validate_role(role: &str) -> Result<(), String> {
             "" => format!("Role '{role}' contains an empty path element"),
             "." | ".." => format!("Role '{role}' cannot contain '{part}' as a path element"),
             "*" => format!("Role '{role}' cannot contain '*' as a path element"),
-            _ if part.starts_with('-') => format!("Role '{role}' cannot start with '-'"),
+            _ if part.starts_with('-') => {
+                format!("Role component '{part}' is invalid because it starts with a dash")
+            }
             _ if part.contains(|c: char| c.is_ascii_whitespace() || c.is_control()) => {
-                format!("Role '{role}' contains invalid characters")
+                format!("Role component '{part}' is invalid because it contains backspace or whitespace")
             }
             _ => continue,
         };

@@ -25,8 +25,8 @@ impl World {
     fn subscribe_with(&mut self, stream: &Arc<str>, subscribe: &call::Subscribe) -> Result<(), String> {
         let mut info = subscribe.framework_info.clone();
         self.validate_framework(&info)?;
-        let constraints = subscribe.offer_constraints.as_ref();
-        let (suppressed, constraints) = options(&info, &subscribe.suppressed_roles, constraints)?;
+        let suppressed = suppressed_roles(&info, &subscribe.suppressed_roles)?;
+        let constraints = constraints_of(subscribe.offer_constraints.as_ref())?;
         let id = info.id.as_ref().map(|id| id.value.clone()).filter(|id| !id.is_empty());
         let Some(id) = id else {
             let id = format!("{}-{:04}", self.master.id, self.master.next_framework);
@@ -203,6 +203,7 @@ impl World {
                 self.rescind(number);
             }
         }
+        self.forget_shares();
         // Seen by the next allocation.
         self.master.allocator.all_dirty = true;
         self.allocation_follows();
@@ -217,10 +218,15 @@ impl World {
         if let Err(fault) = validate_update(&before, &info) {
             return Answer::new(400, format!("FrameworkInfo update is not valid: {fault}"));
         }
-        let constraints = update.offer_constraints.as_ref();
-        let (suppressed, constraints) = match options(&info, &update.suppressed_roles, constraints) {
-            Ok(options) => options,
-            Err(fault) => return Answer::new(400, format!("'UpdateFramework' call is not valid: {fault}")),
+        let invalid =
+            |what: &str, fault| Answer::new(400, format!("'UpdateFramework.{what}' are not valid: {fault}"));
+        let suppressed = match suppressed_roles(&info, &update.suppressed_roles) {
+            Ok(suppressed) => suppressed,
+            Err(fault) => return invalid("suppressed_roles", fault),
+        };
+        let constraints = match constraints_of(update.offer_constraints.as_ref()) {
+            Ok(constraints) => constraints,
+            Err(fault) => return invalid("offer_constraints", fault),
         };
         let info = Arc::new(info);
         self.update_info(id, Arc::clone(&info), suppressed, constraints);
@@ -305,28 +311,37 @@ impl World {
         if let Some(framework) = self.master.frameworks.remove(id) {
             self.master.completed.insert(Arc::clone(id), framework.info);
         }
+        self.forget_shares();
         if let Some(stream) = stream {
             self.close(&stream);
         }
     }
+
+    /// The allocator knows nothing of roles and frameworks that have left it.
+    fn forget_shares(&mut self) {
+        let frameworks = &self.master.frameworks;
+        let has = |framework: &Framework, role: &Arc<str>| {
+            framework.roles.contains(role) || framework.tasks.values().any(|task| task.role == *role)
+        };
+        let allocator = &mut self.master.allocator;
+        allocator.roles.retain(|role, _| frameworks.values().any(|framework| has(framework, role)));
+        allocator
+            .clients
+            .retain(|(role, id), _| frameworks.get(id).is_some_and(|framework| has(framework, role)));
+    }
 }
 
-/// The suppressed roles, when they and the constraints fit the framework's roles.
-fn options(
-    info: &FrameworkInfo,
-    suppressed: &[String],
-    constraints: Option<&OfferConstraints>,
-) -> Result<(BTreeSet<Arc<str>>, Constraints), String> {
+/// The suppressed roles, when they are the framework's.
+fn suppressed_roles(info: &FrameworkInfo, suppressed: &[String]) -> Result<BTreeSet<Arc<str>>, String> {
     let own = roles(info);
-    let suppressed: BTreeSet<Arc<str>> = suppressed.iter().map(|role| role.as_str().into()).collect();
-    let others: Vec<&str> = suppressed.difference(&own).map(|role| &**role).collect();
-    if !others.is_empty() {
-        let others = others.join(", ");
-        return Err(format!("Suppressed roles {{ {others} }} are not contained in the set of roles"));
+    match suppressed.iter().find(|role| !own.contains(role.as_str())) {
+        Some(other) => Err(format!("Suppressed role '{other}' is not contained in the list of roles")),
+        None => Ok(suppressed.iter().map(|role| role.as_str().into()).collect()),
     }
-    let none = OfferConstraints::default();
-    let constraints = Constraints::new(&own, constraints.unwrap_or(&none))?;
-    Ok((suppressed, constraints))
+}
+
+fn constraints_of(message: Option<&OfferConstraints>) -> Result<Constraints, String> {
+    message.map_or_else(|| Ok(Constraints::default()), Constraints::new)
 }
 
 fn validate_update(old: &FrameworkInfo, new: &FrameworkInfo) -> Result<(), String> {

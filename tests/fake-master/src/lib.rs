@@ -5,8 +5,7 @@
 //! world is scripted: agents stop, are rebuilt, partitioned, drained; masters die and are elected; tasks follow a
 //! [`Script`]. The same calls with the same seed give the same results.
 //!
-//! It is meant to be as strict as Mesos 1.11 is, and was written after its source. No test compares it with a running
-//! master yet.
+//! It is meant to be as strict as Mesos 1.11 is: `tests/e2e/fidelity` runs the same scenarios on it and on a real master.
 //!
 //! ```
 //! use std::time::Duration;

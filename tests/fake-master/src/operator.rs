@@ -1,5 +1,6 @@
 //! The operator API (`POST /api/v1`), as far as this project uses it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,8 +72,8 @@ impl World {
                 let grace = drain.and_then(|drain| drain.max_grace_period).map(|grace| DurationInfo {
                     nanoseconds: grace.seconds.saturating_mul(1_000_000_000) + i64::from(grace.nanos),
                 });
-                let mark_gone = drain.and_then(|drain| drain.mark_gone);
-                self.drain(key, DrainConfig { max_grace_period: grace, mark_gone });
+                let mark_gone = drain.is_some_and(call::DrainAgent::mark_gone);
+                self.drain(key, DrainConfig { max_grace_period: grace, mark_gone: Some(mark_gone) });
                 return Err((200, String::new()));
             }
             Type::DeactivateAgent => {
@@ -114,15 +115,21 @@ impl World {
     fn agent(&self, key: AgentKey, slot: &Slot) -> response::get_agents::Agent {
         let spec = &self.agents[self.identities.process(key)].spec;
         let draining = self.registry.draining.get(&key);
-        let mut allocated = Vec::new();
+        // Those of a role are added up.
+        let mut allocated: BTreeMap<&str, Resources> = BTreeMap::new();
         for (framework, name) in &slot.tasks {
             let task = self.master.frameworks.get(framework).and_then(|framework| framework.tasks.get(name));
             if let Some(task) = task.filter(|task| !task.recovered) {
-                allocated.extend(task.resources.messages(Some(&task.role)));
+                allocated.entry(&task.role).or_default().add(&task.resources);
             }
         }
-        let offers = slot.offers.iter().filter_map(|number| self.master.offers.get(number));
-        let offered = offers.flat_map(|offer| offer.resources.messages(Some(&offer.role)));
+        let mut offered: BTreeMap<&str, Resources> = BTreeMap::new();
+        for offer in slot.offers.iter().filter_map(|number| self.master.offers.get(number)) {
+            offered.entry(&offer.role).or_default().add(&offer.resources);
+        }
+        let messages = |all: BTreeMap<&str, Resources>| {
+            all.iter().flat_map(|(role, resources)| resources.messages_for_operators(Some(role))).collect()
+        };
         response::get_agents::Agent {
             agent_info: self.agent_info(key, spec, &slot.total),
             active: slot.active,
@@ -130,9 +137,9 @@ impl World {
             pid: Some(format!("slave(1)@{}:{}", spec.hostname, spec.port)),
             registered_time: Some(time_info(slot.registered)),
             reregistered_time: slot.reregistered.map(time_info),
-            total_resources: slot.total.messages(None),
-            allocated_resources: allocated,
-            offered_resources: offered.collect(),
+            total_resources: slot.total.messages_for_operators(None),
+            allocated_resources: messages(allocated),
+            offered_resources: messages(offered),
             capabilities: capabilities(spec),
             deactivated: Some(self.registry.deactivated.contains(&key)),
             drain_info: draining.map(|draining| DrainInfo {
@@ -146,7 +153,7 @@ impl World {
     fn agent_info(&self, key: AgentKey, spec: &AgentSpec, total: &Resources) -> AgentInfo {
         AgentInfo {
             hostname: spec.hostname.to_string(),
-            resources: total.messages(None),
+            resources: total.messages_for_operators(None),
             attributes: spec.attributes.to_vec(),
             id: Some((&**self.identities.id(key)).into()),
             port: Some(spec.port.into()),

@@ -176,6 +176,25 @@ impl Resources {
         self.0.iter().map(|part| message(part, role)).collect()
     }
 
+    /// As operators read them: with the fields of before Mesos 1.4, too, where they can say it.
+    pub fn messages_for_operators(&self, role: Option<&str>) -> Vec<Resource> {
+        let mut messages = self.messages(role);
+        for message in &mut messages {
+            match message.reservations.as_slice() {
+                [] => message.role = Some("*".to_owned()),
+                [only] => {
+                    let (principal, labels) = (only.principal.clone(), only.labels.clone());
+                    let is_dynamic = only.r#type() == reservation_info::Type::Dynamic;
+                    message.role.clone_from(&only.role);
+                    message.reservation =
+                        is_dynamic.then(|| ReservationInfo { principal, labels, ..Default::default() });
+                }
+                _ => {}
+            }
+        }
+        messages
+    }
+
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -292,11 +311,16 @@ fn part(message: &Resource) -> Result<Part, String> {
     }
     let kind = value::Type::try_from(message.r#type).map_err(|_| "Invalid resource type".to_owned())?;
     let amount = match (kind, message.scalar, &message.ranges, &message.set) {
-        (value::Type::Scalar, Some(scalar), None, None) if scalar.value >= 0.0 => {
+        (value::Type::Scalar, Some(scalar), None, None) if scalar.value > 0.0 => {
             Amount::Scalar(thousandths(scalar.value))
         }
-        (value::Type::Scalar, Some(_), None, None) => {
-            return Err("Invalid scalar resource: value < 0".to_owned());
+        (value::Type::Scalar, Some(scalar), None, None) => {
+            let role = message.allocation_info.as_ref().and_then(|info| info.role.as_ref());
+            let role = role.map(|role| format!("(allocated: {role})")).unwrap_or_default();
+            return Err(format!(
+                "Resource '{}{role}:{}' is invalid: Invalid scalar resource: value <= 0",
+                message.name, scalar.value
+            ));
         }
         (value::Type::Scalar, ..) => return Err("Invalid scalar resource".to_owned()),
         (value::Type::Ranges, None, Some(ranges), None) if ranges.range.iter().all(|r| r.begin <= r.end) => {

@@ -62,7 +62,7 @@ fn an_update_is_sent_again_ever_more_rarely_until_it_is_acknowledged() {
     let call = call::Acknowledge {
         agent_id: offers[0].agent_id.clone(),
         task_id: "t".into(),
-        uuid: vec![0; 16].into(),
+        uuid: vec![0x40; 16].into(),
     };
     let call = Call { acknowledge: Some(call), ..Default::default() };
     scheduler.accepted(&mut world, call::Type::Acknowledge, call);

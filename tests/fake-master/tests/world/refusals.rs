@@ -138,7 +138,7 @@ fn launches_that_cannot_be_are_told_with_the_reason() {
     assert!(reasons[3].contains("cpus(allocated: other):1"), "{}", reasons[3]);
     assert!(reasons[4].contains("is more than available"), "{}", reasons[4]);
     assert_eq!(reasons[5], "Task uses no resources");
-    assert!(reasons[6].contains("value < 0"), "{}", reasons[6]);
+    assert!(reasons[6].contains("value <= 0"), "{}", reasons[6]);
     assert_eq!(reasons[7], "ID must not be empty");
     assert!(updates.iter().all(|status| status.state() == TaskState::TaskError));
     assert!(updates.iter().all(|status| status.reason() == Reason::TaskInvalid));
