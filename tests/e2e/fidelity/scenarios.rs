@@ -231,7 +231,6 @@ async fn bad_launches(target: &impl Target) -> Vec<String> {
         ("of another role", Box::new(move |task| (0..2).for_each(|n| role(task, n, "other")))),
         ("of two roles", Box::new(move |task| role(task, 0, "other"))),
         ("no resources", Box::new(|task| task.resources.clear())),
-        ("zero", Box::new(|task| task.resources[0].scalar.as_mut().unwrap().value = 0.0)),
         ("negative", Box::new(|task| task.resources[0].scalar.as_mut().unwrap().value = -1.0)),
         ("elsewhere", Box::new(|task| task.agent_id = "elsewhere".into())),
         ("without an ID", Box::new(|task| task.task_id = "".into())),

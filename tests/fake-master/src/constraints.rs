@@ -171,16 +171,23 @@ pub fn validate_roles(info: &FrameworkInfo) -> Result<(), String> {
 /// The rules for the names of roles.
 pub fn validate_role(role: &str) -> Result<(), String> {
     if role.is_empty() {
-        return Err("Empty role name is invalid".to_owned());
+        return Err("Role names cannot be the empty string".to_owned());
     }
     if role == "*" {
         return Ok(());
     }
+    if role.starts_with('/') {
+        return Err(format!("Role '{role}' cannot start with a slash"));
+    }
+    if role.ends_with('/') {
+        return Err(format!("Role '{role}' cannot end with a slash"));
+    }
+    if role.contains("//") {
+        return Err(format!("Role '{role}' cannot contain two adjacent slashes"));
+    }
     for part in role.split('/') {
         let fault = match part {
-            "" => format!("Role '{role}' contains an empty path element"),
-            "." | ".." => format!("Role '{role}' cannot contain '{part}' as a path element"),
-            "*" => format!("Role '{role}' cannot contain '*' as a path element"),
+            "." | ".." | "*" => format!("Role '{role}' cannot include '{part}' as a component"),
             _ if part.starts_with('-') => {
                 format!("Role component '{part}' is invalid because it starts with a dash")
             }

@@ -218,15 +218,14 @@ impl World {
         if let Err(fault) = validate_update(&before, &info) {
             return Answer::new(400, format!("FrameworkInfo update is not valid: {fault}"));
         }
-        let invalid =
-            |what: &str, fault| Answer::new(400, format!("'UpdateFramework.{what}' are not valid: {fault}"));
+        let invalid = |what: &str, fault: String| Answer::new(400, format!("{what} not valid: {fault}"));
         let suppressed = match suppressed_roles(&info, &update.suppressed_roles) {
             Ok(suppressed) => suppressed,
-            Err(fault) => return invalid("suppressed_roles", fault),
+            Err(fault) => return invalid("Supplied FrameworkInfo is", fault),
         };
         let constraints = match constraints_of(update.offer_constraints.as_ref()) {
             Ok(constraints) => constraints,
-            Err(fault) => return invalid("offer_constraints", fault),
+            Err(fault) => return invalid("'UpdateFramework.offer_constraints' are", fault),
         };
         let info = Arc::new(info);
         self.update_info(id, Arc::clone(&info), suppressed, constraints);

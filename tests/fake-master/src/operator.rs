@@ -62,7 +62,9 @@ impl World {
                 return Err((200, String::new()));
             }
             Type::MarkAgentGone => {
-                let key = self.operated(call.mark_agent_gone.as_ref().map(|gone| &gone.agent_id))?;
+                let id = call.mark_agent_gone.as_ref().map(|gone| &gone.agent_id);
+                let unknown = |_| (404, format!("Agent '{}' not found", id.map_or("", |id| &id.value)));
+                let key = self.operated(id).map_err(unknown)?;
                 self.mark_gone(key);
                 return Err((200, String::new()));
             }
@@ -83,7 +85,9 @@ impl World {
                 return Err((200, String::new()));
             }
             Type::ReactivateAgent => {
-                let key = self.operated(call.reactivate_agent.as_ref().map(|call| &call.agent_id))?;
+                let unknown = |_| (400, "Agent is not deactivated".to_owned());
+                let id = call.reactivate_agent.as_ref().map(|call| &call.agent_id);
+                let key = self.operated(id).map_err(unknown)?;
                 self.reactivate(key);
                 return Err((200, String::new()));
             }
@@ -99,7 +103,7 @@ impl World {
                 || self.master.recovered.contains(key)
                 || self.registry.unreachable.contains_key(key)
         };
-        key.filter(known).ok_or_else(|| (404, "Agent not found".to_owned()))
+        key.filter(known).ok_or_else(|| (400, "Unknown agent".to_owned()))
     }
 
     /// `GET_AGENTS`: the agents that are registered.

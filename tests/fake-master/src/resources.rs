@@ -311,12 +311,13 @@ fn part(message: &Resource) -> Result<Part, String> {
     }
     let kind = value::Type::try_from(message.r#type).map_err(|_| "Invalid resource type".to_owned())?;
     let amount = match (kind, message.scalar, &message.ranges, &message.set) {
-        (value::Type::Scalar, Some(scalar), None, None) if scalar.value > 0.0 => {
+        (value::Type::Scalar, Some(scalar), None, None) if scalar.value >= 0.0 => {
             Amount::Scalar(thousandths(scalar.value))
         }
         (value::Type::Scalar, Some(scalar), None, None) => {
             let role = message.allocation_info.as_ref().and_then(|info| info.role.as_ref());
             let role = role.map(|role| format!("(allocated: {role})")).unwrap_or_default();
+            // Mesos says so, but takes zero.
             return Err(format!(
                 "Resource '{}{role}:{}' is invalid: Invalid scalar resource: value <= 0",
                 message.name, scalar.value
