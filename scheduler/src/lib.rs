@@ -7,6 +7,9 @@ pub mod api;
 pub mod config;
 pub mod core;
 pub mod driver;
+#[cfg(test)]
+#[path = "../tests/support/environment.rs"]
+mod environment;
 pub mod mesos;
 pub mod state;
 pub mod tasks;

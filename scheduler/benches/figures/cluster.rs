@@ -13,6 +13,8 @@ use mesos_v1::scheduler::{Event as Message, event as message};
 use prost::Message as _;
 use serde_json::{Value, json};
 
+use crate::environment::environment;
+
 /// The time in these clusters.
 pub const NOW: Timestamp = Timestamp(1_700_000_000_000);
 /// Offers in one message.
@@ -30,29 +32,9 @@ pub enum Progress {
     Held,
 }
 
-/// The options of an operator who sets only what must be set.
-pub fn config(changes: &[(&str, &str)]) -> Config {
-    let artifact = |name: &str| format!("http://10.0.0.9:8080/{name}#sha256={}", "ab".repeat(32));
-    let mut env: BTreeMap<String, String> = [
-        ("PORT0", "0".to_owned()),
-        ("CALICO_SERVICE_STATE", "file:/nowhere/state.json".to_owned()),
-        ("CALICO_ETCD_ENDPOINTS", "http://10.0.0.1:2379".to_owned()),
-        ("CALICO_NODE_IMAGE", "calico/node:v3.14.0".to_owned()),
-        ("CALICO_ARTIFACTS_INSTALLER", artifact("calico-installer")),
-        ("CALICO_ARTIFACTS_ETCD", artifact("etcd")),
-        ("CALICO_ARTIFACTS_CNI", artifact("calico")),
-        ("CALICO_ARTIFACTS_CNI_IPAM", artifact("calico-ipam")),
-        ("CALICO_ARTIFACTS_CALICOCTL", artifact("calicoctl")),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into();
-    env.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-    Config::from_env(&env).unwrap()
-}
-
 /// What the operator of these clusters wants.
 pub fn tasks() -> TaskTypes {
-    TaskTypes::new(&config(&[]))
+    TaskTypes::new(&Config::from_env(&environment(&[])).unwrap())
 }
 
 /// The host name of an agent.

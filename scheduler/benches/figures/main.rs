@@ -8,6 +8,8 @@
 
 mod cluster;
 mod cpu;
+#[path = "../../tests/support/environment.rs"]
+mod environment;
 mod offers;
 mod table;
 

@@ -1,23 +1,9 @@
 use super::*;
-
-fn artifact(name: &str) -> String {
-    format!("http://10.0.0.9:8080/{name}#sha256={}", "ab".repeat(32))
-}
+use crate::environment::environment;
 
 fn env() -> BTreeMap<String, String> {
-    let pairs = [
-        ("PORT0", "10001".to_owned()),
-        ("PATH", "/bin".to_owned()),
-        ("CALICO_SERVICE_STATE", "file:/var/lib/calico/state.json".to_owned()),
-        ("CALICO_ETCD_ENDPOINTS", "http://10.0.0.1:2379, http://10.0.0.2:2379".to_owned()),
-        ("CALICO_NODE_IMAGE", "calico/node:v3.14.0".to_owned()),
-        ("CALICO_ARTIFACTS_INSTALLER", artifact("calico-installer")),
-        ("CALICO_ARTIFACTS_ETCD", artifact("etcd")),
-        ("CALICO_ARTIFACTS_CNI", artifact("calico")),
-        ("CALICO_ARTIFACTS_CNI_IPAM", artifact("calico-ipam")),
-        ("CALICO_ARTIFACTS_CALICOCTL", artifact("calicoctl")),
-    ];
-    pairs.map(|(name, value)| (name.to_owned(), value)).into()
+    let endpoints = "http://10.0.0.1:2379, http://10.0.0.2:2379";
+    environment(&[("PATH", "/bin"), ("CALICO_ETCD_ENDPOINTS", endpoints)])
 }
 
 fn faults(changes: &[(&str, &str)]) -> Vec<String> {

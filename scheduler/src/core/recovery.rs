@@ -86,12 +86,12 @@ impl Core {
     }
 
     /// The tasks of an agent that are wanted there.
-    fn services<'a>(&self, record: &'a AgentRecord) -> impl Iterator<Item = &'a TaskRecord> {
+    fn services<'a>(&'a self, record: &'a AgentRecord) -> impl Iterator<Item = &'a TaskRecord> {
         let wanted = record.tasks.iter().filter(|(task_type, _)| {
             let spec = self.settings.specs.get(task_type);
             spec.is_some_and(|spec| Self::skipped(spec, &record.version).is_none())
         });
-        wanted.map(|(_, task)| task).collect::<Vec<_>>().into_iter()
+        wanted.map(|(_, task)| task)
     }
 
     pub(super) fn extent(&self) -> Extent {

@@ -269,7 +269,7 @@ mod tests {
         }
     }
 
-    /// As version 0.5.0 has stored it.
+    /// In the form of version 0.5.0, written by hand.
     const VERSION_1: &str = include_str!("testdata/version-1.file.json");
 
     #[tokio::test]

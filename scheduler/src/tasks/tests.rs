@@ -7,22 +7,11 @@ use mesos_v1 as mesos;
 
 use super::*;
 use crate::core::TaskId;
+use crate::environment::environment;
 
 fn config(changes: &[(&str, &str)]) -> Config {
-    let artifact = |name: &str| format!("http://10.0.0.9:8080/{name}#sha256={}", "ab".repeat(32));
-    let mut env: BTreeMap<String, String> = [
-        ("PORT0", "10001".to_owned()),
-        ("CALICO_SERVICE_STATE", "file:/state.json".to_owned()),
-        ("CALICO_ETCD_ENDPOINTS", "http://10.0.0.1:2379".to_owned()),
-        ("CALICO_NODE_IMAGE", "calico/node:v3.14.0".to_owned()),
-        ("CALICO_ARTIFACTS_INSTALLER", artifact("installer-0.5.0")),
-        ("CALICO_ARTIFACTS_ETCD", artifact("etcd")),
-        ("CALICO_ARTIFACTS_CNI", artifact("calico")),
-        ("CALICO_ARTIFACTS_CNI_IPAM", artifact("calico-ipam")),
-        ("CALICO_ARTIFACTS_CALICOCTL", artifact("calicoctl")),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into();
+    let installer = format!("http://10.0.0.9:8080/installer-0.5.0#sha256={}", "ab".repeat(32));
+    let mut env = environment(&[("CALICO_ARTIFACTS_INSTALLER", &installer)]);
     env.extend(changes.iter().map(|(name, value)| (format!("CALICO_{name}"), (*value).to_owned())));
     Config::from_env(&env).unwrap()
 }

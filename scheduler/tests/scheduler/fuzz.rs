@@ -14,6 +14,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use prost::Message as _;
 
+use crate::environment::environment;
+
 /// One change to some bytes.
 #[derive(Debug, Clone)]
 enum Edit {
@@ -176,22 +178,6 @@ fn live(state: State, event: Option<Event>) {
     }
 }
 
-fn environment() -> BTreeMap<String, String> {
-    let artifact = |name: &str| format!("http://10.0.0.9:8080/{name}#sha256={}", "ab".repeat(32));
-    let pairs = [
-        ("PORT0", "10001".to_owned()),
-        ("CALICO_SERVICE_STATE", "file:/var/lib/calico/state.json".to_owned()),
-        ("CALICO_ETCD_ENDPOINTS", "http://10.0.0.1:2379".to_owned()),
-        ("CALICO_NODE_IMAGE", "calico/node:v3.14.0".to_owned()),
-        ("CALICO_ARTIFACTS_INSTALLER", artifact("calico-installer")),
-        ("CALICO_ARTIFACTS_ETCD", artifact("etcd")),
-        ("CALICO_ARTIFACTS_CNI", artifact("calico")),
-        ("CALICO_ARTIFACTS_CNI_IPAM", artifact("calico-ipam")),
-        ("CALICO_ARTIFACTS_CALICOCTL", artifact("calicoctl")),
-    ];
-    pairs.map(|(name, value)| (name.to_owned(), value)).into()
-}
-
 /// Values as operators write them, and worse ones.
 fn values() -> impl Strategy<Value = String> {
     let known = [
@@ -245,7 +231,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.json");
-        let mut service = Config::from_env(&environment()).unwrap().service;
+        let mut service = Config::from_env(&environment(&[])).unwrap().service;
         service.state = StateLocation::File(path.clone());
         let mut opener = Opener::new(&service, "");
         let mut opened = runtime.block_on(opener.open(|_| {})).unwrap();
@@ -272,7 +258,7 @@ proptest! {
     fn no_options_panic_and_every_fault_names_one_that_was_given(
         given in prop::collection::vec((any::<Index>(), values()), 0..6),
     ) {
-        let mut env = environment();
+        let mut env = environment(&[]);
         for (option, value) in given {
             env.insert(OPTIONS[option.index(OPTIONS.len())].env(), value);
         }

@@ -1,6 +1,5 @@
 //! A whole scheduler but for its process: the loop, its store, and a client of a test's master.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +11,8 @@ use calico_scheduler::state::{Store, StoreError, Tenure};
 use calico_scheduler::tasks::TaskTypes;
 use mesos_v1::FrameworkInfo;
 use tokio::task::JoinHandle;
+
+use crate::environment::environment;
 
 /// A store that may be told to fail.
 #[derive(Debug, Clone, Default)]
@@ -56,19 +57,11 @@ impl Store for TestStore {
 
 /// Only `cluster-init` is wanted: one task in the whole cluster.
 pub fn task_types() -> TaskTypes {
-    let artifact = format!("http://10.0.0.9/x#sha256={}", "ab".repeat(32));
-    let env: BTreeMap<String, String> = [
-        ("PORT0", "0"),
-        ("CALICO_SERVICE_STATE", "file:/store"),
-        ("CALICO_ETCD_ENDPOINTS", "http://10.0.0.1:2379"),
+    let env = environment(&[
         ("CALICO_ETCD_PROXY", "direct"),
         ("CALICO_CNI_ENABLE", "false"),
         ("CALICO_NODE_ENABLE", "false"),
-        ("CALICO_ARTIFACTS_INSTALLER", &artifact),
-        ("CALICO_ARTIFACTS_CALICOCTL", &artifact),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into();
+    ]);
     TaskTypes::new(&Config::from_env(&env).unwrap())
 }
 

@@ -6,6 +6,8 @@ mod api;
 mod client;
 mod docs;
 mod driver;
+#[path = "../support/environment.rs"]
+mod environment;
 mod fuzz;
 mod health;
 mod loops;

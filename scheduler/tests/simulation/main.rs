@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod checks;
+#[path = "../support/environment.rs"]
+mod environment;
 mod etcd;
 mod faults;
 mod link;
@@ -12,33 +14,19 @@ mod simulation;
 mod trace;
 mod wire;
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use calico_scheduler::config::Config;
 use calico_scheduler::tasks::TaskTypes;
 
+use environment::environment;
 use simulation::{Case, Simulation};
 use trace::Trace;
 
 /// Everything is wanted.
 fn tasks() -> Arc<TaskTypes> {
-    let artifact = |name: &str| format!("http://10.0.0.9:8080/{name}#sha256={}", "ab".repeat(32));
-    let env: BTreeMap<String, String> = [
-        ("PORT0", "0".to_owned()),
-        ("CALICO_SERVICE_STATE", "file:/nowhere".to_owned()),
-        ("CALICO_ETCD_ENDPOINTS", "http://10.0.0.1:2379".to_owned()),
-        ("CALICO_NODE_IMAGE", "calico/node:v3.14.0".to_owned()),
-        ("CALICO_ARTIFACTS_INSTALLER", artifact("calico-installer")),
-        ("CALICO_ARTIFACTS_ETCD", artifact("etcd")),
-        ("CALICO_ARTIFACTS_CNI", artifact("calico")),
-        ("CALICO_ARTIFACTS_CNI_IPAM", artifact("calico-ipam")),
-        ("CALICO_ARTIFACTS_CALICOCTL", artifact("calicoctl")),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into();
-    Arc::new(TaskTypes::new(&Config::from_env(&env).unwrap()))
+    Arc::new(TaskTypes::new(&Config::from_env(&environment(&[])).unwrap()))
 }
 
 fn number(variable: &str) -> Option<u64> {

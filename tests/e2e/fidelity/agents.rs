@@ -2,20 +2,15 @@
 
 use std::time::Duration;
 
-use mesos_v1::TaskState::{TaskKilled, TaskRunning};
+use mesos_v1::TaskState::TaskKilled;
 use mesos_v1::master;
 use mesos_v1::scheduler::{Call, call, event};
 
-use crate::scenarios::{ALLOCATION, PLAIN};
-use crate::session::{Session, task};
+use crate::scenarios::{ALLOCATION, running};
 use crate::target::Target;
 
 pub async fn maintenance(target: &impl Target) -> Vec<String> {
-    let mut s = Session::subscribed(target, PLAIN, 1).await;
-    let offer = s.offer(0);
-    s.launch(&offer, vec![task("t1", &offer, "sleep 100")]).await;
-    s.launched().await;
-    s.until_state("t1", TaskRunning).await;
+    let (mut s, _) = running(target).await;
     target.set_maintenance(0, true);
     let mut inverse = None;
     s.until("inverse offers", |event| {
@@ -44,11 +39,7 @@ pub async fn maintenance(target: &impl Target) -> Vec<String> {
 }
 
 pub async fn agent_restart(target: &impl Target) -> Vec<String> {
-    let mut s = Session::subscribed(target, PLAIN, 1).await;
-    let offer = s.offer(0);
-    s.launch(&offer, vec![task("t1", &offer, "sleep 100")]).await;
-    s.launched().await;
-    s.until_state("t1", TaskRunning).await;
+    let (mut s, _) = running(target).await;
     // The acknowledgement arrives.
     s.wait(Duration::from_millis(500)).await;
     target.set_running(0, false);
@@ -68,11 +59,7 @@ pub async fn agent_restart(target: &impl Target) -> Vec<String> {
 }
 
 pub async fn draining(target: &impl Target) -> Vec<String> {
-    let mut s = Session::subscribed(target, PLAIN, 1).await;
-    let offer = s.offer(0);
-    s.launch(&offer, vec![task("t1", &offer, "sleep 100")]).await;
-    s.launched().await;
-    s.until_state("t1", TaskRunning).await;
+    let (mut s, offer) = running(target).await;
     let agent_id = offer.agent_id.clone();
     let deactivate = Some(master::call::DeactivateAgent { agent_id: agent_id.clone() });
     let deactivate = master::Call { deactivate_agent: deactivate, ..Default::default() };

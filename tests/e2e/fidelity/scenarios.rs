@@ -10,7 +10,7 @@ use mesos_v1::scheduler::attribute_constraint::{
 };
 use mesos_v1::scheduler::offer_constraints::{RoleConstraints, role_constraints::Group};
 use mesos_v1::scheduler::{AttributeConstraint, Call, OfferConstraints, call, event};
-use mesos_v1::{CheckInfo, FrameworkInfo, PROTOBUF, Resource, check_info};
+use mesos_v1::{CheckInfo, FrameworkInfo, Offer, PROTOBUF, Resource, check_info};
 use prost::Message as _;
 
 use crate::Recorded;
@@ -348,12 +348,18 @@ async fn redelivery(target: &impl Target) -> Vec<String> {
     s.end().await
 }
 
-async fn resubscription(target: &impl Target) -> Vec<String> {
+/// A framework whose task `t1` runs for long, and the offer that it was launched with.
+pub async fn running(target: &impl Target) -> (Session<'_>, Offer) {
     let mut s = Session::subscribed(target, PLAIN, 1).await;
     let offer = s.offer(0);
     s.launch(&offer, vec![task("t1", &offer, "sleep 100")]).await;
     s.launched().await;
     s.until_state("t1", TaskRunning).await;
+    (s, offer)
+}
+
+async fn resubscription(target: &impl Target) -> Vec<String> {
+    let (mut s, _) = running(target).await;
     s.decline(Some(3600.0)).await;
     let call = s.subscription();
     s.subscribe_with(&call).await;
@@ -391,11 +397,7 @@ async fn resubscription(target: &impl Target) -> Vec<String> {
 }
 
 async fn teardown(target: &impl Target) -> Vec<String> {
-    let mut s = Session::subscribed(target, PLAIN, 1).await;
-    let offer = s.offer(0);
-    s.launch(&offer, vec![task("t1", &offer, "sleep 100")]).await;
-    s.launched().await;
-    s.until_state("t1", TaskRunning).await;
+    let (mut s, _) = running(target).await;
     s.call(call::Type::Teardown, Call::default()).await;
     s.wait(Duration::from_secs(1)).await;
     s.call(call::Type::Revive, Call::default()).await;

@@ -1,4 +1,4 @@
-//! From what version 0.5.0 has stored.
+//! From state in the form of version 0.5.0, written by hand.
 
 use std::collections::BTreeMap;
 
