@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use calico_scheduler::config::Config;
 use calico_scheduler::core::{Agent, Core, Event, Input, Settings, Standing, State, TaskType, Timestamp};
-use calico_scheduler::mesos::event;
+use calico_scheduler::mesos::{Record, read};
 use calico_scheduler::tasks::TaskTypes;
 use mesos_v1 as mesos;
 use mesos_v1::scheduler::{Event as Message, event as message};
@@ -182,7 +182,6 @@ pub fn offers(agents: usize) -> Vec<Bytes> {
 
 /// Decodes an event and decides what follows from it: how many effects.
 pub fn decide(core: &mut Core, record: &Bytes) -> usize {
-    let message = Message::decode(record.clone()).unwrap();
-    let event = event(message).unwrap().unwrap();
+    let Record::Offers(event) = read(record.clone()).unwrap() else { panic!("a record without offers") };
     core.handle(NOW, Input::Event(event)).effects.len()
 }

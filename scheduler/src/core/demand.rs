@@ -1,7 +1,9 @@
 //! When offers are wanted: SUPPRESS when there is nothing to launch, REVIVE when there is and offers stay away. And
 //! whose: where work waits on few agents of many, only theirs, for a REVIVE brings those of all others, too.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
+
+use rustc_hash::FxHashSet;
 
 use super::Core;
 use super::frame::{Effect, Frame};
@@ -13,16 +15,16 @@ use super::progress::Next;
 pub(super) struct Demand {
     flow: Flow,
     /// Agents on which something is to be launched, now or after a backoff.
-    launchable: BTreeSet<AgentKey>,
+    launchable: FxHashSet<AgentKey>,
     /// Agents on which something is on its way: what follows it will want an offer.
-    waiting: BTreeSet<AgentKey>,
+    waiting: FxHashSet<AgentKey>,
     /// Agents on which a task type of the cluster is waited for, and what they were sorted by.
-    behind: BTreeSet<AgentKey>,
+    behind: FxHashSet<AgentKey>,
     cluster_stood: (Vec<bool>, bool),
     /// The same for the task types that run once.
     cluster: Turn,
     /// Registrations whose offers we sent away for long.
-    filtered: HashSet<AgentId>,
+    filtered: FxHashSet<AgentId>,
     /// Whether something is to be launched on a filtered agent.
     revive: bool,
     last_revive: Option<Timestamp>,
@@ -69,13 +71,38 @@ impl Demand {
     }
 
     /// This agent's offers stay away for long.
-    pub fn filter(&mut self, agent: AgentId) {
-        self.filtered.insert(agent);
+    pub fn filter(&mut self, agent: &AgentId) {
+        if !self.filtered.contains(agent) {
+            self.filtered.insert(agent.clone());
+        }
     }
 
     /// Whether the master may send offers at all.
     pub fn is_subscribed(&self) -> bool {
         self.flow != Flow::Disconnected
+    }
+
+    fn forget(&mut self, key: &AgentKey) {
+        for agents in [&mut self.launchable, &mut self.waiting, &mut self.behind] {
+            agents.remove(key);
+        }
+    }
+
+    /// Sorts an agent by what comes `next` on it, and whether that waits for a task type of the cluster.
+    fn sort(&mut self, key: &AgentKey, id: &AgentId, next: &Next, behind: bool) {
+        let is_launchable = matches!(next, Next::Launch(..));
+        for (agents, belongs) in [
+            (&mut self.launchable, is_launchable),
+            (&mut self.waiting, matches!(next, Next::Wait(_))),
+            (&mut self.behind, behind),
+        ] {
+            if !belongs {
+                agents.remove(key);
+            } else if !agents.contains(key) {
+                agents.insert(key.clone());
+            }
+        }
+        self.revive |= is_launchable && (self.filtered.contains(id) || self.leaves_out(key));
     }
 
     /// Whether this agent is not among those whose offers come.
@@ -93,6 +120,11 @@ impl Demand {
         (self.constrainable && few).then(|| keys.map(|key| key.host().to_owned()).collect())
     }
 
+    /// Whether any agent will do for what is to be launched next.
+    pub fn wants_any(&self) -> bool {
+        self.cluster == Turn::Launchable
+    }
+
     fn work(&self) -> bool {
         self.cluster == Turn::Launchable || !self.launchable.is_empty()
     }
@@ -105,27 +137,22 @@ impl Demand {
 impl Core {
     /// Sorts one agent by what comes next on it.
     pub(super) fn reconsider(&mut self, key: &AgentKey) {
-        let next = self.next_on(key);
-        self.note(key, &next);
-        let behind = self.is_behind(key);
-        let demand = &mut self.demand;
-        if behind {
-            demand.behind.insert(key.clone());
-        } else {
-            demand.behind.remove(key);
-        }
-        demand.launchable.remove(key);
-        demand.waiting.remove(key);
-        let Some(agent) = self.state.agents.get(key) else { return };
-        match next {
-            Next::Launch(..) => {
-                demand.launchable.insert(key.clone());
-                demand.revive |= demand.filtered.contains(&agent.id) || demand.leaves_out(key);
-            }
-            Next::Wait(_) => {
-                demand.waiting.insert(key.clone());
-            }
-            Next::Held(_) | Next::Complete => {}
+        let Some(agent) = self.state.agents.get(key) else {
+            self.notices.note(key, &Next::Complete, self.clock.now());
+            self.demand.forget(key);
+            return;
+        };
+        let (next, behind) = self.outlook(agent);
+        let recovers = match next {
+            Next::Launch(task_type, _) => agent.tasks.get(&task_type).is_some_and(|record| record.reached),
+            _ => false,
+        };
+        self.demand.sort(key, &agent.id, &next, behind);
+        let registered = self.index.agents.get_mut(&agent.id).filter(|r| r.key == *key);
+        self.notices.note(key, &next, self.clock.now());
+        if let Some(registered) = registered {
+            registered.next = next;
+            registered.recovers = recovers;
         }
     }
 

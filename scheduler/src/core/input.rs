@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ids::{AgentId, AgentKey, FrameworkId, OfferId, TaskId, Timestamp};
-use super::resources::Resource;
+use super::offered::Resources;
 use super::state::Slot;
 
 /// One thing that happened.
@@ -60,7 +60,7 @@ pub struct Offer {
     /// Whose resources they are.
     pub agent: AgentId,
     /// What there is.
-    pub resources: Vec<Resource>,
+    pub resources: Resources,
     /// When its agent goes down for maintenance, if it does.
     pub unavailability: Option<Unavailability>,
 }

@@ -1,6 +1,7 @@
 //! The master's list of agents: it, not the offers, says which agents there are.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::Core;
 use super::frame::{Decision, Frame};
@@ -76,8 +77,8 @@ impl Core {
         } else if !away {
             frame.decisions.push(Decision::AgentSeen { what: format!("{key} is back") });
         }
-        let record = AgentRecord { absent_since, ..record.clone() };
-        self.change(frame, StateChange::Agent(Box::new(record)));
+        let record = AgentRecord { absent_since, ..AgentRecord::clone(record) };
+        self.change(frame, StateChange::Agent(Arc::new(record)));
     }
 
     /// An agent that is back may have lost its tasks while nobody was told.
@@ -95,10 +96,10 @@ impl Core {
         &mut self,
         listed: &BTreeMap<AgentKey, Agent>,
         frame: &mut Frame,
-    ) -> HashMap<AgentId, AgentRecord> {
+    ) -> HashMap<AgentId, Arc<AgentRecord>> {
         let mut moved = HashMap::new();
         for agent in listed.values() {
-            let from = self.index.agents.get(&agent.id).filter(|key| **key != agent.key);
+            let from = self.index.key(&agent.id).filter(|key| **key != agent.key);
             if let Some(old) = from.and_then(|key| self.state.agents.get(key)).cloned() {
                 let what = format!("{} is now at {}", old.key, agent.key);
                 frame.decisions.push(Decision::AgentSeen { what });
@@ -111,13 +112,18 @@ impl Core {
 
     /// Brings one agent's record up to date. An agent ID is a registration: a new one at an address starts anew; a
     /// known one at a new address is the same host moved.
-    fn record(&mut self, now: Timestamp, agent: Agent, moved: Option<AgentRecord>, frame: &mut Frame) {
+    fn record(&mut self, now: Timestamp, agent: Agent, moved: Option<Arc<AgentRecord>>, frame: &mut Frame) {
         let old = self.state.agents.get(&agent.key).cloned();
         let (key, is_known) = (agent.key.clone(), moved.is_some());
         let record = match (&old, moved) {
             (Some(old), None) if old.id == agent.id && old.version == agent.version => return,
-            (Some(old), None) if old.id == agent.id => AgentRecord { version: agent.version, ..old.clone() },
-            (_, Some(moved)) => AgentRecord { key: agent.key, version: agent.version, aside: false, ..moved },
+            (Some(old), None) if old.id == agent.id => {
+                AgentRecord { version: agent.version, ..AgentRecord::clone(old) }
+            }
+            (_, Some(moved)) => {
+                let moved = Arc::unwrap_or_clone(moved);
+                AgentRecord { key: agent.key, version: agent.version, aside: false, ..moved }
+            }
             (old, None) => {
                 let what = match old {
                     Some(old) => format!("{} was rebuilt: {} is now {}", agent.key, old.id, agent.id),
@@ -128,9 +134,9 @@ impl Core {
             }
         };
         if let Some(old) = old.filter(|old| old.id != record.id) {
-            self.remove(old, frame);
+            self.remove(&old, frame);
         }
-        self.change(frame, StateChange::Agent(Box::new(record)));
+        self.change(frame, StateChange::Agent(Arc::new(record)));
         self.attendance(now, &key, frame);
         if is_known {
             self.ask_about(&key);
@@ -139,7 +145,7 @@ impl Core {
 
     /// Removes a record from its address. Where tasks of ours may still run, it is put aside under its agent's ID:
     /// the agent may only be partitioned, and come back with all of them, at this address or another.
-    fn remove(&mut self, record: AgentRecord, frame: &mut Frame) {
+    fn remove(&mut self, record: &AgentRecord, frame: &mut Frame) {
         self.change(frame, StateChange::Forget { key: record.key.clone() });
         if record.live().next().is_none() {
             return;
@@ -148,7 +154,7 @@ impl Core {
             self.reconciliation.ask_about(task.clone(), agent.clone());
         }
         let key = AgentKey(format!("{}@{}", record.key, record.id));
-        self.change(frame, StateChange::Agent(Box::new(AgentRecord { key, aside: true, ..record })));
+        self.change(frame, StateChange::Agent(Arc::new(AgentRecord { key, aside: true, ..record.clone() })));
     }
 
     /// Forgets the agents that were away for long enough. Judged by a list that has just come and does not name them.
@@ -160,7 +166,7 @@ impl Core {
             let Some(record) = self.state.agents.get(&key).cloned() else { continue };
             let since = record.absent_since.unwrap_or(now);
             frame.decisions.push(Decision::AgentForgotten { what: format!("{key}, away since {since}") });
-            self.remove(record, frame);
+            self.remove(&record, frame);
             if let Some(inventory) = &mut self.inventory {
                 inventory.presence.remove(&key);
             }

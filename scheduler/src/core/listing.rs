@@ -1,6 +1,8 @@
 //! What a list of agents says: who is who, and which of them take tasks.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
+
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::Core;
 use super::ids::{AgentId, AgentKey, Timestamp};
@@ -39,7 +41,7 @@ impl Presence {
 #[derive(Debug, Default)]
 pub(super) struct Inventory {
     /// Every agent that is listed or known.
-    pub presence: HashMap<AgentKey, Presence>,
+    pub presence: FxHashMap<AgentKey, Presence>,
     /// Registrations that are connected at an address which another has, and why they are left alone.
     pub duplicates: BTreeMap<AgentId, (AgentKey, String)>,
     /// How many are [`Presence::Active`].
@@ -57,7 +59,7 @@ impl Core {
     /// Reads a list of agents. Its order makes no difference.
     pub(super) fn listing(&self, mut listed: Vec<Agent>) -> Listing {
         listed.sort_by(|a, b| (&a.key, &a.id).cmp(&(&b.key, &b.id)));
-        let mut ids = HashSet::new();
+        let mut ids = FxHashSet::default();
         listed.retain(|agent| ids.insert(agent.id.clone()));
         let mut duplicates = BTreeMap::new();
         let mut agents: BTreeMap<AgentKey, Agent> = BTreeMap::new();
@@ -76,7 +78,8 @@ impl Core {
             }
             agents.insert(chosen.key.clone(), chosen.clone());
         }
-        let mut presence: HashMap<AgentKey, Presence> = HashMap::with_capacity(agents.len());
+        let mut presence: FxHashMap<AgentKey, Presence> =
+            FxHashMap::with_capacity_and_hasher(agents.len(), FxBuildHasher);
         for agent in agents.values() {
             presence.insert(agent.key.clone(), self.presence_of(agent));
         }
@@ -108,7 +111,7 @@ impl Core {
 
     /// What we run changes the host, so that one agent of a host gets it: the one that has it already, otherwise
     /// the first by address.
-    fn one_a_host(&self, agents: &BTreeMap<AgentKey, Agent>, presence: &mut HashMap<AgentKey, Presence>) {
+    fn one_a_host(&self, agents: &BTreeMap<AgentKey, Agent>, presence: &mut FxHashMap<AgentKey, Presence>) {
         // Addresses of one host are beside each other.
         let agents: Vec<&Agent> = agents.values().collect();
         for same_host in agents.chunk_by(|a, b| a.key.host() == b.key.host()) {

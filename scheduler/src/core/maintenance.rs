@@ -1,7 +1,9 @@
 //! Agents that go down for maintenance: inverse offers are accepted, and nothing new starts there.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Core;
 use super::frame::{Effect, Frame};
@@ -11,14 +13,14 @@ use super::input::{InverseOffer, Unavailability};
 /// What is known of it. Offers and inverse offers tell; nothing is stored.
 #[derive(Debug, Default)]
 pub(super) struct Maintenance {
-    windows: HashMap<AgentId, Unavailability>,
+    windows: FxHashMap<AgentId, Unavailability>,
     /// When windows end.
     ends: BTreeSet<(Timestamp, AgentId)>,
     /// The inverse offers that may still be rescinded, each way.
-    asked: HashMap<OfferId, AgentId>,
-    last: HashMap<AgentId, OfferId>,
+    asked: FxHashMap<OfferId, AgentId>,
+    last: FxHashMap<AgentId, OfferId>,
     /// Agents on which something would have been launched.
-    waiting: HashSet<AgentId>,
+    waiting: FxHashSet<AgentId>,
 }
 
 impl Maintenance {

@@ -8,11 +8,13 @@ mod dated;
 mod demand;
 mod frame;
 mod ids;
+mod index;
 mod input;
 mod inventory;
 mod listing;
 mod maintenance;
 mod notices;
+mod offered;
 mod offers;
 mod progress;
 mod reconcile;
@@ -28,13 +30,15 @@ mod updates;
 mod view;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 pub use frame::{AfterFailure, Decision, Effect, Frame, Launch};
 pub use ids::{AgentId, AgentKey, FrameworkId, OfferId, Scope, TargetHash, TaskId, TaskType, Timestamp};
 pub use input::{
     Agent, CheckResult, Event, Input, InverseOffer, Offer, Standing, TaskState, Unavailability, Update,
 };
-pub use resources::{Needs, Reservation, Resource, Shortage, Value, thousandths};
+pub use offered::Resources;
+pub use resources::{Needs, RESERVATION_LABEL, Reservation, Resource, Shortage, Value, thousandths};
 pub use share::{Share, ShareError};
 pub use spec::{Goal, MesosVersion, Reservations, Selector, Settings, Spec};
 pub use state::{AgentRecord, ClusterRecord, Phase, Run, Slot, State, StateChange, TaskRecord, Tasks};
@@ -44,13 +48,13 @@ pub use view::{
 
 use clock::Clock;
 use demand::Demand;
+use index::Index;
 use listing::Inventory;
 use maintenance::Maintenance;
 use notices::Notices;
 use reconcile::Reconciliation;
 use recovery::Recovery;
 use reservations::Reserving;
-use state::Index;
 
 /// The scheduler's mind.
 #[derive(Debug)]
@@ -132,7 +136,7 @@ impl Core {
 
     /// The agent's address and what else is stored of it, by the ID of its registration.
     pub fn agent(&self, id: &AgentId) -> Option<&AgentRecord> {
-        self.state.agents.get(self.index.agents.get(id)?)
+        self.state.agents.get(self.index.key(id)?).map(AsRef::as_ref)
     }
 
     fn subscribed(&mut self, now: Timestamp, id: FrameworkId, frame: &mut Frame) {
@@ -176,13 +180,14 @@ impl Core {
             }
             Slot::Agent(key, task_type) => {
                 // A slot comes from the index, which is derived from the records.
-                let Some(mut agent) = self.state.agents.get(key).cloned() else { return };
+                let Some(agent) = self.state.agents.get(key) else { return };
+                let mut agent = AgentRecord::clone(agent);
                 agent.tasks.insert(*task_type, record);
                 if agent.aside && agent.live().next().is_none() {
                     // Nothing of ours is left there.
                     self.change(frame, StateChange::Forget { key: key.clone() });
                 } else {
-                    self.change(frame, StateChange::Agent(Box::new(agent)));
+                    self.change(frame, StateChange::Agent(Arc::new(agent)));
                 }
             }
         }
@@ -192,7 +197,7 @@ impl Core {
     fn record_of(&self, slot: &Slot) -> Option<&AgentRecord> {
         match slot {
             Slot::Cluster(_) => None,
-            Slot::Agent(key, _) => self.state.agents.get(key),
+            Slot::Agent(key, _) => self.state.agents.get(key).map(AsRef::as_ref),
         }
     }
 }

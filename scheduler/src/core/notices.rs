@@ -1,6 +1,6 @@
 //! What offers tell of agents, and what it tells that none come: for people only.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::Core;
 use super::ids::{AgentKey, TaskType, Timestamp};
@@ -9,7 +9,7 @@ use super::resources::Shortage;
 
 /// What is known of the offers of agents that wait for one.
 #[derive(Debug, Default)]
-pub(super) struct Notices(HashMap<AgentKey, Notice>);
+pub(super) struct Notices(FxHashMap<AgentKey, Notice>);
 
 /// An agent that waits for an offer.
 #[derive(Debug)]
@@ -32,6 +32,21 @@ impl Notices {
     pub fn subscribed(&mut self, now: Timestamp) {
         for notice in self.0.values_mut() {
             notice.expected = notice.expected.max(now);
+        }
+    }
+
+    /// Notes whether an agent waits for an offer.
+    pub fn note(&mut self, key: &AgentKey, next: &Next, now: Timestamp) {
+        match next {
+            Next::Launch(_, not_before) => {
+                let not_before = not_before.unwrap_or_default();
+                let new = Notice { expected: not_before.max(now), shortage: None };
+                let notice = self.0.entry(key.clone()).or_insert(new);
+                notice.expected = notice.expected.max(not_before);
+            }
+            _ => {
+                self.0.remove(key);
+            }
         }
     }
 
@@ -61,21 +76,6 @@ impl Notices {
 }
 
 impl Core {
-    /// Notes whether an agent waits for an offer.
-    pub(super) fn note(&mut self, key: &AgentKey, next: &Next) {
-        match next {
-            Next::Launch(_, not_before) => {
-                let expected = not_before.unwrap_or_default().max(self.clock.now());
-                let new = Notice { expected, shortage: None };
-                let notice = self.notices.0.entry(key.clone()).or_insert(new);
-                notice.expected = notice.expected.max(not_before.unwrap_or_default());
-            }
-            _ => {
-                self.notices.0.remove(key);
-            }
-        }
-    }
-
     /// Since when an agent that waits for an offer gets none, where that is longer than it should be.
     pub(super) fn no_offer_since(&self, key: &AgentKey) -> Option<Timestamp> {
         let expected = self.notices.0.get(key)?.expected;

@@ -16,8 +16,15 @@ struct NoRoom;
 
 /// Who makes an offer.
 enum Offered {
-    /// An agent of the inventory.
-    Agent(AgentKey),
+    /// An agent on which nothing is to be done.
+    Idle,
+    /// An agent that waits for something.
+    Agent {
+        key: AgentKey,
+        next: Next,
+        /// Whether that is a recovery.
+        recovers: bool,
+    },
     /// One that is left alone, because another has its address.
     Duplicate,
 }
@@ -27,18 +34,29 @@ impl Core {
         // Declines of one length go into one call.
         let mut declined: BTreeMap<Duration, Vec<OfferId>> = BTreeMap::new();
         let mut refresh = false;
+        let doubts = self.doubts(now);
         for offer in offers {
-            let id = offer.id.clone();
             self.maintenance.offered(&offer.agent, offer.unavailability);
             let refuse = match self.offered(&offer.agent) {
-                _ if self.doubts(now) => Some(self.settings.turn_filter),
-                Some(Offered::Agent(key)) => {
-                    let refuse = self.consider(now, &key, &offer, frame);
-                    let given_back = refuse.is_some_and(|refuse| self.unreserve(&key, &offer, refuse, frame));
-                    refuse.filter(|_| !given_back)
+                _ if doubts => {
+                    let refuse = self.settings.turn_filter;
+                    if let Some(key) = self.index.key(&offer.agent) {
+                        self.notices.offered(key, now.after(refuse));
+                    }
+                    Some(refuse)
+                }
+                Some(Offered::Idle) => {
+                    let refuse = self.settings.idle_filter;
+                    self.demand.filter(&offer.agent);
+                    (!self.unreserve(&offer, refuse, frame)).then_some(refuse)
+                }
+                Some(Offered::Agent { key, next, recovers }) => {
+                    let refuse = self.consider(now, &key, (next, recovers), &offer, frame);
+                    self.notices.offered(&key, now.after(refuse.unwrap_or_default()));
+                    refuse.filter(|refuse| !self.unreserve(&offer, *refuse, frame))
                 }
                 Some(Offered::Duplicate) => {
-                    self.demand.filter(offer.agent.clone());
+                    self.demand.filter(&offer.agent);
                     Some(self.settings.idle_filter)
                 }
                 None => {
@@ -47,11 +65,8 @@ impl Core {
                     Some(self.settings.turn_filter)
                 }
             };
-            if let Some(key) = self.index.agents.get(&offer.agent) {
-                self.notices.offered(key, now.after(refuse.unwrap_or_default()));
-            }
             if let Some(refuse) = refuse {
-                declined.entry(refuse).or_default().push(id);
+                declined.entry(refuse).or_default().push(offer.id);
             }
         }
         for (refuse, offers) in declined {
@@ -68,30 +83,42 @@ impl Core {
         if inventory.duplicates.contains_key(agent) {
             return Some(Offered::Duplicate);
         }
-        let record = self.agent(agent).filter(|record| !record.aside)?;
-        Some(Offered::Agent(record.key.clone()))
+        let registered = self.index.agents.get(agent).filter(|registered| !registered.aside)?;
+        debug_assert_eq!(
+            self.agent(agent).map(|record| self.next_on(record)).as_ref(),
+            Some(&registered.next),
+            "{agent} was not reconsidered"
+        );
+        Some(match &registered.next {
+            Next::Held(_) => Offered::Idle,
+            Next::Complete if !self.demand.wants_any() => Offered::Idle,
+            next => Offered::Agent {
+                key: registered.key.clone(),
+                next: next.clone(),
+                recovers: registered.recovers,
+            },
+        })
     }
 
-    /// Takes one offer, or says for how long it is declined.
+    /// Takes one offer, or says for how long it is declined. `next` is what comes next on its agent, and whether that is a
+    /// recovery.
     fn consider(
         &mut self,
         now: Timestamp,
         key: &AgentKey,
+        (next, recovers): (Next, bool),
         offer: &Offer,
         frame: &mut Frame,
     ) -> Option<Duration> {
-        let next = self.next_on(key);
-        let in_cluster = match next {
-            Next::Held(_) => Next::Complete,
-            _ => self.next_in_cluster(),
-        };
+        // Where there is no room for the one there may be for the other.
+        let in_cluster = if self.demand.wants_any() { self.next_in_cluster() } else { Next::Complete };
         let mut refuse = match (&next, &in_cluster) {
             (Next::Wait(_), _) => self.settings.turn_filter,
-            (Next::Launch(_, not_before), _) | (Next::Complete, Next::Launch(_, not_before)) => {
+            (Next::Launch(_, not_before), _) | (_, Next::Launch(_, not_before)) => {
                 self.until(now, *not_before)
             }
-            (Next::Held(_) | Next::Complete, _) => {
-                self.demand.filter(offer.agent.clone());
+            _ => {
+                self.demand.filter(&offer.agent);
                 return Some(self.settings.idle_filter);
             }
         };
@@ -101,12 +128,11 @@ impl Core {
             return Some(Duration::from_mins(1).min(self.settings.idle_filter).max(refuse));
         }
         self.maintenance.goes_on(&offer.agent);
-        // Where there is no room for the one there may be for the other.
-        for next in [in_cluster, next] {
+        for (next, recovers) in [(in_cluster, false), (next, recovers)] {
             if let Next::Launch(task_type, not_before) = next
                 && self.wait(now, not_before).is_zero()
             {
-                if self.held_back(key, task_type).is_some() {
+                if recovers && self.recoveries_are_full() {
                     refuse = self.held_filter();
                     continue;
                 }
@@ -141,7 +167,7 @@ impl Core {
     ) -> Result<(), NoRoom> {
         let spec = self.settings.specs.get(&task_type).ok_or(NoRoom)?;
         let claim = (self.settings.reservations.service.as_str(), task_type);
-        let mut resources = take(&offer.resources, spec.needs, claim).map_err(|shortage| {
+        let mut resources = take(&offer.resources.read(), spec.needs, claim).map_err(|shortage| {
             self.notices.too_small(key, now, task_type, shortage);
             NoRoom
         })?;

@@ -1,7 +1,7 @@
 //! What comes next on an agent.
 
 use super::Core;
-use super::ids::{AgentKey, Scope, TaskType, Timestamp};
+use super::ids::{Scope, TaskType, Timestamp};
 use super::listing::Presence;
 use super::spec::{MesosVersion, Spec};
 use super::state::{AgentRecord, Phase, Run, TaskRecord};
@@ -35,20 +35,22 @@ impl Core {
     }
 
     /// What comes next on an agent: the first task type in order that has not reached its goal.
-    pub(super) fn next_on(&self, key: &AgentKey) -> Next {
-        let Some(agent) = self.state.agents.get(key) else {
-            return Next::Wait("not in the inventory yet".to_owned());
-        };
+    pub(super) fn next_on(&self, agent: &AgentRecord) -> Next {
+        self.outlook(agent).0
+    }
+
+    /// What comes next on an agent, and whether that waits for a task type of the cluster.
+    pub(super) fn outlook(&self, agent: &AgentRecord) -> (Next, bool) {
         if let Some(why_not) = self.closed(agent) {
-            return why_not;
+            return (why_not, false);
         }
         match self.open(agent) {
             Some((task_type, spec, next @ Next::Launch(..))) => match self.prerequisite(spec) {
-                Some(missing) => self.behind(task_type, missing),
-                None => next,
+                Some(missing) => (self.behind(task_type, missing), true),
+                None => (next, false),
             },
-            Some((.., next)) => next,
-            None => Next::Complete,
+            Some((.., next)) => (next, false),
+            None => (Next::Complete, false),
         }
     }
 
@@ -83,16 +85,7 @@ impl Core {
         nexts.find(|(.., next)| *next != Next::Complete)
     }
 
-    /// Whether what comes next on an agent waits for a task type of the cluster.
-    pub(super) fn is_behind(&self, key: &AgentKey) -> bool {
-        let Some(agent) = self.state.agents.get(key) else { return false };
-        let open = self.closed(agent).is_none().then(|| self.open(agent)).flatten();
-        open.is_some_and(|(_, spec, next)| {
-            matches!(next, Next::Launch(..)) && self.prerequisite(spec).is_some()
-        })
-    }
-
-    /// What agents that are [behind](Self::is_behind) depend on: which task types of the cluster are done, and whether
+    /// What agents that wait for a task type of the cluster depend on: which task types of the cluster are done, and whether
     /// an operator must act.
     pub(super) fn cluster_stands(&self) -> (Vec<bool>, bool) {
         let types = self.specs(Scope::Cluster);

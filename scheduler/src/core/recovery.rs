@@ -6,8 +6,9 @@
 //! be just what mends it. With each that succeeds, twice as many may be under way; with one that fails or takes too
 //! long, it is one again. So nothing waits for ever, and a datastore that is away costs a launch every now and then.
 
-use std::collections::HashSet;
 use std::time::Duration;
+
+use rustc_hash::FxHashSet;
 
 use super::Core;
 use super::dated::Dated;
@@ -24,7 +25,7 @@ const HELD: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Recovery {
     /// Active agents with a service that was ready before, and is not now.
-    down: HashSet<AgentKey>,
+    down: FxHashSet<AgentKey>,
     /// Agents with such a service that went away a while ago, and since when they are away.
     away: Dated<AgentKey>,
     hold: Option<Hold>,
@@ -113,6 +114,12 @@ impl Core {
         (most, self.index.recoveries.len())
     }
 
+    /// Whether no further recovery may begin.
+    pub(super) fn recoveries_are_full(&self) -> bool {
+        let (most, under_way) = self.recoveries();
+        under_way >= most
+    }
+
     /// Begins a frame: recoveries that take too long no longer count, nor do agents that are away for long.
     pub(super) fn expire_recoveries(&mut self, now: Timestamp) {
         // What lies in the future was stored before a clock was set back.
@@ -153,10 +160,10 @@ impl Core {
     /// Why a launch must wait because it is a recovery, if it must.
     pub(super) fn held_back(&self, key: &AgentKey, task_type: TaskType) -> Option<String> {
         self.state.task(&Slot::of(task_type, key)).filter(|record| record.reached)?;
-        let (most, under_way) = self.recoveries();
-        if under_way < most {
+        if !self.recoveries_are_full() {
             return None;
         }
+        let (most, under_way) = self.recoveries();
         let why = match self.recovery.hold {
             Some(_) => format!("mass failure, {}", self.extent()),
             None => "recovery.max-concurrent".to_owned(),

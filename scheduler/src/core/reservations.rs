@@ -1,7 +1,8 @@
 //! Services' resources are reserved with their launch, so that a replacement finds room.
 
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Core;
 use super::frame::{Decision, Effect, Frame};
@@ -25,10 +26,10 @@ const NOT_RESERVED: &str = "more than available";
 #[derive(Debug, Default)]
 pub(super) struct Reserving {
     /// Launches with a reservation, of which nothing was heard.
-    tried: HashSet<TaskId>,
+    tried: FxHashSet<TaskId>,
     paused_until: Option<Timestamp>,
     /// Since when agents are waited for with an offer in our role.
-    awaited: HashMap<AgentKey, Timestamp>,
+    awaited: FxHashMap<AgentKey, Timestamp>,
 }
 
 impl Core {
@@ -102,19 +103,17 @@ impl Core {
         }
     }
 
-    /// Gives back what is reserved for services that do not need it on this agent. False when there is nothing of that kind.
-    pub(super) fn unreserve(
-        &self,
-        key: &AgentKey,
-        offer: &Offer,
-        refuse: Duration,
-        frame: &mut Frame,
-    ) -> bool {
-        let surplus = offer.resources.iter().filter(|resource| {
+    /// Gives back what is reserved for services that do not need it on its agent. False when there is nothing of that kind.
+    pub(super) fn unreserve(&self, offer: &Offer, refuse: Duration, frame: &mut Frame) -> bool {
+        if !offer.resources.may_be_ours() {
+            return false;
+        }
+        let Some(key) = self.index.key(&offer.agent) else { return false };
+        let surplus = offer.resources.read().into_iter().filter(|resource| {
             !resource.special
                 && matches!(resource.claim(&self.settings.reservations.service), Claim::Ours(of) if !self.needs(key, of))
         });
-        let resources: Vec<Resource> = surplus.cloned().collect();
+        let resources: Vec<Resource> = surplus.collect();
         if resources.is_empty() {
             return false;
         }

@@ -21,7 +21,7 @@ pub struct Resource {
 }
 
 /// Label of our reservations: the service's name.
-const SERVICE: &str = "calico-dcos.service";
+pub const RESERVATION_LABEL: &str = "calico-dcos.service";
 /// Label of our reservations: the task type that they are for.
 const TASK_TYPE: &str = "calico-dcos.task-type";
 
@@ -44,7 +44,7 @@ impl Resource {
             dynamic.filter_map(|reservation| reservation.labels.as_ref()).filter(|l| !l.is_empty());
         let Some(labels) = labelled.next() else { return Claim::Free };
         let label = |name: &str| labels.iter().find(|(key, _)| key == name)?.1.as_deref();
-        if label(SERVICE) != Some(service) || labelled.next().is_some() {
+        if label(RESERVATION_LABEL) != Some(service) || labelled.next().is_some() {
             return Claim::Others;
         }
         let of = label(TASK_TYPE).unwrap_or_default();
@@ -66,7 +66,7 @@ impl Resource {
             is_static: false,
             role: self.allocated_to.clone(),
             principal: principal.map(str::to_owned),
-            labels: Some(vec![label(SERVICE, service), label(TASK_TYPE, task_type.name())]),
+            labels: Some(vec![label(RESERVATION_LABEL, service), label(TASK_TYPE, task_type.name())]),
         });
     }
 }

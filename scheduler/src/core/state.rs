@@ -1,11 +1,12 @@
 //! What is stored: one record an agent, one for the cluster. Changed only through [`StateChange`], so that
 //! replaying the changes gives the same state.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
-use super::dated::Dated;
 use super::ids::{AgentId, AgentKey, FrameworkId, Scope, TargetHash, TaskId, TaskType, Timestamp};
 
 /// Everything that survives a restart of the scheduler.
@@ -16,11 +17,11 @@ pub struct State {
     /// The task types that run once in the cluster.
     pub cluster: ClusterRecord,
     /// Every agent that was ever seen and is not forgotten.
-    pub agents: BTreeMap<AgentKey, AgentRecord>,
+    pub agents: BTreeMap<AgentKey, Arc<AgentRecord>>,
 }
 
-/// Tasks by task type.
-pub type Tasks = BTreeMap<TaskType, TaskRecord>;
+/// Tasks by task type. Few, and there may be tens of thousands of these.
+pub type Tasks = LiteMap<TaskType, TaskRecord>;
 
 /// What is known of the task types that run once.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -210,7 +211,7 @@ pub enum StateChange {
     /// The cluster's record.
     Cluster(ClusterRecord),
     /// One agent's record.
-    Agent(Box<AgentRecord>),
+    Agent(Arc<AgentRecord>),
     /// An agent's record is no longer kept under this address.
     Forget {
         /// The address.
@@ -225,7 +226,7 @@ impl State {
             StateChange::Framework { id } => self.framework_id = Some(id),
             StateChange::Cluster(record) => self.cluster = record,
             StateChange::Agent(record) => {
-                self.agents.insert(record.key.clone(), *record);
+                self.agents.insert(record.key.clone(), record);
             }
             StateChange::Forget { key } => {
                 self.agents.remove(&key);
@@ -248,85 +249,5 @@ impl State {
             agent.tasks.iter().map(|(t, record)| (Slot::Agent(agent.key.clone(), *t), record))
         });
         cluster.chain(agents)
-    }
-}
-
-/// What is derived from [`State`], kept up to date change by change.
-#[derive(Debug, Default)]
-pub(super) struct Index {
-    /// Live tasks.
-    pub tasks: HashMap<TaskId, Slot>,
-    /// Agents by their present ID.
-    pub agents: HashMap<AgentId, AgentKey>,
-    /// Since when agents are absent.
-    pub absent: Dated<AgentKey>,
-    /// Recoveries in flight, and when each was launched.
-    pub recoveries: Dated<Slot>,
-}
-
-impl Index {
-    pub fn of(state: &State) -> Self {
-        let mut index = Self::default();
-        index.replace(&Tasks::new(), &state.cluster.tasks, Slot::Cluster);
-        for agent in state.agents.values() {
-            index.remember(agent);
-        }
-        index
-    }
-
-    /// Takes out what the record that is about to be replaced put in, and puts in the new one's.
-    pub fn update(&mut self, state: &State, change: &StateChange) {
-        match change {
-            StateChange::Framework { .. } => {}
-            StateChange::Cluster(record) => {
-                self.replace(&state.cluster.tasks, &record.tasks, Slot::Cluster);
-            }
-            StateChange::Agent(record) => {
-                if let Some(old) = state.agents.get(&record.key) {
-                    self.forget(old);
-                }
-                self.remember(record);
-            }
-            StateChange::Forget { key } => {
-                if let Some(old) = state.agents.get(key) {
-                    self.forget(old);
-                }
-            }
-        }
-    }
-
-    fn remember(&mut self, agent: &AgentRecord) {
-        self.replace(&Tasks::new(), &agent.tasks, |t| Slot::Agent(agent.key.clone(), t));
-        self.agents.insert(agent.id.clone(), agent.key.clone());
-        if let Some(since) = agent.absent_since.filter(|_| !agent.aside) {
-            self.absent.insert(agent.key.clone(), since);
-        }
-    }
-
-    fn forget(&mut self, agent: &AgentRecord) {
-        self.absent.remove(&agent.key);
-        self.replace(&agent.tasks, &Tasks::new(), |t| Slot::Agent(agent.key.clone(), t));
-        if self.agents.get(&agent.id) == Some(&agent.key) {
-            self.agents.remove(&agent.id);
-        }
-    }
-
-    fn replace(&mut self, old: &Tasks, new: &Tasks, slot: impl Fn(TaskType) -> Slot) {
-        for (task_type, record) in old {
-            if let Some((task, _)) = record.phase.live() {
-                self.tasks.remove(task);
-            }
-            if record.recovery.is_some() {
-                self.recoveries.remove(&slot(*task_type));
-            }
-        }
-        for (task_type, record) in new {
-            if let Some((task, _)) = record.phase.live() {
-                self.tasks.insert(task.clone(), slot(*task_type));
-            }
-            if let Some(at) = record.recovery {
-                self.recoveries.insert(slot(*task_type), at);
-            }
-        }
     }
 }

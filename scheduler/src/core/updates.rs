@@ -103,7 +103,7 @@ impl Core {
         let draining = update
             .agent
             .as_ref()
-            .and_then(|id| self.index.agents.get(id))
+            .and_then(|id| self.index.key(id))
             .is_some_and(|key| matches!(self.presence(key), Some(Presence::Draining { .. })));
         update.state == TaskState::Drained || draining && !holds(&update.message)
     }
@@ -190,7 +190,7 @@ impl Core {
     /// another of its type.
     fn unknown(&mut self, now: Timestamp, update: &Update, frame: &mut Frame) {
         let Some(agent) = &update.agent else { return };
-        let slot = update.task.task_type().zip(self.index.agents.get(agent)).map(|(t, key)| Slot::of(t, key));
+        let slot = update.task.task_type().zip(self.index.key(agent)).map(|(t, key)| Slot::of(t, key));
         let reason = match &slot {
             None => "it is none of ours".to_owned(),
             Some(slot) => match self.state.task(slot).map(|record| &record.phase) {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::access::{Access, AccessError};
-use super::convert;
+use super::convert::{self, Record};
 use super::masters::Masters;
 use super::refusal::Refusal;
 use super::sender::{Calls, Undelivered};
@@ -328,8 +328,14 @@ impl Subscription {
                 Ok(Some(Err(error))) => return error.into(),
                 Ok(Some(Ok(record))) => record,
             };
-            let message = match Message::decode(record) {
-                Ok(message) => message,
+            let message = match convert::read(record) {
+                Ok(Record::Offers(offers)) => {
+                    if self.events.send(ClientEvent::Event(number, offers)).await.is_err() {
+                        return SubscriptionError::Closed;
+                    }
+                    continue;
+                }
+                Ok(Record::Other(message)) => *message,
                 Err(error) => return error.into(),
             };
             if let Some(interval) = heartbeat_interval(&message) {

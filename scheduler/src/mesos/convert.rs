@@ -1,15 +1,19 @@
 //! Between Mesos' messages and the core's types. `prost` does not enforce what proto2 requires, so it is
 //! checked here: what passes is whole.
 
+mod offers;
+
 use std::time::Duration;
 
 use mesos_v1 as mesos;
 use mesos_v1::scheduler::Event as Message;
 use mesos_v1::scheduler::event::Type;
 
+pub use offers::{Record, read};
+
 use crate::core::{
-    AgentId, CheckResult, Event, FrameworkId, InverseOffer, Offer, OfferId, Reservation, Resource, TaskId,
-    TaskState, Timestamp, Unavailability, Update, Value,
+    AgentId, CheckResult, Event, FrameworkId, InverseOffer, OfferId, Resource, TaskId, TaskState, Timestamp,
+    Unavailability, Update, Value,
 };
 
 /// An event that lacks what the protocol requires.
@@ -31,8 +35,8 @@ pub fn event(message: Message) -> Result<Option<Event>, InvalidEvent> {
             Event::Subscribed(FrameworkId(id))
         }
         Type::Offers => {
-            let offers = message.offers.ok_or(required("OFFERS", "its body"))?.offers;
-            Event::Offers(offers.into_iter().filter_map(offer).collect())
+            let body = message.offers.ok_or(required("OFFERS", "its body"))?;
+            Event::Offers(body.offers.into_iter().filter_map(offers::whole).collect())
         }
         Type::Rescind => {
             let rescind = message.rescind.ok_or(required("RESCIND", "its body"))?;
@@ -60,18 +64,6 @@ fn text(value: String) -> Option<String> {
     (!value.is_empty()).then_some(value)
 }
 
-/// An offer; none without an ID: it can be neither used nor declined, and the others must not suffer. One that does not
-/// name its agent is of no agent that is known, and declined as such.
-fn offer(offer: mesos::Offer) -> Option<Offer> {
-    let allocated_to = offer.allocation_info.and_then(|info| info.role);
-    Some(Offer {
-        id: OfferId(text(offer.id.value)?),
-        agent: AgentId(offer.agent_id.value),
-        resources: offer.resources.into_iter().map(|r| resource(r, allocated_to.as_deref())).collect(),
-        unavailability: offer.unavailability.as_ref().map(unavailability),
-    })
-}
-
 /// An inverse offer; none without an ID: it cannot be answered.
 fn inverse_offer(offer: mesos::InverseOffer) -> Option<InverseOffer> {
     Some(InverseOffer {
@@ -87,41 +79,6 @@ fn unavailability(unavailability: &mesos::Unavailability) -> Unavailability {
         start: Timestamp(milliseconds(unavailability.start.nanoseconds)),
         duration: unavailability.duration.map(|d| Duration::from_millis(milliseconds(d.nanoseconds))),
     }
-}
-
-fn resource(resource: mesos::Resource, offered_to: Option<&str>) -> Resource {
-    use mesos::resource::reservation_info::Type;
-    let special = resource.revocable.is_some()
-        || resource.shared.is_some()
-        || resource.disk.is_some()
-        || resource.provider_id.is_some();
-    let allocated_to = resource.allocation_info.and_then(|info| info.role);
-    let value = match (resource.scalar, resource.ranges) {
-        (Some(scalar), None) => Value::Scalar(thousandths(scalar.value)),
-        (None, Some(ranges)) => Value::Ranges(ranges.range.iter().map(|r| (r.begin, r.end)).collect()),
-        _ => Value::Other,
-    };
-    let reservations = resource.reservations.into_iter().map(|reservation| Reservation {
-        is_static: reservation.r#type == Some(Type::Static.into()),
-        role: reservation.role.unwrap_or_default(),
-        principal: reservation.principal,
-        labels: reservation
-            .labels
-            .map(|labels| labels.labels.into_iter().map(|label| (label.key, label.value)).collect()),
-    });
-    Resource {
-        name: resource.name,
-        value,
-        allocated_to: allocated_to.or(offered_to.map(str::to_owned)).unwrap_or_else(|| "*".to_owned()),
-        reservations: reservations.collect(),
-        special,
-    }
-}
-
-/// Mesos computes with three decimals.
-#[expect(clippy::cast_possible_truncation, reason = "no agent has 2^53 thousandths of anything")]
-fn thousandths(value: f64) -> i64 {
-    (value * 1000.0).round() as i64
 }
 
 /// Mesos' form of a resource that a task takes.

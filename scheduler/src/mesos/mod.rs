@@ -17,7 +17,7 @@ pub use access::{Access, AccessError};
 pub use auth::AuthError;
 pub use calls::call;
 pub use client::{Client, ClientEvent, Condition, Leader, StreamNumber};
-pub use convert::{InvalidEvent, event};
+pub use convert::{InvalidEvent, Record, event, read};
 pub use link::Link;
 pub use operator::{OperatorError, listed};
 pub use refusal::Refusal;

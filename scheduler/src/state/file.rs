@@ -184,7 +184,7 @@ mod tests {
     fn agent(key: &str) -> StateChange {
         let done = TaskRecord::new(Phase::Done { at: Timestamp(7) }, None);
         let agent = AgentRecord::new(key.into(), "S1".into(), "1.11.0".into(), Timestamp(5));
-        StateChange::Agent(Box::new(AgentRecord { tasks: Tasks::from([(TaskType::Cni, done)]), ..agent }))
+        StateChange::Agent(AgentRecord { tasks: Tasks::from_iter([(TaskType::Cni, done)]), ..agent }.into())
     }
 
     #[tokio::test]

@@ -58,7 +58,10 @@ fn stored(etcd: &Etcd, task: &TaskId) -> Option<TaskRecord> {
         } else {
             return None;
         };
-        tasks.into_values().find(|record| record.phase.live().is_some_and(|(live, _)| live == task))
+        tasks
+            .into_iter()
+            .map(|(_, record)| record)
+            .find(|record| record.phase.live().is_some_and(|(live, _)| live == task))
     })
 }
 

@@ -213,7 +213,7 @@ fn any_input() -> impl Strategy<Value = (u64, Input)> {
             let offers = offers.into_iter().enumerate().map(|(n, (id, unavailability, full))| Offer {
                 id: OfferId(format!("O{n}")),
                 agent: AgentId(format!("S{id}")),
-                resources: if full { vec![] } else { plenty() },
+                resources: if full { vec![] } else { plenty() }.into(),
                 unavailability,
             });
             Input::Event(Event::Offers(offers.collect()))

@@ -70,7 +70,7 @@ impl Script {
         self.now = self.now.after(Duration::from_millis(1));
         self.offers += 1;
         let id = OfferId(format!("O{}", self.offers));
-        Offer { id, agent: AgentId(format!("S-{host}")), resources, unavailability: None }
+        Offer { id, agent: AgentId(format!("S-{host}")), resources: resources.into(), unavailability: None }
     }
 
     /// Sends an offer of `host` and expects that it is used to launch `task_type`.

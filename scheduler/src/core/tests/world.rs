@@ -149,7 +149,7 @@ impl World {
         self.now = self.now.after(Duration::from_millis(1));
         let frame = self.core.handle(self.now, input);
         let crash = self.crash.take();
-        let before: Vec<AgentRecord> = self.stored.agents.values().cloned().collect();
+        let before: Vec<Arc<AgentRecord>> = self.stored.agents.values().cloned().collect();
         if let Some(Crash::Before) = crash {
             return self.restart();
         }
@@ -247,7 +247,12 @@ impl World {
             for _ in 0..2 {
                 let id = OfferId(format!("O{}", self.fresh()));
                 self.offers.insert(id.clone(), agent.clone());
-                offers.push(Offer { id, agent: agent.clone(), resources: plenty(), unavailability: None });
+                offers.push(Offer {
+                    id,
+                    agent: agent.clone(),
+                    resources: plenty().into(),
+                    unavailability: None,
+                });
             }
         }
         if !offers.is_empty() {

@@ -110,7 +110,7 @@ impl Core {
             .filter(|(t, spec)| t.scope() == Scope::Agent && Self::skipped(spec, &agent.version).is_none())
             .map(|(t, _)| self.task_view(*t, self.state.task(&Slot::Agent(agent.key.clone(), *t))))
             .collect();
-        let next = self.next_on(&agent.key);
+        let next = self.next_on(agent);
         let waits_for = match &next {
             Next::Launch(task_type, _) => Some(*task_type),
             _ => None,

@@ -2,6 +2,7 @@ use mesos_v1::resource::{AllocationInfo, ReservationInfo, reservation_info};
 use prost::Message as _;
 
 use super::*;
+use crate::core::RESERVATION_LABEL;
 
 /// What a record of these bytes, in hexadecimal, is to the core.
 fn decoded(record: &str) -> Result<Option<Event>, String> {
@@ -148,8 +149,9 @@ fn a_task_echoes_refined_reservations_byte_for_byte() {
     };
     let wire = offer.encode_to_vec();
 
-    let read = super::offer(mesos::Offer::decode(&wire[..]).unwrap()).unwrap();
-    let echoed: Vec<Vec<u8>> = read.resources.iter().map(|part| to_mesos(part).encode_to_vec()).collect();
+    let read = offers::whole(mesos::Offer::decode(&wire[..]).unwrap()).unwrap();
+    let echoed: Vec<Vec<u8>> =
+        read.resources.read().iter().map(|part| to_mesos(part).encode_to_vec()).collect();
 
     // The same, with the role that the offer names once for all its resources.
     let expected = offer.resources.into_iter().map(|resource| {
@@ -164,9 +166,9 @@ fn the_role_of_a_resource_goes_over_that_of_its_offer() {
         allocation_info: Some(AllocationInfo { role: Some("own".to_owned()) }),
         ..scalar("cpus", 1.0, vec![])
     };
-    assert_eq!(resource(own, Some("offered")).allocated_to, "own");
-    assert_eq!(resource(scalar("cpus", 1.0, vec![]), Some("offered")).allocated_to, "offered");
-    assert_eq!(resource(scalar("cpus", 1.0, vec![]), None).allocated_to, "*");
+    assert_eq!(offers::resource(own, Some("offered")).allocated_to, "own");
+    assert_eq!(offers::resource(scalar("cpus", 1.0, vec![]), Some("offered")).allocated_to, "offered");
+    assert_eq!(offers::resource(scalar("cpus", 1.0, vec![]), None).allocated_to, "*");
 }
 
 #[test]
@@ -179,15 +181,54 @@ fn what_may_be_taken_away_or_is_tied_to_a_disk_is_special() {
         mesos::Resource { provider_id: Some(mesos::ResourceProviderId::default()), ..plain() },
     ];
     for one in special {
-        assert!(resource(one.clone(), None).special, "{one:?}");
+        assert!(offers::resource(one.clone(), None).special, "{one:?}");
     }
-    assert!(!resource(plain(), None).special);
+    assert!(!offers::resource(plain(), None).special);
 }
 
 #[test]
 fn amounts_are_exact_to_the_thousandth() {
     for (value, amount) in [(0.1, 100), (0.1 + 0.2, 300), (64.0, 64_000), (1e6, 1_000_000_000)] {
-        let read: Resource = resource(scalar("cpus", value, vec![]), None);
+        let read: Resource = offers::resource(scalar("cpus", value, vec![]), None);
         assert_eq!(read.value, Value::Scalar(amount));
     }
+}
+
+/// What `read` makes of one offer with these resources.
+fn offered(resources: Vec<mesos::Resource>) -> crate::core::Offer {
+    let offer = mesos::Offer { id: "o".into(), agent_id: "S1".into(), resources, ..Default::default() };
+    let message = Message {
+        r#type: Some(Type::Offers.into()),
+        offers: Some(mesos::scheduler::event::Offers { offers: vec![offer] }),
+        ..Default::default()
+    };
+    match read(message.encode_to_vec().into()) {
+        Ok(Record::Offers(Event::Offers(mut offers))) => offers.remove(0),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_reservation_with_our_label_is_seen_before_the_resources_are_read() {
+    let label = |key: &str| mesos::Label { key: key.to_owned(), value: Some("calico".to_owned()) };
+    let reserved = |key| ReservationInfo {
+        r#type: Some(reservation_info::Type::Dynamic.into()),
+        role: Some("calico".to_owned()),
+        labels: Some(mesos::Labels { labels: vec![label(key)] }),
+        ..Default::default()
+    };
+    let cpus = |reservations| vec![scalar("cpus", 1.0, reservations)];
+    assert!(offered(cpus(vec![reserved(RESERVATION_LABEL)])).resources.may_be_ours());
+    for others in [vec![], vec![reserved("calico-dcos")]] {
+        assert!(!offered(cpus(others)).resources.may_be_ours());
+    }
+}
+
+#[test]
+fn an_offer_whose_resources_cannot_be_read_has_none() {
+    // Offer `o` of agent `S`, with a resource that is no message.
+    let record = hex::decode("08021a100a0e0a030a016f1a030a01532a02ffff").unwrap();
+    assert!(Message::decode(&record[..]).is_err());
+    let Ok(Record::Offers(Event::Offers(offers))) = read(record.into()) else { panic!("no offers") };
+    assert_eq!((offers.len(), offers[0].resources.read()), (1, vec![]));
 }

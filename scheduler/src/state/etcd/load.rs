@@ -116,7 +116,7 @@ impl Loaded {
                     return Err(damaged(&format!("it holds the record of {}", record.key)));
                 }
                 agent = Some(record.id.clone());
-                self.state.agents.insert(record.key.clone(), record);
+                self.state.agents.insert(record.key.clone(), record.into());
             }
         }
         self.written.loaded(key.clone(), &pair.value, agent.clone());

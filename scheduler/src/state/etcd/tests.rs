@@ -25,11 +25,11 @@ fn record(key: &str, id: &str) -> AgentRecord {
     let phase = Phase::Done { at: Timestamp(7) };
     let done = TaskRecord::new(phase, None);
     let agent = AgentRecord::new(key.into(), id.into(), "1.11.0".into(), Timestamp(5));
-    AgentRecord { tasks: Tasks::from([(TaskType::Cni, done)]), ..agent }
+    AgentRecord { tasks: Tasks::from_iter([(TaskType::Cni, done)]), ..agent }
 }
 
 fn agent(key: &str, id: &str) -> StateChange {
-    StateChange::Agent(Box::new(record(key, id)))
+    StateChange::Agent(record(key, id).into())
 }
 
 fn many(number: usize) -> Vec<StateChange> {
@@ -112,7 +112,7 @@ fn a_group_has_at_most_a_mebibyte() {
     let large = |n: usize| {
         let mut record = record(&format!("{n}:1"), &n.to_string());
         record.version = "x".repeat(300_000);
-        StateChange::Agent(Box::new(record))
+        StateChange::Agent(record.into())
     };
     let found = groups(&Written::default(), &(0..7).map(large).collect::<Vec<_>>());
     assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 1]);

@@ -14,7 +14,7 @@ impl World {
 
     /// A record is removed only when its agent was away for long enough, or lost its address, and in neither case
     /// while a task of ours may run there.
-    pub(super) fn check_forgotten(&mut self, before: &[AgentRecord]) {
+    pub(super) fn check_forgotten(&mut self, before: &[Arc<AgentRecord>]) {
         let kept: BTreeSet<&AgentId> = self.stored.agents.values().map(|record| &record.id).collect();
         for record in before.iter().filter(|record| !kept.contains(&record.id)) {
             let away = self.unlisted.get(&record.id).map(|since| self.now.since(*since));

@@ -1,0 +1,131 @@
+//! What is derived from [`State`], kept up to date change by change: nothing is looked for among all agents.
+
+use rustc_hash::FxHashMap;
+
+use super::dated::Dated;
+use super::ids::{AgentId, AgentKey, TaskId, TaskType};
+use super::progress::Next;
+use super::state::{AgentRecord, Slot, State, StateChange, Tasks};
+
+/// The index.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    /// Live tasks.
+    pub tasks: FxHashMap<TaskId, Slot>,
+    /// Agents by their present ID.
+    pub agents: FxHashMap<AgentId, Registered>,
+    /// Since when agents are absent.
+    pub absent: Dated<AgentKey>,
+    /// Recoveries in flight, and when each was launched.
+    pub recoveries: Dated<Slot>,
+}
+
+/// An agent, as far as most of its offers are answered by it.
+#[derive(Debug)]
+pub(super) struct Registered {
+    /// Its address.
+    pub key: AgentKey,
+    /// Whether it has that address no longer.
+    pub aside: bool,
+    /// What comes next on it, as it was [reconsidered](super::Core::reconsider) last.
+    pub next: Next,
+    /// Whether that is a recovery.
+    pub recovers: bool,
+}
+
+impl Index {
+    pub fn of(state: &State) -> Self {
+        let mut index = Self::default();
+        index.replace(&Tasks::new(), &state.cluster.tasks, Slot::Cluster);
+        for agent in state.agents.values() {
+            index.remember(agent);
+        }
+        index
+    }
+
+    /// The address of a registration.
+    pub fn key(&self, id: &AgentId) -> Option<&AgentKey> {
+        self.agents.get(id).map(|registered| &registered.key)
+    }
+
+    /// Takes out what the record that is about to be replaced put in, and puts in the new one's.
+    pub fn update(&mut self, state: &State, change: &StateChange) {
+        match change {
+            StateChange::Framework { .. } => {}
+            StateChange::Cluster(record) => {
+                self.replace(&state.cluster.tasks, &record.tasks, Slot::Cluster);
+            }
+            StateChange::Agent(record) => match state.agents.get(&record.key) {
+                Some(old) if old.id == record.id => {
+                    self.replace(&old.tasks, &record.tasks, |t| Slot::Agent(record.key.clone(), t));
+                    self.attend(record);
+                }
+                old => {
+                    if let Some(old) = old {
+                        self.forget(old);
+                    }
+                    self.remember(record);
+                }
+            },
+            StateChange::Forget { key } => {
+                if let Some(old) = state.agents.get(key) {
+                    self.forget(old);
+                }
+            }
+        }
+    }
+
+    fn remember(&mut self, agent: &AgentRecord) {
+        self.replace(&Tasks::new(), &agent.tasks, |t| Slot::Agent(agent.key.clone(), t));
+        let next = Next::Wait("it was not looked at yet".to_owned());
+        let registered = Registered { key: agent.key.clone(), aside: agent.aside, next, recovers: false };
+        self.agents.insert(agent.id.clone(), registered);
+        self.attend(agent);
+    }
+
+    fn attend(&mut self, agent: &AgentRecord) {
+        match agent.absent_since.filter(|_| !agent.aside) {
+            Some(since) => self.absent.insert(agent.key.clone(), since),
+            None => self.absent.remove(&agent.key),
+        }
+        if let Some(registered) = self.agents.get_mut(&agent.id).filter(|r| r.key == agent.key) {
+            registered.aside = agent.aside;
+        }
+    }
+
+    fn forget(&mut self, agent: &AgentRecord) {
+        self.absent.remove(&agent.key);
+        self.replace(&agent.tasks, &Tasks::new(), |t| Slot::Agent(agent.key.clone(), t));
+        if self.key(&agent.id) == Some(&agent.key) {
+            self.agents.remove(&agent.id);
+        }
+    }
+
+    fn replace(&mut self, old: &Tasks, new: &Tasks, slot: impl Fn(TaskType) -> Slot) {
+        for (task_type, record) in old {
+            let kept = new.get(task_type);
+            let live = record.phase.live().map(|(task, _)| task);
+            if let Some(task) = live
+                && kept.and_then(|new| new.phase.live()).is_none_or(|(new, _)| new != task)
+            {
+                self.tasks.remove(task);
+            }
+            if record.recovery.is_some() && kept.is_none_or(|new| new.recovery != record.recovery) {
+                self.recoveries.remove(&slot(*task_type));
+            }
+        }
+        for (task_type, record) in new {
+            let had = old.get(task_type);
+            if let Some((task, _)) = record.phase.live()
+                && had.and_then(|old| old.phase.live()).is_none_or(|(old, _)| old != task)
+            {
+                self.tasks.insert(task.clone(), slot(*task_type));
+            }
+            if let Some(at) = record.recovery
+                && had.is_none_or(|old| old.recovery != record.recovery)
+            {
+                self.recoveries.insert(slot(*task_type), at);
+            }
+        }
+    }
+}
