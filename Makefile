@@ -48,7 +48,8 @@ CASES ?= 20000
 test-long: deps
 	SIMULATION_SEEDS=$(SEEDS) SIMULATION_FIRST_SEED=$(FIRST_SEED) cargo nextest run --locked --profile long \
 	  -p calico-scheduler --test simulation --no-capture
-	PROPTEST_CASES=$(CASES) cargo nextest run --locked --profile long -p calico-scheduler --lib
+	PROPTEST_CASES=$(CASES) cargo nextest run --locked --profile long -p calico-scheduler -p mesos-v1 \
+	  --lib --test scheduler -E 'kind(lib) | test(fuzz::)'
 
 bench:
 	cargo bench --locked -p calico-scheduler --bench figures

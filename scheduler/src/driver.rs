@@ -232,11 +232,12 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
                 effects.extend(frame.effects.into_iter().map(|effect| (stream, effect)));
                 batch.decisions.extend(frame.decisions);
             }
-            batch.decisions.iter().for_each(log);
             self.store.note(self.clock.now(), &batch.decisions);
             if let Err(ended) = self.commit(&batch).await {
                 return ended;
             }
+            // Not before: what could not be stored is decided anew by whoever leads next, and told then.
+            batch.decisions.iter().for_each(log);
             for (stream, effect) in effects {
                 if !self.tenure.holds() {
                     return Ended::Deposed;
@@ -369,6 +370,10 @@ fn log(decision: &Decision) {
         Decision::Duplicate { what } => warn!("agent {what}"),
         Decision::AgentForgotten { what } => warn!("agent {what}, is forgotten"),
         Decision::NotReserved { reason } => warn!("{reason}"),
+        Decision::Outdated { what } => error!(
+            "the state that was loaded is older than what was done by it: it was restored from an older snapshot. Tasks \
+             that it does not know are taken over where their place is empty ({what})"
+        ),
         Decision::AgentSeen { what } => info!("agent {what}"),
         Decision::AgentAbsent { what } => warn!("agent {what} is away"),
     }

@@ -2,6 +2,7 @@
 //! whose: where work waits on few agents of many, only theirs, for a REVIVE brings those of all others, too.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use rustc_hash::FxHashSet;
 
@@ -9,6 +10,9 @@ use super::Core;
 use super::frame::{Effect, Frame};
 use super::ids::{AgentId, AgentKey, Timestamp};
 use super::progress::Next;
+
+/// For so long offers are let in for what they may have reserved: every agent with such has been offered by then.
+const GIVE_BACK: Duration = Duration::from_secs(10);
 
 /// What is known about who waits for offers.
 #[derive(Debug, Default)]
@@ -28,6 +32,8 @@ pub(super) struct Demand {
     /// Whether something is to be launched on a filtered agent.
     revive: bool,
     last_revive: Option<Timestamp>,
+    /// Until when offers are let in for what may be reserved and is not needed; and whether they are to be asked for.
+    giving_back: Option<Timestamp>,
     /// Whether the master takes constraints.
     constrainable: bool,
     /// The hosts whose offers are wanted; none when those of all are.
@@ -125,6 +131,12 @@ impl Demand {
         self.cluster == Turn::Launchable
     }
 
+    /// Something may be reserved that is not needed: only offers show it.
+    pub fn give_back(&mut self, now: Timestamp) {
+        self.giving_back = Some(now.after(GIVE_BACK));
+        self.revive = true;
+    }
+
     fn work(&self) -> bool {
         self.cluster == Turn::Launchable || !self.launchable.is_empty()
     }
@@ -186,28 +198,29 @@ impl Core {
 
     /// Ends a frame: says whether we want offers, when that has changed.
     pub(super) fn settle_demand(&mut self, now: Timestamp, frame: &mut Frame) {
-        let ready = self.inventory.is_some();
+        let ready = self.inventory.is_some() && !self.doubts(now);
         let (interval, most) = (self.settings.revive_interval, self.settings.most_constrained);
         let agents = self.state.agents.len();
         let demand = &mut self.demand;
         if demand.flow == Flow::Disconnected || !ready {
             return;
         }
-        if demand.work() {
+        let gives_back = demand.giving_back.is_some_and(|until| now < until);
+        if demand.work() || gives_back && demand.revive {
             let due = demand.last_revive.is_none_or(|last| now >= last.after(interval));
             if (demand.flow == Flow::Suppressed || demand.revive) && due {
                 demand.flow = Flow::On;
                 demand.revive = false;
                 demand.filtered.clear();
                 demand.last_revive = Some(now);
-                let hosts = demand.hosts(agents, most);
+                let hosts = demand.hosts(agents, most).filter(|_| !gives_back);
                 if hosts != demand.constrained {
                     demand.constrained.clone_from(&hosts);
                     frame.effects.push(Effect::Constrain(hosts));
                 }
                 frame.effects.push(Effect::Revive);
             }
-        } else if demand.idle() && demand.flow == Flow::On {
+        } else if demand.idle() && !gives_back && demand.flow == Flow::On {
             demand.flow = Flow::Suppressed;
             demand.revive = false;
             frame.effects.push(Effect::Suppress);

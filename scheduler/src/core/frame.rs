@@ -168,6 +168,12 @@ pub enum Decision {
         /// What it said, what follows, and what helps.
         reason: String,
     },
+    /// A task is running that was launched after all that was stored when we began: what is stored was older than what
+    /// had been done.
+    Outdated {
+        /// The task, when it was launched, and how far the records went.
+        what: String,
+    },
     /// An agent joined, came back, or was rebuilt.
     AgentSeen {
         /// Its address and what is new about it.

@@ -156,6 +156,13 @@ impl TaskId {
         Self(format!("{task_type}.{agent}.{:x}", at.0))
     }
 
+    /// When this ID was made, if it was made by us.
+    pub fn made_at(&self) -> Option<Timestamp> {
+        self.task_type()?;
+        let (_, at) = self.0.rsplit_once('.')?;
+        u64::from_str_radix(at, 16).ok().map(Timestamp)
+    }
+
     /// The task type that this ID was made for, if it was made by us.
     pub fn task_type(&self) -> Option<TaskType> {
         let name = self.0.split('.').next()?;
@@ -178,6 +185,8 @@ mod tests {
         let id = TaskId::new(TaskType::CalicoNode, &"10.0.0.1:5051".into(), Timestamp(255));
         assert_eq!(id.0, "calico-node.10.0.0.1.5051.ff");
         assert_eq!(id.task_type(), Some(TaskType::CalicoNode));
+        assert_eq!(id.made_at(), Some(Timestamp(255)));
+        assert_eq!(TaskId::from("something-else.1").made_at(), None);
         assert_eq!(TaskId::from("something-else.1").task_type(), None);
     }
 }

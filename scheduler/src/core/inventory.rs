@@ -40,6 +40,9 @@ impl Core {
         }
         if first {
             self.reconsider_all();
+            if self.reconciliation.goes_on() && self.has_reservations() {
+                self.demand.give_back(now);
+            }
         } else {
             for key in &changed {
                 self.reconsider(key);
@@ -49,6 +52,10 @@ impl Core {
         for key in &changed {
             self.recount(key);
         }
+        if changed.iter().any(|key| self.presence(key) == Some(&Presence::Active)) {
+            self.reconciliation.doubt_again(&self.settings);
+        }
+        self.ask_for_all(now, frame);
         self.forget(now, frame);
     }
 

@@ -79,12 +79,13 @@ impl Core {
     /// A core that goes on from `state`.
     pub fn new(settings: Settings, state: State) -> Self {
         let index = Index::of(&state);
+        let reconciliation = Reconciliation::new(&settings, &state);
         Self {
             settings,
             state,
             index,
             demand: Demand::default(),
-            reconciliation: Reconciliation::default(),
+            reconciliation,
             maintenance: Maintenance::default(),
             reserving: Reserving::default(),
             inventory: None,

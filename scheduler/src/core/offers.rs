@@ -38,7 +38,12 @@ impl Core {
         for offer in offers {
             self.maintenance.offered(&offer.agent, offer.unavailability);
             let refuse = match self.offered(&offer.agent) {
-                _ if doubts => {
+                None => {
+                    // Only the inventory says what an agent is.
+                    refresh = true;
+                    Some(self.settings.turn_filter)
+                }
+                Some(_) if doubts => {
                     let refuse = self.settings.turn_filter;
                     if let Some(key) = self.index.key(&offer.agent) {
                         self.notices.offered(key, now.after(refuse));
@@ -58,11 +63,6 @@ impl Core {
                 Some(Offered::Duplicate) => {
                     self.demand.filter(&offer.agent);
                     Some(self.settings.idle_filter)
-                }
-                None => {
-                    // Only the inventory says what an agent is.
-                    refresh = true;
-                    Some(self.settings.turn_filter)
                 }
             };
             if let Some(refuse) = refuse {
@@ -123,9 +123,9 @@ impl Core {
             }
         };
         if self.maintenance.holds(now, &offer.agent, self.settings.maintenance_lead) {
-            // Its offers say when that is over.
+            // Its offers say when that is over, or taken back.
             self.maintenance.waits(&offer.agent);
-            return Some(Duration::from_mins(1).min(self.settings.idle_filter).max(refuse));
+            return Some(self.held_filter().max(refuse));
         }
         self.maintenance.goes_on(&offer.agent);
         for (next, recovers) in [(in_cluster, false), (next, recovers)] {

@@ -5,14 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Core;
-use super::frame::{Effect, Frame};
+use super::frame::{Decision, Effect, Frame};
 use super::ids::{AgentId, TaskId, Timestamp};
-use super::state::{Phase, Slot};
+use super::spec::Settings;
+use super::state::{Phase, Slot, State};
 
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
-/// For how long the master is asked for all tasks when more may have been done than is stored.
+/// For so long nothing is launched when the master does not say that it has told of all tasks; and when more was done
+/// than is stored, for it may not know all agents yet.
 const DOUBT: Duration = Duration::from_secs(20);
+/// An agent that there never was: of a task there the master says that it does not know it, whatever else it knows.
+const NOWHERE: &str = "nowhere";
 const KILL_AGAIN: Duration = Duration::from_secs(30);
 
 /// What was asked, and what is still to be done.
@@ -23,15 +27,63 @@ pub(super) struct Reconciliation {
     next: Option<Timestamp>,
     wait: Duration,
     next_implicit: Option<Timestamp>,
-    /// When tasks that no record tells of will all have been heard of; none before the master was asked for them.
-    doubt_ends: Option<Timestamp>,
+    /// Whether tasks may be running that no record tells of.
+    doubt: Doubt,
+    /// Until when the master has its time to learn of agents, where more was done than is stored; none before it was asked.
+    patient_until: Option<Timestamp>,
+    /// The last moment that is stored when we begin, and when we begin: in between we were not there. None of who begins
+    /// with nothing.
+    newest: Option<Timestamp>,
+    began: Option<Timestamp>,
     /// When launches run out of time.
     timeouts: BTreeSet<(Timestamp, TaskId)>,
     /// Tasks that must end, and when they are told again.
     kills: BTreeMap<TaskId, (AgentId, Timestamp)>,
 }
 
+/// Whether tasks may be running that no record tells of.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+enum Doubt {
+    /// None are, or all have been heard of.
+    #[default]
+    None,
+    /// The master is to be asked for all.
+    Open,
+    /// It was, and then about `last`, which there never was. It answers in that order: when it has answered that, all
+    /// have been heard of.
+    Asked { last: TaskId, ends: Timestamp },
+}
+
 impl Reconciliation {
+    /// Of a core that begins with `state`.
+    pub fn new(settings: &Settings, state: &State) -> Self {
+        // Who has no ID yet has no tasks.
+        let registered = state.framework_id.is_some();
+        let doubt = if settings.doubtful || registered { Doubt::Open } else { Doubt::None };
+        Self { doubt, newest: registered.then(|| state.newest()), ..Self::default() }
+    }
+
+    /// Whether we began with what others have done.
+    pub fn goes_on(&self) -> bool {
+        self.newest.is_some()
+    }
+
+    /// Agents came, maybe with tasks of ours.
+    pub fn doubt_again(&mut self, settings: &Settings) {
+        if settings.doubtful {
+            self.doubt = Doubt::Open;
+        }
+    }
+
+    /// Takes an answer. Whether it was the one that comes after those about all tasks.
+    pub fn told_all(&mut self, task: &TaskId) -> bool {
+        let told = matches!(&self.doubt, Doubt::Asked { last, .. } if last == task);
+        if told {
+            self.doubt = Doubt::None;
+        }
+        told
+    }
+
     /// A launch that should be heard of before `deadline`.
     pub fn launched(&mut self, deadline: Timestamp, task: TaskId) {
         self.timeouts.insert((deadline, task));
@@ -67,38 +119,79 @@ impl Core {
     pub(super) fn reconcile_all(&mut self, now: Timestamp, frame: &mut Frame) {
         self.reconciliation.pending = self.live();
         self.reconciliation.wait = FIRST_WAIT;
-        let wait = if self.settings.doubtful { Duration::ZERO } else { self.settings.reconcile_interval };
-        self.reconciliation.next_implicit = Some(now.after(wait));
-        self.reconciliation.doubt_ends = None;
+        self.reconciliation.next_implicit = Some(now.after(self.settings.reconcile_interval));
+        self.reconciliation.began.get_or_insert(now);
+        self.reconciliation.patient_until = None;
+        if self.settings.doubtful || self.reconciliation.doubt != Doubt::None {
+            self.reconciliation.doubt = Doubt::Open;
+        }
         self.ask(now, frame);
     }
 
     pub(super) fn reconciliation_tick(&mut self, now: Timestamp, frame: &mut Frame) {
         self.collect_timeouts(now);
-        let doubts = self.doubts(now);
-        // What is not known is judged after the first inventory only: before it, asking would be for nothing.
-        let asks = !doubts || self.inventory.is_some();
-        if asks && self.reconciliation.next_implicit.is_some_and(|at| at <= now) {
-            // Tasks that the master does not know are not in its answer: what stays open is asked by name.
-            self.reconciliation.pending = self.live();
-            self.reconciliation.next = Some(now.after(FIRST_WAIT));
-            self.reconciliation.wait = FIRST_WAIT;
-            let wait = if doubts { FIRST_WAIT } else { self.settings.reconcile_interval };
-            self.reconciliation.next_implicit = Some(now.after(wait));
-            if doubts {
-                self.reconciliation.doubt_ends.get_or_insert(now.after(DOUBT));
-            }
-            frame.effects.push(Effect::Reconcile(Vec::new()));
-        }
+        self.ask_for_all(now, frame);
         let reconciliation = &mut self.reconciliation;
         if !reconciliation.pending.is_empty() && reconciliation.next.is_none_or(|at| at <= now) {
             self.ask(now, frame);
         }
     }
 
+    /// Asks for all tasks, when it is time or there are doubts.
+    pub(super) fn ask_for_all(&mut self, now: Timestamp, frame: &mut Frame) {
+        let reconciliation = &self.reconciliation;
+        // What is not known is judged after the first inventory only: before it, asking would be for nothing.
+        let asks = self.inventory.is_some() && self.demand.is_subscribed();
+        let begins = reconciliation.doubt == Doubt::Open;
+        let due = reconciliation.next_implicit.is_some_and(|at| at <= now);
+        if !asks || !begins && !due {
+            return;
+        }
+        // Tasks that the master does not know are not in its answer: what stays open is asked by name.
+        let pending = self.live();
+        frame.effects.push(Effect::Reconcile(Vec::new()));
+        let reconciliation = &mut self.reconciliation;
+        reconciliation.pending = pending;
+        reconciliation.next = Some(now.after(FIRST_WAIT));
+        reconciliation.wait = FIRST_WAIT;
+        let ends = now.after(DOUBT);
+        if begins {
+            let last = TaskId(format!("all.{:x}", now.0));
+            frame.effects.push(Effect::Reconcile(vec![(last.clone(), NOWHERE.into())]));
+            reconciliation.doubt = Doubt::Asked { last, ends };
+            if self.settings.doubtful {
+                reconciliation.patient_until.get_or_insert(ends);
+            }
+        }
+        let patient = reconciliation.patient_until.is_some_and(|until| now < until);
+        let wait = if patient { FIRST_WAIT } else { self.settings.reconcile_interval };
+        reconciliation.next_implicit = Some(now.after(wait));
+    }
+
     /// Whether tasks may be running that no record tells of, so that nothing may be launched.
     pub(super) fn doubts(&self, now: Timestamp) -> bool {
-        self.settings.doubtful && self.reconciliation.doubt_ends.is_none_or(|end| now < end)
+        let open = match &self.reconciliation.doubt {
+            Doubt::None => false,
+            Doubt::Open => true,
+            Doubt::Asked { ends, .. } => now < *ends,
+        };
+        open || self.reconciliation.patient_until.is_some_and(|until| now < until)
+    }
+
+    /// What a live task that no record tells of says about the records: whoever launched it stored that before.
+    pub(super) fn judge_records(&mut self, task: &TaskId, frame: &mut Frame) {
+        let Reconciliation { newest: Some(newest), began: Some(began), .. } = self.reconciliation else {
+            return;
+        };
+        let Some(at) = task.made_at().filter(|at| (newest..began).contains(at) && *at != newest) else {
+            return;
+        };
+        if !self.settings.doubtful {
+            self.settings.doubtful = true;
+            self.reconciliation.doubt = Doubt::Open;
+            let what = format!("{task} was launched at {at}, and the last that is stored is of {newest}");
+            frame.decisions.push(Decision::Outdated { what });
+        }
     }
 
     pub(super) fn retry_kills(&mut self, now: Timestamp, frame: &mut Frame) {

@@ -122,6 +122,19 @@ impl Core {
         true
     }
 
+    /// Whether anything may be reserved for us: not in tests that are of something else.
+    pub(super) fn has_reservations(&self) -> bool {
+        !self.settings.reservations.service.is_empty()
+    }
+
+    /// Whether the end of this service leaves reserved what nobody needs.
+    pub(super) fn leaves_reserved(&self, slot: &Slot) -> bool {
+        let Slot::Agent(key, task_type) = slot else { return false };
+        let spec = self.settings.specs.get(task_type);
+        let service = spec.is_some_and(|spec| matches!(spec.goal, Goal::Running { .. }));
+        service && self.has_reservations() && !self.needs(key, Some(*task_type))
+    }
+
     /// Whether this service is to be launched on this agent, sooner or later.
     fn needs(&self, key: &AgentKey, task_type: Option<TaskType>) -> bool {
         let Some(task_type) = task_type.filter(|t| t.scope() == Scope::Agent) else { return false };

@@ -11,8 +11,8 @@ use super::share::Share;
 /// The operator's configuration, as far as decisions depend on it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Whether more may have been done than is stored: then nothing is launched before the master was asked for all
-    /// tasks, and has had the time to answer.
+    /// Whether more was done than is stored: then the master has its time to tell of all tasks before anything is
+    /// launched, and is asked again when an agent joins or is back.
     pub doubtful: bool,
     /// One for every task type; a type without one is not there.
     pub specs: BTreeMap<TaskType, Spec>,

@@ -162,6 +162,15 @@ impl Phase {
         }
     }
 
+    /// Since when it is so, or until when.
+    fn moment(&self) -> Timestamp {
+        match self {
+            Self::Launched { at, .. } | Self::Done { at } => *at,
+            Self::Active { since, .. } | Self::Held { since } => *since,
+            Self::Backoff { until } => *until,
+        }
+    }
+
     /// Whether it is a service that is ready.
     pub fn is_ready(&self) -> bool {
         matches!(self, Self::Active { run: Run::Ready, .. })
@@ -240,6 +249,14 @@ impl State {
             Slot::Cluster(task_type) => self.cluster.tasks.get(task_type),
             Slot::Agent(key, task_type) => self.agents.get(key)?.tasks.get(task_type),
         }
+    }
+
+    /// The last moment that any record tells of.
+    pub fn newest(&self) -> Timestamp {
+        let agents = self.agents.values();
+        let seen = agents.flat_map(|agent| [Some(agent.first_seen), agent.absent_since]);
+        let tasks = self.slots().flat_map(|(_, record)| [Some(record.phase.moment()), record.recovery]);
+        seen.chain(tasks).flatten().max().unwrap_or_default()
     }
 
     /// Every slot that was ever launched.

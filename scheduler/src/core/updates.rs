@@ -19,6 +19,9 @@ const EXIT_NEEDS_RESTART: i32 = 79;
 
 impl Core {
     pub(super) fn update(&mut self, now: Timestamp, mut update: Update, frame: &mut Frame) {
+        if self.reconciliation.told_all(&update.task) {
+            return;
+        }
         self.judge_reservation(now, &mut update, frame);
         self.reconciliation.answered(&update.task);
         let ended = matches!(
@@ -93,8 +96,12 @@ impl Core {
         if before.recovery.is_some() && record.recovery.is_none() {
             self.recovered(record.phase.at_goal());
         }
+        let ends = before.phase.live().is_some() && record.phase.live().is_none();
         if record != before {
             self.put(frame, slot, record);
+        }
+        if ends && self.leaves_reserved(slot) {
+            self.demand.give_back(now);
         }
     }
 
@@ -190,6 +197,7 @@ impl Core {
     /// another of its type.
     fn unknown(&mut self, now: Timestamp, update: &Update, frame: &mut Frame) {
         let Some(agent) = &update.agent else { return };
+        self.judge_records(&update.task, frame);
         let slot = update.task.task_type().zip(self.index.key(agent)).map(|(t, key)| Slot::of(t, key));
         let reason = match &slot {
             None => "it is none of ours".to_owned(),

@@ -316,6 +316,7 @@ mod tests {
         let report = Report::default();
         let (mut store, _) = FileStore::open(&path, report.clone()).unwrap();
         report.note(Timestamp(7), &[Decision::AgentAbsent { what: "a:1".to_owned() }]);
+        report.tell();
         store.commit(&[]).await.unwrap();
         assert!(!path.with_added_extension("history").exists());
         tokio::time::advance(std::time::Duration::from_secs(11)).await;

@@ -23,7 +23,7 @@ pub struct Entry {
     pub number: u64,
     /// When, in milliseconds since 1970.
     pub at: Timestamp,
-    /// What kind of thing: `launched`, `failed`, `held`, `adopted`, `killed`, `agent` or `agent-absent`.
+    /// What kind of thing: `launched`, `failed`, `held`, `adopted`, `killed`, `outdated`, `agent` or `agent-absent`.
     pub what: String,
     /// The agent's address; none for the cluster's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,6 +45,8 @@ pub(super) struct History {
     entries: VecDeque<Entry>,
     /// The next one's number.
     next: u64,
+    /// From this one on, what they tell of is not stored yet, and may be decided anew.
+    held: u64,
     /// All before this one are stored.
     stored: u64,
 }
@@ -60,13 +62,18 @@ pub(super) struct Chunk {
 }
 
 impl History {
-    /// Adds what is of consequence.
+    /// Adds what is of consequence. Nobody is told before [`Self::tell`].
     pub fn note(&mut self, at: Timestamp, decisions: &[Decision]) {
         for decision in decisions {
             if let Some(entry) = entry(self.next, at, decision) {
                 self.push(entry);
             }
         }
+    }
+
+    /// What the decisions so far have changed is stored.
+    pub fn tell(&mut self) {
+        self.held = self.next;
     }
 
     fn push(&mut self, entry: Entry) {
@@ -77,11 +84,18 @@ impl History {
         }
     }
 
-    /// Takes what was stored; what is not stored yet comes after it.
+    /// Takes what was stored; what is not stored yet comes after it. What was not told yet is decided anew, or it is
+    /// stored: with what it changed, when only the answer was lost.
     pub fn load(&mut self, mut stored: Vec<Entry>) {
-        let new: Vec<Entry> = self.entries.drain(..).filter(|entry| entry.number >= self.stored).collect();
         stored.sort_by_key(|entry| entry.number);
         stored.dedup_by_key(|entry| entry.number);
+        let is_stored = |entry: &Entry| {
+            let found = stored.binary_search_by_key(&entry.number, |stored| stored.number);
+            found.is_ok_and(|index| stored[index] == *entry)
+        };
+        let (from, until) = (self.stored, self.held);
+        let told = self.entries.drain(..).filter(|entry| (from..until).contains(&entry.number));
+        let new: Vec<Entry> = told.filter(|entry| !is_stored(entry)).collect();
         (self.next, self.stored) = (0, 0);
         // A number beyond all counting is nobody's.
         for entry in stored.into_iter().filter(|entry| entry.number < u64::MAX >> 1) {
@@ -91,11 +105,12 @@ impl History {
         for entry in new {
             self.push(Entry { number: self.next, ..entry });
         }
+        self.tell();
     }
 
     /// Those from `since` on, in their order.
     pub fn since(&self, since: u64) -> Vec<Entry> {
-        self.entries.iter().filter(|entry| entry.number >= since).cloned().collect()
+        self.entries.iter().filter(|entry| (since..self.held).contains(&entry.number)).cloned().collect()
     }
 
     /// Whether something is not stored.
@@ -103,11 +118,12 @@ impl History {
         self.stored < self.next
     }
 
-    /// What is to be stored next, in at most so many values.
-    pub fn chunks(&self, most: usize) -> Vec<Chunk> {
+    /// What is to be stored next, in at most so many values; `all`: also what nobody is told yet, because what it
+    /// changed is stored with it.
+    pub fn chunks(&self, most: usize, all: bool) -> Vec<Chunk> {
         // What fell out before it was stored is lost.
         let oldest = self.entries.front().map_or(self.next, |entry| entry.number);
-        let (first, next) = (self.stored.max(oldest), self.next);
+        let (first, next) = (self.stored.max(oldest), if all { self.next } else { self.held });
         if first >= next {
             return Vec::new();
         }
@@ -115,12 +131,12 @@ impl History {
         chunks
             .take(most)
             .filter_map(|chunk| {
-                let numbers = chunk * TOGETHER..(chunk + 1) * TOGETHER;
+                let numbers = chunk * TOGETHER..((chunk + 1) * TOGETHER).min(next);
                 let together: Vec<&Entry> =
                     self.entries.iter().filter(|entry| numbers.contains(&entry.number)).collect();
                 // An entry can always be encoded: its keys are strings.
                 let value = serde_json::to_vec(&together).ok()?;
-                Some(Chunk { place: chunk % PLACES, value, before: numbers.end.min(next) })
+                Some(Chunk { place: chunk % PLACES, value, before: numbers.end })
             })
             .collect()
     }
@@ -128,6 +144,11 @@ impl History {
     /// All before this number are stored.
     pub fn stored(&mut self, before: u64) {
         self.stored = self.stored.max(before.min(self.next));
+    }
+
+    /// All that was told is stored.
+    pub fn stored_told(&mut self) {
+        self.stored(self.held);
     }
 }
 
@@ -147,6 +168,7 @@ fn entry(number: u64, at: Timestamp, decision: &Decision) -> Option<Entry> {
         }
         Decision::Adopted { slot, task } => ("adopted", Some(slot), Some(task), ""),
         Decision::Killed { task, reason } => ("killed", None, Some(task), reason.as_str()),
+        Decision::Outdated { what } => ("outdated", None, None, what.as_str()),
         Decision::AgentSeen { what } => ("agent", None, None, what.as_str()),
         Decision::AgentAbsent { what } => ("agent-absent", None, None, what.as_str()),
         // What comes of them is not of consequence, or is told by what follows.
@@ -178,7 +200,7 @@ mod tests {
 
     /// The places as a store has them.
     fn store(history: &mut History, places: &mut [Vec<u8>], most: usize) -> usize {
-        let chunks = history.chunks(most);
+        let chunks = history.chunks(most, true);
         let count = chunks.len();
         for chunk in chunks {
             places[usize::try_from(chunk.place).unwrap()] = chunk.value;
@@ -191,7 +213,7 @@ mod tests {
     fn the_last_ones_are_kept_and_stored_in_as_many_places_as_there_are() {
         let mut places = vec![Vec::new(); usize::try_from(PLACES).unwrap()];
         let mut history = History::default();
-        assert_eq!(history.chunks(4), []);
+        assert_eq!(history.chunks(4, true), []);
         for n in 0..KEPT + 333 {
             history.note(Timestamp(7), &[seen(n)]);
             if n % 3 == 0 {
@@ -201,12 +223,14 @@ mod tests {
                     if n % 20 < 2 && n > 20 { 2 } else { 1 },
                     "{n}"
                 );
-                assert!(!history.is_new() && history.chunks(4).is_empty());
+                assert!(!history.is_new() && history.chunks(4, true).is_empty());
             }
         }
         store(&mut history, &mut places, 4);
         let mut read = History::default();
+        history.tell();
         read.note(Timestamp(8), &[seen(9)]);
+        read.tell();
         read.load(places.iter().flat_map(|value| decode(value)).collect());
         let kept = read.since(0);
         // In the place that is being filled again, what is not overwritten yet is gone.
@@ -232,6 +256,7 @@ mod tests {
             rounds += 1;
         }
         assert_eq!(rounds, 13);
+        history.tell();
         let mut read = History::default();
         read.load(places.iter().flat_map(|value| decode(value)).collect());
         assert_eq!(read.since(0), history.since(0));
@@ -247,7 +272,36 @@ mod tests {
         let failed =
             Decision::Failed { slot: slot.clone(), reason: "ü".repeat(999), then: AfterFailure::Hold };
         history.note(Timestamp(7), &[failed, Decision::Reached { slot }]);
+        history.tell();
         let [entry] = &history.since(0)[..] else { panic!("{history:?}") };
         assert_eq!((entry.number, entry.what.as_str(), entry.text.len()), (0, "held", TEXT));
+    }
+
+    #[test]
+    fn what_is_not_stored_is_not_told_and_what_may_be_is_told_once() {
+        let told = |history: &History| -> Vec<String> {
+            history.since(0).into_iter().map(|entry| entry.text).collect()
+        };
+        let text = |n: usize| format!("10.0.0.{n}:5051 joined");
+        let mut places = vec![Vec::new(); usize::try_from(PLACES).unwrap()];
+        let mut history = History::default();
+        history.note(Timestamp(7), &[seen(1)]);
+        history.tell();
+        history.note(Timestamp(8), &[seen(2)]);
+        assert_eq!(told(&history), [text(1)]);
+        // With something else than what the last one changed.
+        let [chunk] = &history.chunks(4, false)[..] else { panic!("{history:?}") };
+        assert_eq!((decode(&chunk.value).len(), chunk.before), (1, 1));
+        // It could not be stored, and is decided anew.
+        history.load(Vec::new());
+        assert_eq!(told(&history), [text(1)], "what was told is kept");
+        history.note(Timestamp(9), &[seen(2)]);
+        // It was stored, but for the answer.
+        for chunk in history.chunks(4, true) {
+            places[usize::try_from(chunk.place).unwrap()] = chunk.value;
+        }
+        history.load(places.iter().flat_map(|value| decode(value)).collect());
+        assert_eq!(told(&history), [text(1), text(2)]);
+        assert!(!history.is_new());
     }
 }

@@ -109,7 +109,9 @@ pub trait Store: Send {
     /// without the other; repeating the call is harmless. Nothing is written for no changes.
     fn commit(&mut self, changes: &[StateChange]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Takes what was decided for the history. Losing it is harmless: it is stored some time, with something else.
+    /// Takes what was decided for the history, before what it changed is committed: nobody is told before that is done,
+    /// and when this store never does it, nobody is, for it will be decided anew. Losing it is harmless: it is stored
+    /// some time, with something else.
     fn note(&mut self, _at: Timestamp, _decisions: &[Decision]) {}
 }
 
@@ -145,6 +147,9 @@ impl<K: Kv> Store for AnyStore<K> {
             StoreKind::File(store) => store.commit(changes).await,
             StoreKind::Etcd(store) => store.commit(changes).await,
         };
+        if committed.is_ok() {
+            self.report.tell();
+        }
         match &committed {
             Ok(()) if changes.is_empty() => {}
             Ok(()) => self.report.stored(),
@@ -236,15 +241,18 @@ mod tests {
         let change = [StateChange::Framework { id: "F1".into() }];
         // A directory in the new file's place: it cannot be created, also not by root.
         std::fs::create_dir(dir.path().join("state.json.new")).unwrap();
+        store.note(Timestamp(7), &[Decision::AgentSeen { what: "a:1 joined".to_owned() }]);
         store.commit(&change).await.unwrap_err();
         let first = report.condition().failing.unwrap();
         assert!(first.1.contains("state.json.new") && report.condition().storing.is_none(), "{first:?}");
         store.commit(&change).await.unwrap_err();
+        assert_eq!(report.history(0), [], "it is told before it is stored");
         report.answers();
         store.commit(&[]).await.unwrap();
         assert_eq!(report.condition().failing.unwrap().0, first.0);
         std::fs::remove_dir(dir.path().join("state.json.new")).unwrap();
         store.commit(&change).await.unwrap();
+        assert_eq!(report.history(0).len(), 1);
         let condition = report.condition();
         assert!(condition.failing.is_none() && condition.stored.is_some() && condition.storing.is_none());
     }

@@ -109,6 +109,11 @@ impl Report {
 
     pub(super) fn note(&self, at: Timestamp, decisions: &[Decision]) {
         let known = &mut *self.known();
+        for decision in decisions {
+            if let Decision::Outdated { what } = decision {
+                known.condition.restored = Some((Instant::now(), what.clone()));
+            }
+        }
         known.history.note(at, decisions);
         if known.history.is_new() && known.waiting.is_none() {
             known.waiting = Some(Instant::now());
@@ -119,9 +124,15 @@ impl Report {
         self.known().history.load(stored);
     }
 
-    /// What is to be stored of the history with something else, in at most so many values.
-    pub(super) fn chunks(&self, most: usize) -> Vec<Chunk> {
-        self.known().history.chunks(most)
+    /// What was decided so far is stored, or changed nothing.
+    pub(super) fn tell(&self) {
+        self.known().history.tell();
+    }
+
+    /// What is to be stored of the history with something else, in at most so many values; `all`: also what was
+    /// decided last, for that is what it is stored with.
+    pub(super) fn chunks(&self, most: usize, all: bool) -> Vec<Chunk> {
+        self.known().history.chunks(most, all)
     }
 
     /// Whether history has waited for so long that it is stored by itself.
@@ -130,11 +141,11 @@ impl Report {
         known.condition.away.is_none() && known.waiting.is_some_and(|since| since.elapsed() >= LATE)
     }
 
-    /// All of the history is stored, or it was of no use to try.
+    /// All that the history tells is stored, or it was of no use to try.
     pub(super) fn tried_all(&self) {
         let known = &mut *self.known();
-        known.history.stored(u64::MAX);
-        known.waiting = None;
+        known.history.stored_told();
+        known.waiting = known.history.is_new().then(Instant::now);
     }
 
     /// These are stored, or it was of no use to try.

@@ -1,5 +1,6 @@
-//! `/v1/health` and `/v1/history`, over a loop, a file as its store, and a test's master.
+//! `/v1/health` and `/v1/history`, over a loop, a file or an etcd as its store, and a test's master.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use calico_scheduler::api::{Role, router};
@@ -7,29 +8,61 @@ use calico_scheduler::config::{Service, StateLocation};
 use calico_scheduler::core::{Core, Settings};
 use calico_scheduler::driver::{Driver, Ended, SystemClock};
 use calico_scheduler::mesos::Client;
-use calico_scheduler::state::{Opened, Opener};
-use mesos_v1::FrameworkInfo;
+use calico_scheduler::state::etcd::{Candidate, Kv};
+use calico_scheduler::state::{Opened, Opener, StoreError};
+use mesos_v1::scheduler::call;
+use mesos_v1::{FrameworkInfo, TaskState};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::api::get;
+use crate::etcd::{self, Etcd};
 use crate::loops::task_types;
 use crate::master::{Master, SOON};
 
+/// Its main ends with it.
 struct Scheduler {
-    dir: tempfile::TempDir,
     api: String,
     role: watch::Sender<Role>,
-    driver: JoinHandle<Ended>,
+    main: JoinHandle<Ended>,
 }
 
-async fn scheduler(master: &str) -> Scheduler {
-    let dir = tempfile::tempdir().unwrap();
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        self.main.abort();
+    }
+}
+
+/// An etcd in memory that may be away.
+#[derive(Clone)]
+struct Absent(Arc<Mutex<(Etcd, bool)>>, Instant);
+
+impl Absent {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new((Etcd::new(), false))), Instant::now())
+    }
+
+    fn is(&self, away: bool) {
+        self.0.lock().unwrap().1 = away;
+    }
+}
+
+impl etcd::Ask for Absent {
+    async fn ask(&self, request: etcd::Request) -> Result<etcd::Answer, StoreError> {
+        match &mut *self.0.lock().unwrap() {
+            (_, true) => Err(etcd::away("connection refused")),
+            (etcd, false) => etcd.handle(self.1.elapsed(), request),
+        }
+    }
+}
+
+fn in_file(path: std::path::PathBuf) -> Opener {
     let service = Service {
         name: "calico".to_owned(),
-        state: StateLocation::File(dir.path().join("state.json")),
+        state: StateLocation::File(path),
         user: "root".to_owned(),
         roles: vec!["*".to_owned()],
         reserve_in: Vec::new(),
@@ -38,7 +71,34 @@ async fn scheduler(master: &str) -> Scheduler {
         api_listen: "127.0.0.1:0".parse().unwrap(),
         log: "info".to_owned(),
     };
-    let mut opener = Opener::new(&service, "");
+    Opener::new(&service, "")
+}
+
+/// What `main` does.
+async fn lead<K: Kv>(master: String, mut opener: Opener<K>, role: watch::Sender<Role>) -> Ended {
+    let standby = |why: &str| drop(role.send_replace(Role::Standby(why.to_owned())));
+    loop {
+        let Opened { store, state, tenure, .. } = opener.open(standby).await.unwrap();
+        let tasks = task_types();
+        let id = state.framework_id.as_ref().map(|id| id.0.as_str().into());
+        let framework =
+            FrameworkInfo { user: "root".into(), name: "calico".into(), id, ..Default::default() };
+        let client = Client::start(crate::named(&master), crate::nobody(), framework, &tenure);
+        let subscription = client.0.condition();
+        let core = Core::new(Settings::new(tasks.specs()), state);
+        let interval = Duration::from_millis(200);
+        let roles = vec!["*".to_owned()];
+        let (driver, handle) =
+            Driver::new(core, (store, tenure), tasks.into(), roles, interval, client, SystemClock);
+        role.send_replace(Role::Leading { handle, subscription });
+        match driver.run().await {
+            Ended::Deposed => standby("leadership was lost"),
+            ended => return ended,
+        }
+    }
+}
+
+async fn scheduler<K: Kv>(master: &str, opener: Opener<K>) -> Scheduler {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let api = listener.local_addr().unwrap().to_string();
     let (role, shown) = watch::channel(Role::Standby("another leads".to_owned()));
@@ -48,19 +108,8 @@ async fn scheduler(master: &str) -> Scheduler {
     assert_eq!(status, 503);
     assert_eq!(health["reasons"], json!(["standby: another leads"]));
     assert_eq!(health["leadership"], json!({"leads": false, "waits_for": "another leads"}));
-
-    let Opened { store, state, tenure, .. } = opener.open(|_| ()).await.unwrap();
-    let tasks = task_types();
-    let framework = FrameworkInfo { user: "root".into(), name: "calico".into(), ..Default::default() };
-    let client = Client::start(crate::named(master), crate::nobody(), framework, &tenure);
-    let subscription = client.0.condition();
-    let core = Core::new(Settings::new(tasks.specs()), state);
-    let interval = Duration::from_millis(200);
-    let roles = vec!["*".to_owned()];
-    let (driver, handle) =
-        Driver::new(core, (store, tenure), tasks.into(), roles, interval, client, SystemClock);
-    role.send_replace(Role::Leading { handle, subscription });
-    Scheduler { dir, api, role, driver: tokio::spawn(driver.run()) }
+    let main = tokio::spawn(lead(master.to_owned(), opener, role.clone()));
+    Scheduler { api, role, main }
 }
 
 impl Scheduler {
@@ -86,15 +135,16 @@ impl Scheduler {
 
 #[tokio::test]
 async fn health_is_everything_and_says_what_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
     // Nobody listens there.
-    let alone = scheduler("127.0.0.1:1").await;
+    let alone = scheduler("127.0.0.1:1", in_file(dir.path().join("alone.json"))).await;
     let health = alone.shows(&["no subscription with a master", "was not read yet"]).await;
     assert_eq!(health["subscription"]["master"], Value::Null);
     assert!(health["subscription"]["error"].as_str().is_some(), "{health:#}");
-    alone.driver.abort();
 
     let mut master = Master::leading(60.0).await;
-    let scheduler = scheduler(&master.authority).await;
+    let state = dir.path().join("state.json");
+    let scheduler = scheduler(&master.authority, in_file(state.clone())).await;
     master.subscription().await;
     let health = scheduler.shows(&[]).await;
     assert_eq!(health["leadership"], json!({"leads": true}));
@@ -109,6 +159,55 @@ async fn health_is_everything_and_says_what_is_missing() {
 
     scheduler.role.send_replace(Role::Standby("leadership was lost".to_owned()));
     scheduler.shows(&["standby: leadership was lost"]).await;
-    scheduler.driver.abort();
-    assert!(scheduler.dir.path().join("state.json").exists());
+    assert!(state.exists());
+}
+
+/// What the history tells, oldest first.
+async fn told(scheduler: &Scheduler) -> Vec<String> {
+    let (status, history) = get(&scheduler.api, "/v1/history").await;
+    assert_eq!(status, 200);
+    history.as_array().unwrap().iter().map(|entry| entry["what"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn an_etcd_that_is_away_is_named_with_and_without_leadership_and_what_it_did_not_take_is_told_once() {
+    let mut master = Master::leading(60.0).await;
+    let absent = Absent::new();
+    let candidate = Candidate::new(etcd::Client(absent.clone()), "/calico-dcos", "calico", "first");
+    let scheduler = scheduler(&master.authority, Opener::in_etcd(candidate)).await;
+    master.subscription().await;
+    master.call(call::Type::Revive).await;
+    let health = scheduler.shows(&[]).await;
+    assert!(health["store"]["away_for"].is_null() && health["store"]["why"].is_null(), "{health:#}");
+    assert_eq!(told(&scheduler).await, ["agent"]);
+
+    // Nothing is to be stored yet: its lease cannot be renewed.
+    absent.is(true);
+    let health = scheduler.shows(&["the store is away for"]).await;
+    assert_eq!(health["leadership"]["leads"], true);
+    assert!(health["store"]["away_for"].is_number(), "{health:#}");
+    assert_eq!(health["store"]["why"], "the simulated etcd: connection refused");
+    assert_eq!(health["agents"], json!({"COMPLETE": 1}));
+    // A launch cannot be stored.
+    master.offer("o1");
+    let health = scheduler.shows(&["standby: ", "the store is away for"]).await;
+    assert_eq!(health["leadership"]["leads"], false);
+    assert!(health["subscription"].is_null() && health["agents"].is_null(), "{health:#}");
+    assert_eq!(told(&scheduler).await, ["agent"], "what is not stored is told");
+
+    absent.is(false);
+    master.subscription().await;
+    let health = scheduler.shows(&[]).await;
+    assert_eq!(health["leadership"]["leads"], true);
+    assert!(health["store"]["away_for"].is_null() && health["store"]["why"].is_null(), "{health:#}");
+    // Who begins with what is stored launches nothing before it has heard of all tasks.
+    assert_eq!(master.call(call::Type::Reconcile).await.reconcile.unwrap().tasks, []);
+    let last = master.call(call::Type::Reconcile).await.reconcile.unwrap().tasks.remove(0);
+    master.nothing(Duration::from_millis(300)).await;
+    master.update(&last.task_id, TaskState::TaskUnknown);
+    master.call(call::Type::Revive).await;
+    master.offer("o2");
+    let accept = master.call(call::Type::Accept).await.accept.unwrap();
+    assert_eq!(accept.offer_ids[0].value, "o2");
+    assert_eq!(told(&scheduler).await, ["agent", "launched"]);
 }

@@ -8,6 +8,9 @@ mod docs;
 mod driver;
 #[path = "../support/environment.rs"]
 mod environment;
+#[path = "../support/etcd.rs"]
+#[allow(dead_code, reason = "the simulation needs all of it")]
+mod etcd;
 mod fuzz;
 mod health;
 mod loops;

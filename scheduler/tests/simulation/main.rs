@@ -6,6 +6,7 @@
 mod checks;
 #[path = "../support/environment.rs"]
 mod environment;
+#[path = "../support/etcd.rs"]
 mod etcd;
 mod faults;
 mod link;

@@ -177,3 +177,12 @@ impl Clock for Wire {
         Timestamp(Wire::now(self).as_millis().try_into().unwrap())
     }
 }
+
+impl etcd::Ask for Wire {
+    async fn ask(&self, request: etcd::Request) -> Result<etcd::Answer, StoreError> {
+        match Self::ask(self, Request::Etcd(request)).await {
+            Reply::Etcd(answer) => answer,
+            other => panic!("etcd answered {other:?}"),
+        }
+    }
+}

@@ -6,7 +6,7 @@ use super::script::{Script, declined, launch};
 use super::*;
 
 const HOUR: Duration = Duration::from_hours(1);
-const MINUTE: Duration = Duration::from_mins(1);
+const SHORT: Duration = Duration::from_secs(10);
 
 fn asks(script: &mut Script, id: &str, host: &str, unavailability: Unavailability) -> Frame {
     let agent = Some(AgentId(format!("S-{host}")));
@@ -54,11 +54,11 @@ fn nothing_new_starts_from_an_hour_before_until_it_is_over() {
     script.failed("a", &node, "killed");
     script.wait(HOUR);
     let frame = offered(&mut script, "a", window);
-    assert_eq!((launch(&frame), declined(&frame)), (None, Some(MINUTE)));
+    assert_eq!((launch(&frame), declined(&frame)), (None, Some(SHORT)));
     assert!(script.agent_view("a").reason.starts_with("calico-node waits: the agent goes down"));
     script.wait(Duration::from_secs(2 * 3600 - 20));
     let frame = offered(&mut script, "a", window);
-    assert_eq!((launch(&frame), declined(&frame)), (None, Some(MINUTE)));
+    assert_eq!((launch(&frame), declined(&frame)), (None, Some(SHORT)));
     script.wait(Duration::from_secs(20));
     script.launches("a", TaskType::CalicoNode);
 }

@@ -60,7 +60,7 @@ fn an_agent_that_goes_down_for_maintenance_gets_nothing_new() {
     let window = Unavailability { start: script.now, duration: None };
     let offer = Offer { unavailability: Some(window), ..script.make_offer("a", plenty()) };
     let frame = script.send(Input::Event(Event::Offers(vec![offer])));
-    assert_eq!((launch(&frame), declined(&frame)), (None, Some(Duration::from_mins(1))));
+    assert_eq!((launch(&frame), declined(&frame)), (None, Some(Duration::from_secs(10))));
     script.launches("a", TaskType::ClusterInit);
 }
 
@@ -179,8 +179,8 @@ fn an_agent_that_goes_down_for_maintenance_misses_no_offer_while_its_last_one_is
     let window = Unavailability { start: script.now, duration: None };
     let offer = Offer { unavailability: Some(window), ..script.make_offer("a", plenty()) };
     script.send(Input::Event(Event::Offers(vec![offer])));
-    script.wait(Duration::from_secs(119));
-    assert_eq!(script.agent_view("a").no_offer_since, None, "it was declined for a minute");
+    script.wait(Duration::from_secs(69));
+    assert_eq!(script.agent_view("a").no_offer_since, None, "it was declined for 10 s");
     script.wait(Duration::from_secs(1));
     assert!(script.agent_view("a").no_offer_since.is_some());
 }

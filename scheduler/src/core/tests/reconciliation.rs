@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::script::{Script, acknowledged, asked, killed, ready, state};
+use super::script::{Script, acknowledged, asked, killed, last_asked, ready, state};
 use super::*;
 
 fn initialised() -> Script {
@@ -194,21 +194,122 @@ fn an_agent_that_is_back_is_asked_what_became_of_its_tasks() {
     assert_eq!(asked(&script.wait(Duration::from_secs(1))), Some(vec![proxy]));
 }
 
+/// Another scheduler, a minute later, with what is stored.
+fn another(script: &mut Script) {
+    script.now = script.now.after(Duration::from_mins(1));
+    script.restart();
+    script.subscribed();
+}
+
 #[test]
-fn when_more_may_have_been_done_than_is_stored_all_tasks_are_asked_for_before_anything_is_launched() {
+fn who_begins_with_what_is_stored_launches_nothing_before_the_master_has_told_of_all_tasks() {
+    let mut script = initialised();
+    script.tells_all = false;
+    another(&mut script);
+    script.declines("a");
+    let frame = script.agents(&["a"]);
+    let [Effect::Reconcile(all), Effect::Reconcile(last)] = &frame.effects[..] else { panic!("{frame:?}") };
+    assert!(all.is_empty() && last.len() == 1);
+    // One that was found where nothing was known of it is what is there.
+    let proxy = stranger(TaskType::EtcdProxy);
+    let frame = script.ready("a", &proxy);
+    let slot = Slot::Agent("a:5051".into(), TaskType::EtcdProxy);
+    let adopted = Decision::Adopted { slot: slot.clone(), task: proxy };
+    assert_eq!(frame.decisions, [adopted, Decision::Reached { slot }]);
+    script.declines("a");
+    let frame = script.update("", &last[0].0, state(TaskState::Gone));
+    assert_eq!(frame.effects, [Effect::Revive]);
+    script.launches("a", TaskType::Cni);
+}
+
+#[test]
+fn a_master_that_does_not_say_when_it_has_told_all_is_waited_for_and_asked_again_by_the_next_subscription() {
+    let mut script = initialised();
+    script.tells_all = false;
+    another(&mut script);
+    script.agents(&["a"]);
+    script.wait(Duration::from_secs(19));
+    script.declines("a");
+    script.send(Input::Disconnected);
+    let first: Vec<TaskId> = last_asked(&script.subscribed()).collect();
+    assert_eq!(first.len(), 0, "it has just been asked by name");
+    let again: Vec<TaskId> = last_asked(&script.wait(Duration::from_secs(1))).collect();
+    assert_eq!(again.len(), 1);
+    script.wait(Duration::from_secs(19));
+    script.declines("a");
+    script.wait(Duration::from_secs(1));
+    script.launches("a", TaskType::EtcdProxy);
+}
+
+#[test]
+fn a_task_that_was_launched_after_all_that_is_stored_shows_that_records_are_lost_and_is_told_once() {
+    let mut script = initialised();
+    let before = (script.stored.clone(), script.now);
+    let proxy = script.reaches("a", TaskType::EtcdProxy);
+    script.wait(Duration::from_mins(10));
+    let cni = script.launches("a", TaskType::Cni);
+    // A scheduler that begins with what was stored before.
+    script.stored = before.0;
+    script.tells_all = false;
+    another(&mut script);
+    let last = last_asked(&script.agents(&["a", "b"])).next().unwrap();
+    let outdated = |frame: &Frame| {
+        let told = frame.decisions.iter().filter_map(|decision| match decision {
+            Decision::Outdated { what } => Some(what.clone()),
+            _ => None,
+        });
+        told.collect::<Vec<_>>()
+    };
+    let told = outdated(&script.ready("a", &proxy));
+    assert!(told.len() == 1 && told[0].starts_with(&format!("{proxy} was launched at ")), "{told:?}");
+    assert_eq!(script.step("etcd-proxy.a:5051").0, Status::Complete);
+    assert_eq!(outdated(&script.reports("a", &cni, state(TaskState::Running))), [""; 0]);
+    // From now on the master has its time, and is asked again when an agent comes.
+    script.update("", &last, state(TaskState::Gone));
+    script.declines("b");
+    script.tells_all = true;
+    assert_eq!(asked(&script.wait(Duration::from_secs(1))), Some(vec![]));
+    script.declines("b");
+    script.wait(Duration::from_secs(20));
+    script.launches("b", TaskType::EtcdProxy);
+    script.tells_all = false;
+    let last = last_asked(&script.agents(&["a", "b", "c"])).next().unwrap();
+    script.declines("c");
+    let late = TaskId::new(TaskType::EtcdProxy, &"c:5051".into(), before.1.after(Duration::from_secs(9)));
+    script.ready("c", &late);
+    script.update("", &last, state(TaskState::Gone));
+    script.launches("c", TaskType::Cni);
+}
+
+#[test]
+fn tasks_of_before_the_last_that_is_stored_and_of_this_life_show_nothing() {
+    let mut script = initialised();
+    script.reaches("a", TaskType::EtcdProxy);
+    another(&mut script);
+    script.agents(&["a"]);
+    let own = script.launches("a", TaskType::Cni);
+    script.update("a", &own, state(TaskState::Gone));
+    for task in [stranger(TaskType::CalicoNode), own] {
+        let frame = script.reports("a", &task, state(TaskState::Running));
+        let adopted = |decision: &Decision| matches!(decision, Decision::Adopted { .. });
+        assert!(frame.decisions.len() == 1 && frame.decisions.iter().all(adopted), "{frame:?}");
+    }
+}
+
+#[test]
+fn when_more_was_done_than_is_stored_all_tasks_are_asked_for_for_a_while_before_anything_is_launched() {
     let mut script = initialised();
     script.restart_with(Settings { doubtful: true, ..settings() });
     script.subscribed();
     // Not before the first inventory: what is not known could not be judged.
     assert_eq!(asked(&script.wait(Duration::from_secs(1))), None);
-    script.agents(&["a"]);
+    assert_eq!(asked(&script.agents(&["a"])), Some(vec![]));
     script.declines("a");
-    assert_eq!(asked(&script.wait(Duration::from_secs(1))), Some(vec![]));
     let (proxy, cni) = (stranger(TaskType::EtcdProxy), stranger(TaskType::Cni));
     script.reports("a", &proxy, ready());
     assert!(matches!(script.phase("a", TaskType::EtcdProxy), Some(Phase::Active { .. })));
     script.declines("a");
-    // A call may be lost.
+    // An agent that the master did not know yet may have joined.
     assert_eq!(asked(&script.wait(Duration::from_secs(5))), Some(vec![]));
     script.reports("a", &cni, state(TaskState::Running));
     script.declines("a");

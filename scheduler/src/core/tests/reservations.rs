@@ -130,3 +130,33 @@ fn what_nobody_needs_is_given_back_and_nothing_else() {
     let frame = script.offer_of("a", reserved(TaskType::CalicoNode, 100, 64_000));
     assert_eq!(unreserved(&frame), Some(reserved(TaskType::CalicoNode, 100, 64_000)));
 }
+
+#[test]
+fn offers_are_let_in_for_what_is_left_reserved_when_a_service_has_ended_and_when_a_scheduler_begins() {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    let tasks = script.install("a");
+    let mut off = reserving();
+    off.specs.get_mut(&TaskType::EtcdProxy).unwrap().enabled = false;
+    script.restart_with(off);
+    script.subscribed();
+    // All is done, and nothing is known of what is reserved.
+    let has = |frame: &Frame, effect: &Effect| frame.effects.contains(effect);
+    let frame = script.agents(&["a"]);
+    assert!(has(&frame, &Effect::Revive) && !has(&frame, &Effect::Suppress), "{frame:?}");
+    let surplus = reserved(TaskType::EtcdProxy, 40, 0);
+    assert_eq!(unreserved(&script.offer_of("a", surplus.clone())), Some(surplus));
+    assert!(!has(&script.wait(Duration::from_secs(9)), &Effect::Suppress));
+    assert!(has(&script.wait(Duration::from_secs(1)), &Effect::Suppress));
+
+    // It runs on until it ends by itself.
+    let frame = script.failed("a", &tasks[1], "killed");
+    assert!(has(&frame, &Effect::Revive), "{frame:?}");
+    let surplus = reserved(TaskType::EtcdProxy, 100, 64_000);
+    assert_eq!(unreserved(&script.offer_of("a", surplus.clone())), Some(surplus));
+    assert!(has(&script.wait(Duration::from_secs(10)), &Effect::Suppress));
+    // What is wanted is launched again, and gives nothing back.
+    script.failed("a", &tasks[3], "killed");
+    script.wait(Duration::from_secs(10));
+    let node = launch(&script.offer_of("a", offered_to("infra", 1000, 256_000))).unwrap();
+    assert!(has(&script.ready("a", &node.task), &Effect::Suppress));
+}

@@ -10,6 +10,8 @@ pub struct Script {
     pub now: Timestamp,
     /// Everything stored so far, from the changes alone.
     pub stored: State,
+    /// Whether the master says at once that it has told of all tasks.
+    pub tells_all: bool,
     settings: Settings,
     offers: u32,
     updates: u8,
@@ -19,7 +21,7 @@ impl Script {
     pub fn new(settings: Settings) -> Self {
         let core = Core::new(settings.clone(), State::default());
         let (now, stored) = (Timestamp(1_000_000), State::default());
-        Self { core, now, stored, settings, offers: 0, updates: 0 }
+        Self { core, now, stored, tells_all: true, settings, offers: 0, updates: 0 }
     }
 
     /// Subscribed, and told of agents `a`, `b`, … with the IDs `S-a`, `S-b`, ….
@@ -30,8 +32,23 @@ impl Script {
         script
     }
 
-    /// Sends one input; what it changes is stored.
+    /// Sends one input; what it changes is stored. Where the master is asked for all tasks it has none to tell of but
+    /// those that the script tells, and says so.
     pub fn send(&mut self, input: Input) -> Frame {
+        let mut frame = self.handle(input);
+        let asked: Vec<TaskId> = if self.tells_all { last_asked(&frame).collect() } else { Vec::new() };
+        for task in asked {
+            let answer = Update { task, ..state(TaskState::Gone) };
+            let more = self.handle(Input::Event(Event::Update(answer)));
+            frame.changes.extend(more.changes);
+            frame.effects.extend(more.effects);
+            frame.decisions.extend(more.decisions);
+        }
+        frame
+    }
+
+    /// Sends one input, and nothing else.
+    pub fn handle(&mut self, input: Input) -> Frame {
         let frame = self.core.handle(self.now, input);
         for change in &frame.changes {
             self.stored.apply(change.clone());
@@ -192,6 +209,15 @@ pub fn asked(frame: &Frame) -> Option<Vec<TaskId>> {
         Effect::Reconcile(tasks) => Some(tasks.iter().map(|(task, _)| task.clone()).collect()),
         _ => None,
     })
+}
+
+/// The tasks that there never were, which the frame asks about after all others.
+pub fn last_asked(frame: &Frame) -> impl Iterator<Item = TaskId> {
+    let asked = frame.effects.iter().filter_map(|effect| match effect {
+        Effect::Reconcile(tasks) => tasks.first().map(|(task, _)| task.clone()),
+        _ => None,
+    });
+    asked.filter(|task| task.0.starts_with("all."))
 }
 
 pub fn killed(frame: &Frame) -> Vec<TaskId> {

@@ -148,6 +148,8 @@ impl World {
         // No two inputs at the same millisecond: task IDs rely on it.
         self.now = self.now.after(Duration::from_millis(1));
         let frame = self.core.handle(self.now, input);
+        let outdated = |decision: &Decision| matches!(decision, Decision::Outdated { .. });
+        assert!(!frame.decisions.iter().any(outdated), "nothing was restored: {:?}", frame.decisions);
         let crash = self.crash.take();
         let before: Vec<Arc<AgentRecord>> = self.stored.agents.values().cloned().collect();
         if let Some(Crash::Before) = crash {

@@ -86,10 +86,11 @@ impl Office {
 }
 
 impl<K: Kv> EtcdStore<K> {
-    /// Writes one group, all of it or nothing.
-    async fn write(&mut self, group: Vec<Operation>) -> Result<(), StoreError> {
+    /// Writes one group, all of it or nothing. With the `last` one of a commit it is told what was decided, so that both
+    /// are stored or neither.
+    async fn write(&mut self, group: Vec<Operation>, last: bool) -> Result<(), StoreError> {
         self.written.begin(&group);
-        let history = self.office.report.chunks(CHUNKS);
+        let history = self.office.report.chunks(CHUNKS, last);
         loop {
             if !self.tenure.holds() {
                 return Err(StoreError::Deposed);
@@ -153,10 +154,10 @@ impl<K: Kv> EtcdStore<K> {
     async fn migrate(&mut self, records: Vec<Operation>) -> Result<(), StoreError> {
         let schema = self.schema.take();
         for group in Written::split(records) {
-            self.write(group).await?;
+            self.write(group, false).await?;
         }
         self.schema = schema;
-        self.write(Vec::new()).await
+        self.write(Vec::new(), false).await
     }
 }
 
@@ -165,7 +166,7 @@ impl<K: Kv> Store for EtcdStore<K> {
         let groups = self.written.groups(&self.keys, changes)?;
         if groups.is_empty() && self.office.report.is_late() {
             // History alone: it is not worth an effect's wait.
-            return match self.write(Vec::new()).await {
+            return match self.write(Vec::new(), true).await {
                 Err(StoreError::Deposed) => Err(StoreError::Deposed),
                 Err(error) => {
                     warn!("cannot store the history: {error}");
@@ -175,8 +176,9 @@ impl<K: Kv> Store for EtcdStore<K> {
                 Ok(()) => Ok(()),
             };
         }
-        for group in groups {
-            self.write(group).await?;
+        let last = groups.len().saturating_sub(1);
+        for (index, group) in groups.into_iter().enumerate() {
+            self.write(group, index == last).await?;
         }
         Ok(())
     }

@@ -235,8 +235,12 @@ async fn an_etcd_that_stands_still_during_a_commit_loses_nothing() {
     let (mut store, state, tenure) = lead(&mut candidate).await;
     assert!(state.agents.contains_key(&"a:1".into()) && tenure.holds());
     store.commit(&[agent("b:1", "B")]).await.unwrap();
+    drop(store);
+    candidate.resign().await;
 
     // For a moment only: the same leader goes on.
+    let mut candidate = server.candidate("first").lasting(Duration::from_secs(20));
+    let (mut store, _, _) = lead(&mut candidate).await;
     server.signal("-STOP");
     let change = [agent("c:1", "C")];
     let commits = store.commit(&change);

@@ -1,8 +1,15 @@
 use super::*;
 use crate::core::Decision;
+use crate::state::{AnyStore, Opener, StoreKind};
 
 fn seen(n: usize) -> Decision {
     Decision::AgentSeen { what: format!("10.0.0.{n}:5051 joined") }
+}
+
+/// As when what they changed is stored, or when they changed nothing.
+fn tell(report: &Report, at: u64, decisions: &[Decision]) {
+    report.note(Timestamp(at), decisions);
+    report.tell();
 }
 
 #[tokio::test]
@@ -13,11 +20,11 @@ async fn history_is_stored_with_what_else_is_and_is_read_back_and_damage_to_it_i
     let mut candidate = server.candidate("first").reporting(report.clone());
     let (mut store, _, _) = lead(&mut candidate).await;
     let before = server.revision().await.unwrap();
-    report.note(Timestamp(7), &(0..45).map(seen).collect::<Vec<_>>());
+    tell(&report, 7, &(0..45).map(seen).collect::<Vec<_>>());
     store.commit(&[]).await.unwrap();
     assert_eq!(server.revision().await, Some(before), "it is worth no write of its own yet");
     store.commit(&[agent("a:1", "A")]).await.unwrap();
-    report.note(Timestamp(8), &[seen(45)]);
+    tell(&report, 8, &[seen(45)]);
     store.commit(&[agent("a:1", "B")]).await.unwrap();
     assert_eq!(server.revision().await, Some(before + 2));
     store.commit(&[agent("a:1", "B")]).await.unwrap();
@@ -48,7 +55,7 @@ async fn history_alone_is_stored_late_and_never_in_the_way() {
     let mut candidate = server.candidate("first").reporting(report.clone()).lasting(Duration::from_mins(1));
     let (mut store, _, tenure) = lead(&mut candidate).await;
     let before = server.revision().await.unwrap();
-    report.note(Timestamp(7), &[seen(1)]);
+    tell(&report, 7, &[seen(1)]);
     let started = Instant::now();
     while server.revision().await == Some(before) {
         assert!(started.elapsed() < Duration::from_mins(1), "it is never stored");
@@ -58,7 +65,7 @@ async fn history_alone_is_stored_late_and_never_in_the_way() {
     store.commit(&[]).await.unwrap();
     assert_eq!(server.revision().await, Some(before + 1));
     // etcd is away: nothing fails for the history's sake.
-    report.note(Timestamp(8), &[seen(2)]);
+    tell(&report, 8, &[seen(2)]);
     while !report.is_late() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -66,4 +73,55 @@ async fn history_alone_is_stored_late_and_never_in_the_way() {
     store.commit(&[]).await.unwrap();
     assert!(tenure.holds() && !report.is_late());
     server.signal("-CONT");
+}
+
+/// The store as the driver has it.
+async fn open(opener: &mut Opener) -> AnyStore {
+    tokio::time::timeout(Duration::from_secs(20), opener.open(silent)).await.unwrap().unwrap().store
+}
+
+/// What is told, by when.
+fn told(report: &Report) -> Vec<u64> {
+    report.history(0).into_iter().map(|entry| entry.at.0).collect()
+}
+
+#[tokio::test]
+#[ignore = "needs etcd: ETCD_BINARY"]
+async fn a_decision_that_was_not_stored_is_told_when_it_is_decided_anew_and_one_that_was_is_told_once() {
+    let server = Server::start(&[]).await;
+    let mut opener = Opener::in_etcd(server.candidate("first"));
+    let report = opener.report();
+    let mut store = open(&mut opener).await;
+    store.note(Timestamp(1), &[seen(1)]);
+    store.commit(&[agent("a:1", "A")]).await.unwrap();
+    assert_eq!(told(&report), [1]);
+
+    // Not stored, for leadership is lost.
+    let StoreKind::Etcd(inner) = &store.kind else { panic!("it is in no etcd") };
+    server.client().await.unwrap().lease_revoke(inner.seat.lease).await.unwrap();
+    store.note(Timestamp(2), &[seen(2)]);
+    assert!(matches!(store.commit(&[agent("a:1", "B")]).await, Err(StoreError::Deposed)));
+    assert_eq!(told(&report), [1]);
+    let mut store = open(&mut opener).await;
+    assert_eq!(told(&report), [1]);
+    store.note(Timestamp(3), &[seen(2)]);
+    store.commit(&[agent("a:1", "B")]).await.unwrap();
+    assert_eq!(told(&report), [1, 3]);
+
+    // Stored, but the answer was lost, and then leadership: nothing is decided anew, for it is known.
+    store.note(Timestamp(4), &[seen(3)]);
+    let StoreKind::Etcd(inner) = &mut store.kind else { panic!("it is in no etcd") };
+    let group = inner.written.groups(&inner.keys, &[agent("a:1", "C")]).unwrap().remove(0);
+    let txn = inner.transaction(&group, &report.chunks(CHUNKS, true));
+    assert!(inner.etcd.txn(txn).await.unwrap().succeeded);
+    drop(store);
+    let mut store = open(&mut opener).await;
+    assert_eq!(told(&report), [1, 3, 4]);
+    store.note(Timestamp(5), &[seen(4)]);
+    store.commit(&[agent("a:1", "D")]).await.unwrap();
+    assert_eq!(told(&report), [1, 3, 4, 5]);
+    opener.resign().await;
+    let mut opener = Opener::in_etcd(server.candidate("second"));
+    open(&mut opener).await;
+    assert_eq!(opener.report().history(0), report.history(0));
 }

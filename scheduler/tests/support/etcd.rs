@@ -7,8 +7,6 @@ use std::time::Duration;
 use calico_scheduler::state::StoreError;
 use calico_scheduler::state::etcd::{Compare, Header, Kv, Page, Pair, Range, Txn, TxnAnswer, Write};
 
-use crate::wire::{self, Reply, Wire};
-
 /// So many revisions can be read; older ones are compacted.
 const HISTORY: usize = 64;
 
@@ -224,53 +222,50 @@ pub fn away(reason: &str) -> StoreError {
     StoreError::Unavailable { etcd: "the simulated etcd".to_owned(), reason: reason.to_owned() }
 }
 
-/// A process' way to the etcd.
-#[derive(Debug, Clone)]
-pub struct Client(pub Wire);
-
-impl Client {
-    async fn ask(&self, request: Request) -> Result<Answer, StoreError> {
-        match self.0.ask(wire::Request::Etcd(request)).await {
-            Reply::Etcd(answer) => answer,
-            other => panic!("etcd answered {other:?}"),
-        }
-    }
+/// A way to it.
+pub trait Ask: Clone + Send + Sync + 'static {
+    /// What it answers to a request.
+    fn ask(&self, request: Request) -> impl Future<Output = Result<Answer, StoreError>> + Send;
 }
 
-impl Kv for Client {
+/// What the scheduler has of it.
+#[derive(Debug, Clone)]
+pub struct Client<A>(pub A);
+
+impl<A: Ask> Kv for Client<A> {
     fn name(&self) -> String {
         "the simulated etcd".to_owned()
     }
 
     async fn txn(&self, txn: Txn) -> Result<TxnAnswer, StoreError> {
-        match self.ask(Request::Txn(txn)).await? {
+        match self.0.ask(Request::Txn(txn)).await? {
             Answer::Txn(answer) => Ok(answer),
             other => panic!("a transaction was answered with {other:?}"),
         }
     }
 
     async fn range(&self, range: Range) -> Result<Page, StoreError> {
-        match self.ask(Request::Range(range)).await? {
+        match self.0.ask(Request::Range(range)).await? {
             Answer::Page(page) => Ok(page),
             other => panic!("a range was answered with {other:?}"),
         }
     }
 
     async fn grant(&self, lasting: Duration) -> Result<i64, StoreError> {
-        match self.ask(Request::Grant(lasting)).await? {
+        match self.0.ask(Request::Grant(lasting)).await? {
             Answer::Lease(lease) => Ok(lease),
             other => panic!("a lease was answered with {other:?}"),
         }
     }
 
     async fn keep_alive(&self, lease: i64) -> Result<bool, StoreError> {
-        match self.ask(Request::KeepAlive(lease)).await? {
+        match self.0.ask(Request::KeepAlive(lease)).await? {
             Answer::Alive(alive) => Ok(alive),
             other => panic!("a renewal was answered with {other:?}"),
         }
     }
 
     async fn revoke(&self, lease: i64) -> Result<(), StoreError> {
-        self.ask(Request::Revoke(lease)).await.map(drop)
+        self.0.ask(Request::Revoke(lease)).await.map(drop)
     }
 }
