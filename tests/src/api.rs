@@ -102,6 +102,17 @@ pub struct Task {
     pub reason: String,
 }
 
+/// Services that are launched again.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Recovery {
+    /// How many are under way.
+    pub under_way: usize,
+    /// How many may be.
+    pub at_most: usize,
+    /// Agents with a service that was ready before and is not now.
+    pub agents_down: usize,
+}
+
 impl Agent {
     /// One of its tasks.
     pub fn task(&self, task_type: &str) -> Result<&Task> {
@@ -139,6 +150,12 @@ impl Api {
     pub fn agents(&self) -> Result<Vec<Agent>> {
         let (_, body) = self.get("/v1/agents")?;
         self.decode("/v1/agents", &body)
+    }
+
+    /// Services that are launched again, and how many may be.
+    pub fn recovery(&self) -> Result<Recovery> {
+        let (_, body) = self.get("/v1/recovery")?;
+        self.decode("/v1/recovery", &body)
     }
 
     /// The agent at an address (`host:port`).

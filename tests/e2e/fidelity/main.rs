@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod agents;
+mod disturbances;
 mod record;
 mod scenarios;
 mod session;
@@ -42,7 +43,14 @@ fn difference(real: &[String], fake: &[String]) -> Option<String> {
 fn the_fake_master_does_what_the_real_one_does() {
     let fake = std::thread::spawn(|| recorded(&Fake::start()));
     let lock = test_lock().unwrap();
-    let spec = Spec { name: "e2e-fidelity".to_owned(), agents: 2, ..Spec::default() };
+    // An agent that cannot be reached is given up soon.
+    let settings = [("MESOS_AGENT_PING_TIMEOUT", "2secs"), ("MESOS_MAX_AGENT_PING_TIMEOUTS", "4")];
+    let spec = Spec {
+        name: "e2e-fidelity".to_owned(),
+        agents: 2,
+        master_env: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        ..Spec::default()
+    };
     let cluster = Cluster::up(&spec, &Progress::stderr()).unwrap();
     let real = Real::new(cluster);
     let expected = recorded(&real);

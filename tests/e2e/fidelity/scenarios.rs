@@ -15,6 +15,7 @@ use prost::Message as _;
 
 use crate::Recorded;
 use crate::agents::{agent_restart, draining, maintenance};
+use crate::disturbances::{failover, gone, rebuilt, unreachable};
 use crate::session::{Session, is_error, launch, part, request, task};
 use crate::target::Target;
 
@@ -41,6 +42,7 @@ pub async fn all(target: &impl Target) -> Recorded {
         subscription refusals filters suppressing launching bad_launches stale_offers reconciling
         redelivery resubscription teardown reservations public_agent constraints
         maintenance agent_restart draining
+        unreachable gone rebuilt failover
     }
     recorded
 }

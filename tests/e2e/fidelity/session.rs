@@ -26,6 +26,8 @@ use crate::target::Target;
 const SOON: Duration = Duration::from_secs(20);
 /// What belongs together comes within this.
 const QUIET: Duration = Duration::from_millis(400);
+/// Between two looks.
+const POLL: Duration = Duration::from_millis(50);
 const SCHEDULER: &str = "/api/v1/scheduler";
 
 pub struct Session<'t> {
@@ -163,7 +165,11 @@ impl<'t> Session<'t> {
 
     pub async fn get_agents(&mut self) {
         let response = self.operate(master::call::Type::GetAgents, master::Call::default()).await;
-        let agents = response.get_agents.unwrap_or_default().agents;
+        let response = response.get_agents.unwrap_or_default();
+        if !response.recovered_agents.is_empty() {
+            self.note(&format!("recovered: {}", response.recovered_agents.len()));
+        }
+        let agents = response.agents;
         for info in agents.iter().map(|agent| &agent.agent_info) {
             let host = self.names.apply(&info.hostname);
             let id = info.id.as_ref().map(|id| id.value.as_str()).unwrap_or_default();
@@ -173,6 +179,24 @@ impl<'t> Session<'t> {
         all.sort();
         for agent in all {
             self.note(&agent);
+        }
+    }
+
+    /// Waits until a master leads that has so many agents registered, and knows of so many others.
+    pub async fn until_agents(&mut self, registered: usize, recovered: usize) {
+        let call = master::Call { r#type: Some(master::call::Type::GetAgents.into()), ..Default::default() };
+        let ask = async || {
+            let mut connection = Connection::open(&self.target.master(), SOON).await.ok()?;
+            let headers = http::HeaderMap::new();
+            let response = connection.post("/api/v1", &headers, call.encode_to_vec(), SOON).await.ok()?;
+            master::Response::decode(response.bytes(DEFAULT_MAX_RECORD).await.ok()?).ok()?.get_agents
+        };
+        let end = Instant::now() + SOON;
+        while !ask().await.is_some_and(|all| {
+            (all.agents.len(), all.recovered_agents.len()) == (registered, recovered)
+        }) {
+            assert!(Instant::now() < end, "no {registered} agents, and {recovered} others");
+            tokio::time::sleep(POLL).await;
         }
     }
 
@@ -275,6 +299,17 @@ impl<'t> Session<'t> {
         self.record(seen);
     }
 
+    /// Waits until the stream ends.
+    pub async fn until_end(&mut self) {
+        let end = Instant::now() + SOON;
+        let mut seen = Vec::new();
+        while let Ok(Some(event)) = timeout_at(end, self.events.recv()).await {
+            seen.push(event);
+        }
+        self.record(seen);
+        self.offers.clear();
+    }
+
     /// Waits until so many offers have come in one go.
     pub async fn until_offers(&mut self, count: usize) {
         let mut seen = 0;
@@ -301,7 +336,8 @@ impl<'t> Session<'t> {
         self.until_state(task, state).await;
     }
 
-    async fn until_update_and_offers(&mut self, state: mesos_v1::TaskState) {
+    /// Waits until an update to this state came, and an offer.
+    pub async fn until_update_and_offers(&mut self, state: mesos_v1::TaskState) {
         let (mut updates, mut offers) = (false, false);
         let what = format!("{} and offers", state.as_str_name());
         self.until(&what, |event| {

@@ -19,6 +19,12 @@ pub trait Target {
     fn set_running(&self, agent: usize, running: bool);
     /// Schedules maintenance of the agent's machine, or ends it.
     fn set_maintenance(&self, agent: usize, scheduled: bool);
+    /// Lets packets pass between the agent's host and all others, or drops them.
+    fn set_reachable(&self, agent: usize, reachable: bool);
+    /// The agent's process forgets who it was, and starts anew.
+    fn rebuild(&self, agent: usize);
+    /// The master dies, and another one leads at its address.
+    fn fail_over(&self);
 }
 
 /// A real cluster.
@@ -58,6 +64,24 @@ impl Target for Real {
             std::process::Command::new("curl").args(["-sSf", "-d", &schedule, &url]).output().unwrap();
         assert!(posted.status.success(), "{posted:?}");
     }
+
+    fn set_reachable(&self, agent: usize, reachable: bool) {
+        let host = &self.0.hosts().unwrap()[agent];
+        if reachable { host.reconnect() } else { host.cut_off() }.unwrap();
+    }
+
+    fn rebuild(&self, agent: usize) {
+        let host = &self.0.hosts().unwrap()[agent];
+        let unit = host.agent_unit();
+        let forget =
+            format!("systemctl stop {unit} && rm -r /var/lib/mesos/slave/meta && systemctl start {unit}");
+        assert!(host.exec(&["sh", "-c", &forget]).unwrap().status.success());
+    }
+
+    fn fail_over(&self) {
+        self.0.process("master-1").unwrap().kill().unwrap();
+        self.0.start_service("master-1").unwrap();
+    }
 }
 
 /// The fake one, over HTTP as well.
@@ -73,6 +97,8 @@ impl Fake {
         let settings = Settings {
             allocation_interval: Duration::from_millis(200),
             registration: Duration::from_millis(200),
+            ping_interval: Duration::from_secs(2),
+            ping_timeouts: 4,
             ..Settings::default()
         };
         let mut world = World::new(now, 1, settings);
@@ -131,5 +157,24 @@ impl Target for Fake {
         let start = TimeInfo { nanoseconds: MAINTENANCE };
         let unavailability = scheduled.then_some(Unavailability { start, duration: None });
         self.server.with(|world| world.set_unavailability(AgentRef::nth(agent), unavailability));
+    }
+
+    fn set_reachable(&self, agent: usize, reachable: bool) {
+        let agent = AgentRef::nth(agent);
+        self.server.with(|world| {
+            if reachable { world.heal_agent(agent) } else { world.partition_agent(agent) }
+        });
+    }
+
+    fn rebuild(&self, agent: usize) {
+        let agent = AgentRef::nth(agent);
+        self.server.with(|world| {
+            world.rebuild_agent(agent);
+            world.start_agent(agent);
+        });
+    }
+
+    fn fail_over(&self) {
+        self.server.with(World::elect_master);
     }
 }

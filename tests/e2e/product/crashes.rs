@@ -7,6 +7,7 @@ use cluster::product;
 use serde_json::json;
 
 use crate::history::framework;
+use crate::watch::Watch;
 use crate::{INSTALL, ORDER, deployed, up, wait};
 
 /// Whether any step of a phase has one of these statuses.
@@ -30,6 +31,7 @@ const MOMENTS: [Moment; 5] = [
 fn a_scheduler_that_is_killed_at_five_moments_launches_nothing_twice_and_completes() {
     let (_lock, cluster) = up("e2e-crash");
     let mut scheduler = product::install(&cluster, &json!({})).unwrap();
+    let watch = Watch::start(&cluster, &scheduler);
     let mut ids = Vec::new();
     for (what, reached) in MOMENTS {
         let (_, plan) =
@@ -42,6 +44,9 @@ fn a_scheduler_that_is_killed_at_five_moments_launches_nothing_twice_and_complet
         scheduler.api().wait_alive(Duration::from_secs(20)).unwrap();
     }
     deployed(&scheduler, 3);
+    // It is silent while it is dead, and says nothing wrong before and after.
+    let watched = watch.end_after_silence();
+    assert!(watched.ended().iter().all(|task| task.state == "TASK_FINISHED"), "{watched:#?}");
 
     let seen = framework(&cluster);
     ids.push(scheduler.api().framework_id().unwrap());

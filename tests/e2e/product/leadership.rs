@@ -1,12 +1,14 @@
 //! Two schedulers share their state in etcd: one leads, the other takes over.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cluster::marathon::Scheduler;
-use cluster::{Cluster, Signal, product};
+use cluster::{Cluster, Signal, get_json, product};
 use serde_json::json;
 
 use crate::history::{Framework, framework};
+use crate::watch::Watch;
 use crate::{INSTALL, ORDER, deployed, up, wait};
 
 /// A lease lasts 12 s.
@@ -40,12 +42,25 @@ fn ids(framework: &Framework) -> Vec<&str> {
     framework.tasks.iter().map(|task| task.id.as_str()).collect()
 }
 
+/// How many calls of each kind the master has had of our framework, by its own count; without questions about tasks, which
+/// change nothing.
+fn calls(cluster: &Cluster, framework: &str) -> BTreeMap<String, u64> {
+    let metrics = get_json(&format!("{}/metrics/snapshot", cluster.master_urls()[0])).unwrap();
+    let of_calls = format!("/{framework}/calls/");
+    let count = |(name, value): (&String, &serde_json::Value)| {
+        let kind = name.split_once(&of_calls)?.1;
+        (kind != "reconcile").then(|| Some((kind.to_owned(), value.as_f64()? as u64)))?
+    };
+    metrics.as_object().unwrap().iter().filter_map(count).collect()
+}
+
 #[test]
 fn a_second_scheduler_takes_over_from_one_that_is_killed_and_from_one_that_is_frozen() {
     let (_lock, cluster) = up("e2e-leader");
     let mut first = scheduler(&cluster, "first");
     let second = scheduler(&cluster, "second");
     waits_for(&second, &first);
+    let watch = Watch::start(&cluster, &second);
 
     // Killed in the middle of the install.
     wait("a first plugin", INSTALL, || {
@@ -69,13 +84,25 @@ fn a_second_scheduler_takes_over_from_one_that_is_killed_and_from_one_that_is_fr
     }
     assert_eq!(seen.tasks.iter().filter(|task| task.name == "cluster-init").count(), 1, "{seen:#?}");
 
+    // The second one had nothing to say before it led.
+    let watched = watch.end_after_silence();
+    assert!(watched.ended().iter().all(|task| task.state == "TASK_FINISHED"), "{watched:#?}");
+
     // Frozen past its lease, and continued when the other one leads.
     first.restart().unwrap();
     waits_for(&first, &second);
+    let watch = Watch::start(&cluster, &first);
+    let suppressed = || calls(&cluster, &seen.id)["suppress"];
+    wait("the second one to want no offers", INSTALL, || (suppressed() > 0).then_some(()));
+    let before = suppressed();
     second.process().signal(Signal::STOP).unwrap();
     wait("the first one to lead", TAKE_OVER, || first.api().deploy().ok());
     deployed(&first, 3);
+    // From then on it has no reason to call the master.
+    wait("the first one to want no offers", INSTALL, || (suppressed() > before).then_some(()));
     let subscribed = first.process().log().unwrap().matches("subscribed").count();
+    let before = calls(&cluster, &seen.id);
+    assert!(before["subscribe"] >= 3, "{before:?}");
     second.process().signal(Signal::CONT).unwrap();
     second.process().wait_gone(Duration::from_secs(20)).unwrap();
     let log = second.process().log().unwrap();
@@ -88,4 +115,7 @@ fn a_second_scheduler_takes_over_from_one_that_is_killed_and_from_one_that_is_fr
     deployed(&first, 3);
     let after = framework(&cluster);
     assert_eq!((after.id.as_str(), ids(&after)), (seen.id.as_str(), ids(&seen)), "something was launched");
+    assert_eq!(calls(&cluster, &seen.id), before, "the master was called by one that does not lead");
+    let watched = watch.end_after_silence();
+    assert!(watched.launched().is_empty() && watched.ended().is_empty(), "{watched:#?}");
 }

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use cluster::Cluster;
-use cluster::api::{Agent, Api, Plan};
+use cluster::api::{Agent, Api, Plan, Recovery};
 use cluster::marathon::Scheduler;
 
 use crate::history::{self, Listed, Master, Task};
@@ -29,7 +29,16 @@ struct Look {
     /// What each agent says of our tasks, by address; nothing of those that do not answer.
     agents: BTreeMap<String, Vec<Task>>,
     /// What our API says, or why it does not.
-    api: Result<(u16, Plan, Vec<Agent>), String>,
+    api: Result<Said, String>,
+}
+
+/// What our API says.
+#[derive(Debug)]
+struct Said {
+    status: u16,
+    plan: Plan,
+    agents: Vec<Agent>,
+    recovery: Recovery,
 }
 
 /// A look at the cluster that goes on until it is ended.
@@ -182,7 +191,7 @@ impl Eyes {
     fn look(&self) -> Look {
         let answer = || {
             let (status, plan) = self.api.deploy()?;
-            Ok((status, plan, self.api.agents()?))
+            Ok(Said { status, plan, agents: self.api.agents()?, recovery: self.api.recovery()? })
         };
         let told = self.agents.iter().filter_map(|agent| Some((agent.clone(), history::on_agent(agent)?)));
         Look {
@@ -196,7 +205,7 @@ impl Eyes {
 /// All that the API says and is not so, or does not say and is so, in one look. Times differ: it may be so a moment
 /// later.
 fn wrong(look: &Look) -> BTreeSet<String> {
-    let (status, plan, agents) = match &look.api {
+    let Said { status, plan, agents, recovery } = match &look.api {
         Ok(said) => said,
         Err(error) => return [format!("{SILENT}: {error}")].into(),
     };
@@ -221,6 +230,14 @@ fn wrong(look: &Look) -> BTreeSet<String> {
                 wrong.insert(format!("{} runs, and the API does not show it", task.id));
             }
         }
+    }
+    // What is down or comes back is not complete, and there are no more recoveries than there may be.
+    if recovery.under_way > recovery.at_most {
+        wrong.insert(format!("more recoveries than there may be: {recovery:?}"));
+    }
+    let is_complete = |agent: &Agent| agent.presence == "active" && agent.status == "COMPLETE";
+    if recovery.agents_down + recovery.under_way > 0 && agents.iter().all(is_complete) {
+        wrong.insert(format!("every agent is complete, and {recovery:?}"));
     }
     let open = |agent: &&Agent| agent.presence == "active" && agent.status != "COMPLETE";
     if let Some(agent) = agents.iter().find(open).filter(|_| *status == 200) {
@@ -270,6 +287,13 @@ fn wrong_task(look: &Look, agent: &Agent, task: &cluster::api::Task) -> Option<S
             Some(seen) if seen.state != "TASK_UNREACHABLE" => said(&seen.state),
             _ => None,
         },
-        _ => None,
+        // Under way: it has not ended, and neither master nor agent has long forgotten it.
+        "STARTING" | "STARTED" => match (by_agent, by_master) {
+            (Some(Some(seen)), _) | (None | Some(None), Some(seen)) if seen.ended() => said(&seen.state),
+            (Some(None), None) if look.master.is_some() => said("nobody knows it"),
+            _ => None,
+        },
+        // What has failed, waits or is not wanted has no task that is alive.
+        status => said(&format!("a step that is {status} has no task")),
     }
 }

@@ -47,6 +47,65 @@ fn a_lost_call_is_unanswered_and_a_lost_answer_is_no_subscription() {
     }
 }
 
+/// What comes of a subscription in a cluster of 20 agents, with these faults: a word each, and when.
+fn subscribed_under(seed: u64, faults: Faults) -> Vec<(Duration, &'static str)> {
+    let mut world = World::new(START, seed, Settings::default());
+    world.add_agents(AgentSpec::many(20));
+    world.advance(START + seconds(5));
+    world.set_faults(faults);
+    world.send(None, subscription(info(&["*"])));
+    let mut seen = Vec::new();
+    for (at, happening) in world.advance(START + seconds(14)) {
+        match happening {
+            Happening::Answered { .. } => seen.push((at - START - seconds(5), "answered")),
+            Happening::Event { event, .. } => {
+                seen.push((at - START - seconds(5), event.r#type().as_str_name()));
+            }
+            Happening::Closed { .. } => seen.push((at - START - seconds(5), "closed")),
+            Happening::Unanswered { .. } => panic!("nothing is lost here"),
+        }
+    }
+    seen
+}
+
+fn words(seen: &[(Duration, &'static str)]) -> Vec<&'static str> {
+    seen.iter().map(|(_, word)| *word).collect()
+}
+
+#[test]
+fn what_is_late_is_late_and_in_order() {
+    let usual = words(&subscribed_under(1, Faults::default()));
+    assert_eq!(usual, ["answered", "SUBSCRIBED", "HEARTBEAT", "OFFERS"]);
+    let late = Faults { event_delays: 1000, delay: seconds(3), ..Faults::default() };
+    let seen = subscribed_under(1, late);
+    assert_eq!(words(&seen), usual);
+    assert!(seen[1].0 > Duration::ZERO && seen.is_sorted_by_key(|(at, _)| *at), "{seen:?}");
+    let late = Faults { call_delays: 1000, delay: seconds(3), ..Faults::default() };
+    let seen = subscribed_under(1, late);
+    assert!(seen[0].0 > Duration::ZERO && words(&seen) == usual, "{seen:?}");
+}
+
+#[test]
+fn what_is_doubled_comes_twice() {
+    let doubled = Faults { event_doubles: 1000, ..Faults::default() };
+    let seen = words(&subscribed_under(1, doubled));
+    assert_eq!(
+        seen,
+        ["answered", "SUBSCRIBED", "SUBSCRIBED", "HEARTBEAT", "HEARTBEAT", "OFFERS", "OFFERS"]
+    );
+    // A call that reaches the master twice is two calls: the second framework's stream has nobody to read it.
+    let doubled = Faults { call_doubles: 1000, delay: seconds(3), ..Faults::default() };
+    assert_eq!(words(&subscribed_under(1, doubled))[..2], ["answered", "SUBSCRIBED"]);
+}
+
+#[test]
+fn what_is_reordered_may_overtake() {
+    let reordered = || Faults { event_reorders: 500, delay: seconds(3), ..Faults::default() };
+    let orders: std::collections::BTreeSet<Vec<&str>> =
+        (0..20).map(|seed| words(&subscribed_under(seed, reordered()))).collect();
+    assert!(orders.len() > 1, "{orders:?}");
+}
+
 #[test]
 fn nothing_is_done_while_no_master_leads() {
     let mut world = World::new(START, 1, Settings::default());
