@@ -75,6 +75,8 @@ pub async fn rebuilt(target: &impl Target) -> Vec<String> {
 pub async fn failover(target: &impl Target) -> Vec<String> {
     let (mut s, offer) = running(target).await;
     let agent = offer.agent_id.value.clone();
+    // The acknowledgement arrives.
+    s.wait(ALLOCATION).await;
     target.set_running(0, false);
     s.until("RESCIND", |event| event.r#type() == event::Type::Rescind).await;
     target.fail_over();

@@ -64,8 +64,11 @@ impl World {
             Type::MarkAgentGone => {
                 let id = call.mark_agent_gone.as_ref().map(|gone| &gone.agent_id);
                 let unknown = |_| (404, format!("Agent '{}' not found", id.map_or("", |id| &id.value)));
-                let key = self.operated(id).map_err(unknown)?;
-                self.mark_gone(key);
+                let known = id.and_then(|id| self.identities.find(&id.value));
+                if known.is_none_or(|key| !self.registry.gone.contains_key(&key)) {
+                    let key = self.operated(id).map_err(unknown)?;
+                    self.mark_gone(key);
+                }
                 return Err((200, String::new()));
             }
             Type::DrainAgent => {
