@@ -6,6 +6,7 @@
 mod agents;
 mod disturbances;
 mod record;
+mod roles;
 mod scenarios;
 mod session;
 mod target;

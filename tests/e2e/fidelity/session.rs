@@ -192,9 +192,10 @@ impl<'t> Session<'t> {
             master::Response::decode(response.bytes(DEFAULT_MAX_RECORD).await.ok()?).ok()?.get_agents
         };
         let end = Instant::now() + SOON;
-        while !ask().await.is_some_and(|all| {
-            (all.agents.len(), all.recovered_agents.len()) == (registered, recovered)
-        }) {
+        while !ask()
+            .await
+            .is_some_and(|all| (all.agents.len(), all.recovered_agents.len()) == (registered, recovered))
+        {
             assert!(Instant::now() < end, "no {registered} agents, and {recovered} others");
             tokio::time::sleep(POLL).await;
         }

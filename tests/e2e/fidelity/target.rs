@@ -161,9 +161,11 @@ impl Target for Fake {
 
     fn set_reachable(&self, agent: usize, reachable: bool) {
         let agent = AgentRef::nth(agent);
-        self.server.with(|world| {
-            if reachable { world.heal_agent(agent) } else { world.partition_agent(agent) }
-        });
+        self.server.with(
+            |world| {
+                if reachable { world.heal_agent(agent) } else { world.partition_agent(agent) }
+            },
+        );
     }
 
     fn rebuild(&self, agent: usize) {

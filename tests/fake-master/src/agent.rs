@@ -84,10 +84,10 @@ pub enum Step {
 
 /// What an update says beside its state.
 #[derive(Default)]
-struct Said {
-    from_agent: bool,
-    reason: Option<Reason>,
-    message: Option<String>,
+pub struct Said {
+    pub from_agent: bool,
+    pub reason: Option<Reason>,
+    pub message: Option<String>,
 }
 
 impl Agent {
@@ -273,7 +273,7 @@ impl World {
         }
     }
 
-    fn check_exits(&mut self, process: usize, key: &TaskKey, code: i32) {
+    pub(crate) fn check_exits(&mut self, process: usize, key: &TaskKey, code: i32) {
         let Some(task) = self.agents[process].tasks.get_mut(key) else { return };
         let Some(check) = &mut task.check else { return };
         let status = check_status_info::Command { exit_code: Some(code) };
@@ -284,7 +284,7 @@ impl World {
         self.say(process, key, TaskState::TaskRunning, Said { reason, ..Said::default() });
     }
 
-    fn health_is(&mut self, process: usize, key: &TaskKey, healthy: bool) {
+    pub(crate) fn health_is(&mut self, process: usize, key: &TaskKey, healthy: bool) {
         let Some(task) = self.agents[process].tasks.get_mut(key) else { return };
         if task.has_health && task.healthy.replace(healthy) != Some(healthy) {
             let reason = Some(Reason::TaskHealthCheckStatusUpdated);
@@ -292,7 +292,7 @@ impl World {
         }
     }
 
-    fn ends(&mut self, process: usize, key: &TaskKey, end: &End) {
+    pub(crate) fn ends(&mut self, process: usize, key: &TaskKey, end: &End) {
         let (state, how) = match end {
             End::Code(0) => (TaskState::TaskFinished, "exited with status 0".to_owned()),
             End::Code(code) => (TaskState::TaskFailed, format!("exited with status {code}")),
@@ -344,7 +344,7 @@ impl World {
     }
 
     /// A new update. It is sent when those before it are acknowledged.
-    fn say(&mut self, process: usize, key: &TaskKey, state: TaskState, said: Said) {
+    pub(crate) fn say(&mut self, process: usize, key: &TaskKey, state: TaskState, said: Said) {
         let (uuid, at) = (self.random.uuid(), self.now);
         let Some(task) = self.agents[process].tasks.get_mut(key) else { return };
         if std::mem::replace(&mut task.state, state) != state {
@@ -432,7 +432,7 @@ impl World {
     }
 
     /// Sends what is unacknowledged, as if for the first time: all of it, or that of one framework.
-    fn resume(&mut self, process: usize, framework: Option<&Arc<str>>) {
+    pub(crate) fn resume(&mut self, process: usize, framework: Option<&Arc<str>>) {
         let first = self.settings.retry.0;
         let mut waiting = Vec::new();
         for (key, task) in &mut self.agents[process].tasks {
@@ -444,148 +444,5 @@ impl World {
         for key in &waiting {
             self.send_update(process, key);
         }
-    }
-
-    /// The agent's process ends; tasks of frameworks that checkpoint go on.
-    pub fn stop_agent(&mut self, agent: AgentRef) {
-        let agent = &mut self.agents[agent.index()];
-        let was_there = std::mem::replace(&mut agent.runs, false) && agent.registered && !agent.partitioned;
-        agent.registered = false;
-        agent.held.clear();
-        let key = agent.key;
-        let frameworks = &agent.frameworks;
-        agent.tasks.retain(|(framework, _), task| {
-            is_terminal(task.state) || frameworks.get(framework).is_some_and(|info| info.checkpoint())
-        });
-        if let (true, Some(key), true) = (was_there, key, self.master.leads) {
-            self.agent_disconnected(key);
-        }
-    }
-
-    /// The agent's process starts, with what is in its work directory.
-    pub fn start_agent(&mut self, agent: AgentRef) {
-        let process = &mut self.agents[agent.index()];
-        if process.runs {
-            return;
-        }
-        process.runs = true;
-        process.incarnation += 1;
-        self.seek_master(agent);
-    }
-
-    /// The host loses its power: the agent's process and all tasks end. They fail when the agent starts again.
-    pub fn power_off(&mut self, agent: AgentRef) {
-        self.stop_agent(agent);
-        let process = agent.index();
-        let tasks: Vec<TaskKey> = self.agents[process].tasks.keys().cloned().collect();
-        for key in tasks {
-            if self.agents[process].tasks.get(&key).is_some_and(|task| !is_terminal(task.state)) {
-                let said = Said {
-                    from_agent: true,
-                    reason: Some(Reason::ExecutorTerminated),
-                    message: Some("Abnormal executor termination: unknown container".to_owned()),
-                };
-                self.say(process, &key, TaskState::TaskFailed, said);
-            }
-        }
-    }
-
-    /// The host is built anew: its work directory and its tasks are gone, and when it starts it gets a new agent ID.
-    pub fn rebuild_agent(&mut self, agent: AgentRef) {
-        self.stop_agent(agent);
-        let process = &mut self.agents[agent.index()];
-        process.previous = process.key.take().or(process.previous);
-        process.tasks.clear();
-        process.frameworks.clear();
-        process.total = Arc::clone(&process.spec.resources);
-        process.partitioned = false;
-    }
-
-    /// No packet passes between the agent and the master any more.
-    pub fn partition_agent(&mut self, agent: AgentRef) {
-        let process = &mut self.agents[agent.index()];
-        if std::mem::replace(&mut process.partitioned, true) {
-            return;
-        }
-        if let (Some(key), true) = (process.key, process.registered) {
-            self.expect_pings(key);
-        }
-    }
-
-    /// Packets pass again.
-    pub fn heal_agent(&mut self, agent: AgentRef) {
-        let process = agent.index();
-        if !std::mem::replace(&mut self.agents[process].partitioned, false) {
-            return;
-        }
-        for held in std::mem::take(&mut self.agents[process].held) {
-            self.after(self.settings.latency, held);
-        }
-        let known = self.agents[process].key.filter(|key| self.master.registered.contains_key(key));
-        match known {
-            Some(key) if self.agents[process].registered => {
-                self.pings_answered(key);
-                self.resume(process, None);
-            }
-            _ => {
-                self.agents[process].registered = false;
-                self.seek_master(agent);
-            }
-        }
-    }
-
-    /// A task ends by itself, whatever its script says; false when it does not run there.
-    pub fn end_task(&mut self, agent: AgentRef, task: &str, end: &End) -> bool {
-        let running = self.running(agent, task);
-        if let Some(key) = &running {
-            self.ends(agent.index(), key, end);
-        }
-        running.is_some()
-    }
-
-    /// A task's check exits with `code` from now on; false when it does not run there.
-    pub fn set_check(&mut self, agent: AgentRef, task: &str, code: i32) -> bool {
-        let running = self.running(agent, task);
-        if let Some(key) = &running {
-            self.check_exits(agent.index(), key, code);
-        }
-        running.is_some()
-    }
-
-    /// A task's health check passes or fails from now on; false when it does not run there. That it fails does not kill
-    /// the task: [`Self::end_task`] does.
-    pub fn set_health(&mut self, agent: AgentRef, task: &str, healthy: bool) -> bool {
-        let running = self.running(agent, task);
-        if let Some(key) = &running {
-            self.health_is(agent.index(), key, healthy);
-        }
-        running.is_some()
-    }
-
-    fn running(&self, agent: AgentRef, task: &str) -> Option<TaskKey> {
-        let tasks = self.agents.get(agent.index())?.tasks.iter();
-        let mut of_name = tasks.filter(|((_, name), there)| &**name == task && !is_terminal(there.state));
-        of_name.next().map(|(key, _)| key.clone())
-    }
-
-    /// The tasks that run on an agent's host, whatever the master knows of them: their IDs and states.
-    pub fn tasks_on(&self, agent: AgentRef) -> impl Iterator<Item = (&str, TaskState)> {
-        let tasks = self.agents.get(agent.index()).into_iter().flat_map(|agent| &agent.tasks);
-        tasks.filter(|(_, task)| !is_terminal(task.state)).map(|((_, name), task)| (&**name, task.state))
-    }
-
-    /// The number of agents that were added.
-    pub fn agents(&self) -> usize {
-        self.agents.len()
-    }
-
-    /// The configuration of an agent.
-    pub fn spec(&self, agent: AgentRef) -> &AgentSpec {
-        &self.agents[agent.index()].spec
-    }
-
-    /// The agent ID that an agent's process has, when it has registered.
-    pub fn agent_id(&self, agent: AgentRef) -> Option<&str> {
-        self.agents.get(agent.index())?.key.map(|key| &**self.identities.id(key))
     }
 }

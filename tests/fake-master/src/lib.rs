@@ -38,6 +38,7 @@ mod calls;
 mod constraints;
 mod faults;
 mod frameworks;
+mod hosts;
 mod offers;
 mod operator;
 mod random;
