@@ -10,7 +10,7 @@ use http::header::CONTENT_TYPE;
 use http_body_util::Full;
 use mesos_v1::framework_info::{Capability, capability};
 use mesos_v1::http::Connection;
-use mesos_v1::master;
+use mesos_v1::master::{self, response};
 use mesos_v1::offer::{Operation, operation};
 use mesos_v1::recordio::DEFAULT_MAX_RECORD;
 use mesos_v1::scheduler::{Call, Event, call, event};
@@ -192,10 +192,8 @@ impl<'t> Session<'t> {
             master::Response::decode(response.bytes(DEFAULT_MAX_RECORD).await.ok()?).ok()?.get_agents
         };
         let end = Instant::now() + SOON;
-        while !ask()
-            .await
-            .is_some_and(|all| (all.agents.len(), all.recovered_agents.len()) == (registered, recovered))
-        {
+        let there = |all: response::GetAgents| (all.agents.len(), all.recovered_agents.len());
+        while ask().await.map(there) != Some((registered, recovered)) {
             assert!(Instant::now() < end, "no {registered} agents, and {recovered} others");
             tokio::time::sleep(POLL).await;
         }
