@@ -114,6 +114,9 @@ pub enum Standing {
     Active,
     /// It is not connected.
     Disconnected,
+    /// It was registered with the master before this one, which has not heard of it yet. The list says no more of it
+    /// than who it is, and where.
+    Recovering,
     /// An operator deactivated it (`DEACTIVATE_AGENT`): its tasks go on, and it gets nothing new.
     Deactivated,
     /// An operator drains it (`DRAIN_AGENT`): Mesos ends its tasks, and it gets nothing new before `REACTIVATE_AGENT`.

@@ -7,6 +7,7 @@ use super::Core;
 use super::frame::{Decision, Effect, Frame, Launch};
 use super::ids::{AgentId, AgentKey, OfferId, TaskId, TaskType, Timestamp};
 use super::input::Offer;
+use super::listing::Presence;
 use super::progress::Next;
 use super::resources::take;
 use super::state::{Phase, Slot, TaskRecord};
@@ -90,6 +91,10 @@ impl Core {
             "{agent} was not reconsidered"
         );
         Some(match &registered.next {
+            // The master has learned since that it is there.
+            Next::Held(_) if self.presence(&registered.key).is_none_or(Presence::makes_no_offers) => {
+                return None;
+            }
             Next::Held(_) => Offered::Idle,
             Next::Complete if !self.demand.wants_any() => Offered::Idle,
             next => Offered::Agent {

@@ -1,6 +1,7 @@
 //! The core from outside: scripts of what it is told and what must follow, and a whole small world with faults.
 
 mod constraints;
+mod failover;
 mod failures;
 mod inventory;
 mod maintenance;

@@ -148,6 +148,7 @@ fn standings() -> impl Strategy<Value = Standing> {
         Standing::Active,
         Standing::Active,
         Standing::Disconnected,
+        Standing::Recovering,
         Standing::Deactivated,
         Standing::Draining { since: None },
         Standing::Draining { since: Some(Timestamp(5)) },
