@@ -37,6 +37,10 @@ pub struct Settings {
     /// The shortest time between two REVIVE calls: each brings every agent's offer.
     pub revive_interval: Duration,
     /// Of so many agents at most are offers asked for by name.
+    /// The longest time for which offers of agents stay away that wait for a task of theirs.
+    pub longest_wait_filter: Duration,
+    /// When nothing was to be launched for so long, offers are suppressed, whatever is on its way.
+    pub quiet: Duration,
     pub most_constrained: usize,
     /// So long before an agent goes down for maintenance nothing new starts there.
     pub maintenance_lead: Duration,
@@ -75,6 +79,8 @@ impl Settings {
             most_constrained: 500,
             maintenance_lead: Duration::from_hours(1),
             reconcile_interval: Duration::from_mins(15),
+            longest_wait_filter: Duration::from_mins(1),
+            quiet: Duration::from_mins(1),
             forget_after: Duration::from_hours(24),
             max_recoveries: Share::Percent(10),
             mass_failure: Share::Percent(20),

@@ -86,6 +86,12 @@ pub struct TaskRecord {
     pub recovery: Option<Timestamp>,
 }
 
+/// Since when what is on its way is as it is: the last that came to be so.
+pub(super) fn under_way_since(tasks: &Tasks) -> Option<Timestamp> {
+    let waits = tasks.values().filter(|record| record.phase.live().is_some() && !record.phase.at_goal());
+    waits.map(|record| record.phase.moment()).max()
+}
+
 impl TaskRecord {
     /// A record without a past.
     pub fn new(phase: Phase, target: Option<TargetHash>) -> Self {
@@ -163,7 +169,7 @@ impl Phase {
     }
 
     /// Since when it is so, or until when.
-    fn moment(&self) -> Timestamp {
+    pub(super) fn moment(&self) -> Timestamp {
         match self {
             Self::Launched { at, .. } | Self::Done { at } => *at,
             Self::Active { since, .. } | Self::Held { since } => *since,
