@@ -331,6 +331,13 @@ fn log(decision: &Decision) {
             info!(agent = place(slot), %task, "{} was found running", slot.task_type());
         }
         Decision::Killed { task, reason } => warn!(%task, "killed: {reason}"),
+        Decision::Dropped { slot, reason } => {
+            info!(
+                agent = place(slot),
+                "the launch of {} was dropped, again at once: {reason}",
+                slot.task_type()
+            );
+        }
         Decision::Drained { slot } => {
             info!(agent = place(slot), "{} was ended: its agent drains", slot.task_type());
         }

@@ -73,6 +73,8 @@ pub struct Core {
     /// Whose last words are being read.
     reading: HashMap<Slot, TaskId>,
     clock: Clock,
+    /// Whose launches Mesos dropped, and how often in a row.
+    dropped: HashMap<Slot, u32>,
 }
 
 impl Core {
@@ -93,6 +95,7 @@ impl Core {
             notices: Notices::default(),
             reading: HashMap::new(),
             clock: Clock::default(),
+            dropped: HashMap::new(),
         }
     }
 

@@ -173,6 +173,7 @@ fn any_update() -> impl Strategy<Value = Update> {
         TaskState::Finished,
         TaskState::Failed,
         TaskState::Drained,
+        TaskState::Dropped,
         TaskState::Gone,
         TaskState::Unreachable,
     ];

@@ -102,7 +102,8 @@ impl World {
         }
         let valid = self.offers.remove(offer).is_some() && self.reachable(agent);
         if !valid {
-            let dropped = Update { task: task.clone(), agent: Some(agent.clone()), ..bare(TaskState::Gone) };
+            let dropped =
+                Update { task: task.clone(), agent: Some(agent.clone()), ..bare(TaskState::Dropped) };
             return self.send_update(dropped);
         }
         let host = self.host(agent).unwrap();
