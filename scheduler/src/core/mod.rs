@@ -17,6 +17,7 @@ mod notices;
 mod offered;
 mod offers;
 mod progress;
+mod questions;
 mod reconcile;
 mod recovery;
 mod reservations;
@@ -72,9 +73,9 @@ pub struct Core {
     notices: Notices,
     /// Whose last words are being read.
     reading: HashMap<Slot, TaskId>,
-    clock: Clock,
     /// Whose launches Mesos dropped, and how often in a row.
     dropped: HashMap<Slot, u32>,
+    clock: Clock,
 }
 
 impl Core {
@@ -94,8 +95,8 @@ impl Core {
             recovery: Recovery::default(),
             notices: Notices::default(),
             reading: HashMap::new(),
-            clock: Clock::default(),
             dropped: HashMap::new(),
+            clock: Clock::default(),
         }
     }
 

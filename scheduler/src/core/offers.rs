@@ -210,7 +210,7 @@ impl Core {
         };
         self.put(frame, &slot, record);
         let reserve = self.reserve(now, task_type, &task, &mut resources);
-        self.reconciliation.launched(now.after(self.settings.launch_timeout), task.clone());
+        self.reconciliation.expected(now.after(self.settings.launch_timeout), task.clone());
         frame.decisions.push(Decision::Launched { slot, task: task.clone(), target });
         frame.effects.push(Effect::Launch(Launch {
             offer: offer.id.clone(),

@@ -3,6 +3,7 @@
 mod constraints;
 mod failover;
 mod failures;
+mod hanging;
 mod inventory;
 mod maintenance;
 mod offers;

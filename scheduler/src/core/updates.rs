@@ -34,8 +34,12 @@ impl Core {
                 | TaskState::Dropped
                 | TaskState::Gone
         );
-        if ended {
-            self.reconciliation.ended(&update.task);
+        if ended && self.reconciliation.spare(&update.task) && self.index.tasks.contains_key(&update.task) {
+            let limit = humantime::format_duration(self.settings.task_timeout);
+            update.message = format!(
+                "it was still at its beginning after {limit} (agents.task-timeout), and was ended ({})",
+                update.message
+            );
         }
         match self.index.tasks.get(&update.task).cloned() {
             Some(slot) => self.known(now, &slot, &update, ended, frame),
@@ -107,6 +111,7 @@ impl Core {
         if before.recovery.is_some() && record.recovery.is_none() && update.state != TaskState::Dropped {
             self.recovered(record.phase.at_goal());
         }
+        self.expect_goal(now, update.state, &record.phase, frame);
         if matches!(record.phase, Phase::Active { .. }) && !self.dropped.is_empty() {
             self.dropped.remove(slot);
         }
@@ -263,6 +268,8 @@ impl Core {
         let phase = Phase::Launched { task: task.clone(), agent: agent.clone(), at: now };
         let reached = self.state.task(slot).is_some_and(|before| before.reached);
         let record = TaskRecord { reached, ..TaskRecord::new(phase, None) };
+        // It had to end for another that had its place.
+        self.reconciliation.spare(&task);
         frame.decisions.push(Decision::Adopted { slot: slot.clone(), task });
         self.put(frame, slot, record);
         self.known(now, slot, update, false, frame);

@@ -165,6 +165,9 @@ pub struct TaskView {
     pub outdated: bool,
     /// Failures in a row.
     pub failures: u32,
+    /// Since when it stands there, as RFC 3339 has it; none where it never was, or is to be launched again.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
+    pub since: Option<Timestamp>,
     /// Why it stands there.
     pub reason: String,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::script::{Script, declined, launch, state};
+use super::script::{Script, declined, killed, launch, ready, state};
 use super::*;
 
 #[test]
@@ -109,4 +109,30 @@ fn what_is_recovering_keeps_its_place_on_its_host_and_one_that_is_excluded_is() 
     assert_eq!((presence(&script, "S-a"), presence(&script, "S-2")), (vec!["recovering"], vec!["duplicate"]));
     script.send(Input::Agents(vec![agent("a", "S-a"), second]));
     assert_eq!((presence(&script, "S-a"), presence(&script, "S-2")), (vec!["active"], vec!["duplicate"]));
+}
+
+#[test]
+fn an_agent_has_75_s_to_come_back_after_a_restart_and_nothing_is_done_meanwhile() {
+    let mut script = Script::with_agents(settings(), &["a", "b"]);
+    let tasks = script.install("a");
+    script.install("b");
+    // Its agent is restarted: the master lists it as not connected until it has missed five pings of 15 s.
+    let restarting = Agent { standing: Standing::Disconnected, ..agent("a", "S-a") };
+    for _ in 0..75 {
+        script.send(Input::Agents(vec![restarting.clone(), agent("b", "S-b")]));
+        let frame = script.wait(Duration::from_secs(1));
+        assert!(frame.changes.is_empty() && frame.decisions.is_empty(), "{frame:?}");
+        assert_eq!((killed(&frame), launch(&frame)), (vec![], None));
+    }
+    script.agents(&["a", "b"]);
+    // Back, it is asked about: its services live, and nobody was told otherwise.
+    for task in &tasks[1..] {
+        let frame = script.update("a", task, ready());
+        assert_eq!((killed(&frame), launch(&frame)), (vec![], None));
+    }
+    let view = script.agent_view("a");
+    assert_eq!((view.presence, view.status, view.absent_since), ("active", Status::Complete, None));
+    let live: Vec<TaskId> = view.tasks.into_iter().filter_map(|task| task.task_id).collect();
+    assert_eq!(live, [tasks[1].clone(), tasks[3].clone()]);
+    assert_eq!(script.core.view().recovery.under_way, 0);
 }

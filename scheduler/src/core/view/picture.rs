@@ -215,6 +215,9 @@ impl Core {
             outdated: record.is_some_and(|record| record.target.as_ref() != current),
             target,
             failures: record.map_or(0, |record| record.failures),
+            since: record
+                .filter(|record| !matches!(record.phase, Phase::Backoff { .. }))
+                .map(|record| record.phase.moment()),
             reason: match (reason, failure) {
                 (reason, None) => reason,
                 (reason, Some(failure)) if reason.is_empty() => failure,

@@ -154,9 +154,14 @@ impl World {
         if !task.alive || !self.reachable(&task.agent) {
             return self.answer(id, None);
         }
-        // Every task here was launched by us and stored; only a cluster's task that was given up may be in the way.
+        // Every task here was launched by us and stored; only a cluster's task that was given up may be in the way,
+        // and one may hang, as far as it was heard of.
         let given_up = task.task_type.scope() == Scope::Cluster && task.was_unreachable;
-        assert!(given_up, "{id} is alive, ours, and killed");
+        let limit = self.settings.task_timeout;
+        let hung = self.live_record(id).is_some_and(|record| {
+            matches!(record.phase, Phase::Active { run: Run::Starting, since, .. } if self.now.since(since) >= limit)
+        });
+        assert!(given_up || hung, "{id} is alive, ours, and killed");
         self.report(id, Update { message: "Command terminated".into(), ..bare(TaskState::Failed) });
     }
 
