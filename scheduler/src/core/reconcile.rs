@@ -10,7 +10,7 @@ use super::ids::{AgentId, TaskId, Timestamp};
 use super::input::TaskState;
 use super::questions::{FIRST_WAIT, Questions};
 use super::spec::Settings;
-use super::state::{Phase, Run, State};
+use super::state::{Phase, State};
 
 /// For so long nothing is launched when the master does not say that it has told of all tasks; and when more was done
 /// than is stored, for it may not know all agents yet.
@@ -213,15 +213,16 @@ impl Core {
                 return;
             }
             let Some(slot) = self.index.tasks.get(&task) else { continue };
-            let silent = |phase: &Phase| match phase {
-                Phase::Launched { agent, .. } => Some(agent.clone()),
+            let Some(record) = self.state.task(slot) else { continue };
+            let agent = match (&record.phase, record.phase.beginning()) {
+                (Phase::Launched { agent, .. }, _) => agent.clone(),
                 // The master's word decides: the end may be on its way.
-                Phase::Active { agent, since, .. } => self.is_hung(now, phase, *since).then(|| agent.clone()),
-                _ => None,
+                (_, Some((_, agent, since))) if now.since(since) >= self.settings.task_timeout => {
+                    agent.clone()
+                }
+                _ => continue,
             };
-            if let Some(agent) = self.state.task(slot).and_then(|record| silent(&record.phase)) {
-                self.reconciliation.questions.put_new(task, agent, now);
-            }
+            self.reconciliation.questions.put_new(task, agent, now);
         }
     }
 
@@ -232,27 +233,32 @@ impl Core {
 
     /// Sees to it that a task that is at its beginning comes to its goal in time, or is ended: a fetch or an installer
     /// that hangs would hold its agent up for ever. Called with each word of it, so that it is alive when it is judged.
-    pub(super) fn expect_goal(&mut self, now: Timestamp, said: TaskState, phase: &Phase, frame: &mut Frame) {
-        let Phase::Active { task, agent, since, run } = phase else { return };
-        if *run != Run::Starting {
-            if said == TaskState::Running {
+    pub(super) fn expect_goal(
+        &mut self,
+        now: Timestamp,
+        said: TaskState,
+        (before, phase): (&Phase, &Phase),
+        frame: &mut Frame,
+    ) {
+        let limit = self.settings.task_timeout;
+        if before != phase
+            && let Some((task, _, since)) = before.beginning()
+        {
+            self.reconciliation.timeouts.remove(&(since.after(limit), task.clone()));
+        }
+        let Some((task, agent, since)) = phase.beginning() else {
+            if let (TaskState::Running, Some((task, _))) = (said, phase.live()) {
                 // Just in time.
                 self.reconciliation.spare(task);
             }
             return;
-        }
-        if !self.is_hung(now, phase, *since) {
-            self.reconciliation.expected(since.after(self.settings.task_timeout), task.clone());
+        };
+        if now.since(since) < limit {
+            self.reconciliation.expected(since.after(limit), task.clone());
         } else if self.reconciliation.kill(now, task.clone(), agent.clone()) {
             let reason = format!("it is still at its beginning, since {since}");
             frame.decisions.push(Decision::Killed { task: task.clone(), reason });
             frame.effects.push(Effect::Kill { task: task.clone(), agent: agent.clone() });
         }
-    }
-
-    /// Whether a task has had its time to come to its goal, and is still at its beginning.
-    pub(super) fn is_hung(&self, now: Timestamp, phase: &Phase, since: Timestamp) -> bool {
-        matches!(phase, Phase::Active { run: Run::Starting, .. })
-            && now.since(since) >= self.settings.task_timeout
     }
 }

@@ -168,6 +168,14 @@ impl Phase {
         }
     }
 
+    /// The launch, where, and since when, while it has not got beyond its beginning since it was first heard of.
+    pub(super) fn beginning(&self) -> Option<(&TaskId, &AgentId, Timestamp)> {
+        match self {
+            Self::Active { task, agent, run: Run::Starting, since } => Some((task, agent, *since)),
+            _ => None,
+        }
+    }
+
     /// Since when it is so, or until when.
     pub(super) fn moment(&self) -> Timestamp {
         match self {

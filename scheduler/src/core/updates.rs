@@ -111,7 +111,7 @@ impl Core {
         if before.recovery.is_some() && record.recovery.is_none() && update.state != TaskState::Dropped {
             self.recovered(record.phase.at_goal());
         }
-        self.expect_goal(now, update.state, &record.phase, frame);
+        self.expect_goal(now, update.state, (&before.phase, &record.phase), frame);
         if matches!(record.phase, Phase::Active { .. }) && !self.dropped.is_empty() {
             self.dropped.remove(slot);
         }
