@@ -1,12 +1,14 @@
 //! The loop: input, core, store, effects, in this order and never another.
 
+mod inventory;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
 use crate::core::{AfterFailure, Core, Decision, Effect, Event, Frame, Input, Slot, Timestamp, View};
@@ -17,8 +19,6 @@ use crate::tasks::TaskTypes;
 const TICK: Duration = Duration::from_secs(1);
 /// After a failed commit.
 const COMMIT_AGAIN: Duration = Duration::from_secs(2);
-/// After a failed reading of the list of agents: nothing is launched before there is one.
-const INVENTORY_AGAIN: Duration = Duration::from_secs(5);
 /// Inputs that are decided together and stored with one commit.
 const BATCH: usize = 256;
 /// Sandboxes that are read at the same time: thousands of tasks may fail at once.
@@ -162,7 +162,7 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
         let (read, inventory) = watch::channel(Inventory::default());
         let handle = Handle { queries: query_sender, alive: alive.clone(), inventory };
         let inventory_wanted = Arc::new(Notify::new());
-        let inventory = read_inventory(
+        let inventory = inventory::read_inventory(
             inventory_interval,
             Arc::clone(&inventory_wanted),
             link.clone(),
@@ -311,37 +311,6 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
     }
 }
 
-/// Reads the list of agents, again and again: one reading at a time, so that none is overtaken by an older one.
-async fn read_inventory(
-    interval: Duration,
-    wanted: Arc<Notify>,
-    link: impl Link,
-    inputs: mpsc::Sender<Input>,
-    read: watch::Sender<Inventory>,
-) {
-    let mut wait = interval;
-    loop {
-        // Wanted now or due: the same is done.
-        let _ = timeout(wait, wanted.notified()).await;
-        wait = interval;
-        let Some(leader) = link.leader() else { continue };
-        let agents = match link.agents(&leader).await {
-            Ok(agents) => agents,
-            Err(error) => {
-                warn!("cannot read the list of agents: {error}");
-                read.send_modify(|inventory| inventory.error = Some(error.to_string()));
-                wait = interval.min(INVENTORY_AGAIN);
-                continue;
-            }
-        };
-        read.send_replace(Inventory { read: Some(Instant::now()), error: None });
-        // A master that no longer leads does not know which agents there are.
-        if link.leader().as_ref() == Some(&leader) && inputs.send(Input::Agents(agents)).await.is_err() {
-            return;
-        }
-    }
-}
-
 fn log(decision: &Decision) {
     let place = |slot: &Slot| match slot {
         Slot::Cluster(_) => "the cluster".to_owned(),
@@ -362,6 +331,13 @@ fn log(decision: &Decision) {
             info!(agent = place(slot), %task, "{} was found running", slot.task_type());
         }
         Decision::Killed { task, reason } => warn!(%task, "killed: {reason}"),
+        Decision::Dropped { slot, reason } => {
+            info!(
+                agent = place(slot),
+                "the launch of {} was dropped, again at once: {reason}",
+                slot.task_type()
+            );
+        }
         Decision::Drained { slot } => {
             info!(agent = place(slot), "{} was ended: its agent drains", slot.task_type());
         }

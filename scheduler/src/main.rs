@@ -107,6 +107,7 @@ async fn lead(config: &Config, opener: &mut state::Opener, role: &watch::Sender<
                 roles: config.service.reserve_in.clone(),
             },
             forget_after: config.agents.forget_after,
+            task_timeout: config.agents.task_timeout,
             max_recoveries: config.recovery.max_concurrent,
             mass_failure: config.recovery.mass_failure,
             ..core::Settings::new(tasks.specs())

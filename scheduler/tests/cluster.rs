@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use fake_master::{AgentRef, AgentSpec, Script, Server, Settings, World};
 use http_body_util::Full;
-use mesos_v1::TaskState;
 use mesos_v1::http::Connection;
+use mesos_v1::{TaskState, master};
 use tokio::time::{Instant, sleep};
 
 const AGENTS: usize = 1000;
@@ -32,7 +32,7 @@ impl Drop for Scheduler {
 }
 
 impl Scheduler {
-    fn start(master: &str, state: &std::path::Path) -> Self {
+    fn start(master: &str, state: &std::path::Path, options: &[(&str, &str)]) -> Self {
         let artifact = format!("http://10.255.0.1/x#sha256={}", "ab".repeat(32));
         let log = tempfile::NamedTempFile::new().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_calico-scheduler"))
@@ -46,6 +46,7 @@ impl Scheduler {
                 ["INSTALLER", "ETCD", "CNI", "CNI_IPAM", "CALICOCTL"]
                     .map(|name| (format!("CALICO_ARTIFACTS_{name}"), artifact.clone())),
             )
+            .envs(options.iter().copied())
             .stdin(Stdio::null())
             .stderr(log.reopen().unwrap())
             .spawn()
@@ -101,14 +102,23 @@ async fn thousands_of_agents_are_installed_in_seconds_and_a_restart_changes_noth
         let script = if task.check.is_some() { Script::service(soon) } else { Script::exits(soon, 0) };
         Script { start: Duration::from_millis(20), ..script }
     });
-    let master = Server::start(world).await.unwrap();
-    let follower = Server::following(Some(&master.authority)).await.unwrap();
+    let leader = Server::start(world).await.unwrap();
+    let follower = Server::following(Some(&leader.authority)).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state.json");
 
     // Through a master that does not lead.
-    let mut scheduler = Scheduler::start(&follower.authority, &state);
+    let mut scheduler = Scheduler::start(&follower.authority, &state, &[]);
     scheduler.complete("installed").await;
+    // As the master has it: who its tasks run as, and for how long it may be away.
+    let registered = |world: &mut World| {
+        let call =
+            master::Call { r#type: Some(master::call::Type::GetFrameworks.into()), ..Default::default() };
+        let known = world.operator(&call).unwrap().get_frameworks.unwrap();
+        let info = known.frameworks.into_iter().next().unwrap().framework_info;
+        (info.user.clone(), info.failover_timeout(), info.checkpoint())
+    };
+    assert_eq!(leader.with(registered), ("root".to_owned(), 604_800.0, true));
     let (_, agents) = scheduler.get("/v1/agents").await;
     assert_eq!(agents.as_array().unwrap().len(), AGENTS + 10);
     // On each the services run: the proxy and calico-node.
@@ -118,22 +128,30 @@ async fn thousands_of_agents_are_installed_in_seconds_and_a_restart_changes_noth
             .map(|n| running(AgentRef::nth(n)).map(|(task, _)| task.to_owned()).collect())
             .collect()
     };
-    let before: Vec<Vec<String>> = master.with(running);
+    let before: Vec<Vec<String>> = leader.with(running);
     assert!(before.iter().all(|tasks| tasks.len() == 2), "{before:?}");
 
     drop(scheduler);
-    let mut scheduler = Scheduler::start(&follower.authority, &state);
+    let options = [("CALICO_SERVICE_FAILOVER_TIMEOUT", "200h")];
+    let mut scheduler = Scheduler::start(&follower.authority, &state, &options);
     scheduler.complete("again after a kill").await;
-    assert_eq!(master.with(running), before);
+    assert_eq!(leader.with(running), before);
+    let longer = ("root".to_owned(), 720_000.0, true);
+    assert_eq!(leader.with(registered), longer, "each subscription says it");
 
     // The master dies, and the next one knows only what the agents tell it.
-    master.with(World::elect_master);
+    leader.with(World::elect_master);
     scheduler.complete("again after a master's failover").await;
     let framework = scheduler.get("/v1/state/frameworkId").await.1[0].as_str().unwrap().to_owned();
     let started = Instant::now();
-    while master.with(|world| world.master_tasks(&framework).len()) < 2 * before.len() {
+    while leader.with(|world| world.master_tasks(&framework).len()) < 2 * before.len() {
         assert!(started.elapsed() < LIMIT, "{}", scheduler.said());
         sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(master.with(running), before);
+    assert_eq!(leader.with(running), before);
+    // The new master hears it from the subscription, and from nobody else.
+    while leader.with(registered) != longer {
+        assert!(started.elapsed() < LIMIT, "{:?}", leader.with(registered));
+        sleep(Duration::from_millis(100)).await;
+    }
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::reader::{Reader, parse};
+use super::at_least;
+use super::reader::Reader;
 use crate::core::{Selector, Share};
 
 /// `agents.*`
@@ -14,6 +15,8 @@ pub struct Agents {
     pub only: Vec<Selector>,
     /// How long one may be away before it is forgotten.
     pub forget_after: Duration,
+    /// How long a task may be at its beginning.
+    pub task_timeout: Duration,
 }
 
 /// `recovery.*`
@@ -27,15 +30,14 @@ pub struct Recovery {
 
 pub(super) fn agents(reader: &mut Reader) -> Agents {
     let selector = |value: &str| Ok(Selector(value.to_owned()));
+    let mut duration = |name, least| reader.required(name, Duration::ZERO, at_least(least));
+    let forget_after = duration("agents.forget-after", Duration::from_secs(1));
+    let task_timeout = duration("agents.task-timeout", Duration::from_mins(1));
     Agents {
         exclude: reader.list("agents.exclude", selector),
         only: reader.list("agents.only", selector),
-        forget_after: reader.required("agents.forget-after", Duration::ZERO, |value| match parse::duration(
-            value,
-        )? {
-            duration if duration >= Duration::from_secs(1) => Ok(duration),
-            _ => Err("must be at least 1s".to_owned()),
-        }),
+        forget_after,
+        task_timeout,
     }
 }
 

@@ -92,6 +92,12 @@ pub const OPTIONS: &[OptionDef] = &[
     bare("agents.only", "When given, the only agents to install on; as agents.exclude"),
     option("agents.forget-after", "24h", "How long an agent may be away before it is forgotten"),
     option(
+        "agents.task-timeout",
+        "15m",
+        "How long a task may be at its beginning before it is ended and tried again: an install until it is done, a \
+         service until it runs. Fetching is a part of that, being ready is not",
+    ),
+    option(
         "recovery.max-concurrent",
         "10%",
         "How many services that were ready before are launched again at the same time: a number, or a percentage of \

@@ -178,14 +178,17 @@ fn recoveries_are_limited_by_numbers_or_percentages() {
     let Recovery { max_concurrent, mass_failure } = config.recovery;
     assert_eq!((max_concurrent, mass_failure), (Share::Percent(10), Share::Percent(20)));
     assert_eq!(config.agents.forget_after, Duration::from_hours(24));
+    assert_eq!(config.agents.task_timeout, Duration::from_mins(15));
     let wrong = [
         ("CALICO_RECOVERY_MAX_CONCURRENT", "0"),
         ("CALICO_RECOVERY_MASS_FAILURE", "120%"),
         ("CALICO_AGENTS_FORGET_AFTER", "0s"),
+        ("CALICO_AGENTS_TASK_TIMEOUT", "30s"),
     ];
     let share = "must be a number of agents from 1, like 5, or a percentage from 1% to 100%, like 10%";
     let expected = [
         "agents.forget-after = '0s': must be at least 1s".to_owned(),
+        "agents.task-timeout = '30s': must be at least 1m".to_owned(),
         format!("recovery.max-concurrent = '0': {share}"),
         format!("recovery.mass-failure = '120%': {share}"),
     ];

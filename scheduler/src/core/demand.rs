@@ -10,6 +10,7 @@ use super::Core;
 use super::frame::{Effect, Frame};
 use super::ids::{AgentId, AgentKey, Timestamp};
 use super::progress::Next;
+use super::state::under_way_since;
 
 /// For so long offers are let in for what they may have reserved: every agent with such has been offered by then.
 const GIVE_BACK: Duration = Duration::from_secs(10);
@@ -31,6 +32,8 @@ pub(super) struct Demand {
     filtered: FxHashSet<AgentId>,
     /// Whether something is to be launched on a filtered agent.
     revive: bool,
+    /// Since when nothing is to be launched, though something is on its way.
+    quiet_since: Option<Timestamp>,
     last_revive: Option<Timestamp>,
     /// Until when offers are let in for what may be reserved and is not needed; and whether they are to be asked for.
     giving_back: Option<Timestamp>,
@@ -60,7 +63,8 @@ enum Turn {
 
 impl Demand {
     pub fn subscribed(&mut self) {
-        // A subscription that takes over may find old filters in place: revive when there is work.
+        // SUBSCRIBE suppresses all roles, as far as the master knows how to: revive when there is work, and suppress
+        // when there is none.
         self.flow = Flow::On;
         self.revive = true;
         // SUBSCRIBE has none, and so takes back those of before.
@@ -141,8 +145,15 @@ impl Demand {
         self.cluster == Turn::Launchable || !self.launchable.is_empty()
     }
 
-    fn idle(&self) -> bool {
-        !self.work() && self.cluster == Turn::Idle && self.waiting.is_empty()
+    /// Whether nothing is to be launched, nor will be soon, at which `quiet` guesses.
+    fn idle(&mut self, now: Timestamp, quiet: Duration) -> bool {
+        if self.work() {
+            self.quiet_since = None;
+            return false;
+        }
+        let since = *self.quiet_since.get_or_insert(now);
+        let nothing_comes = self.cluster == Turn::Idle && self.waiting.is_empty();
+        nothing_comes || now.since(since) >= quiet
     }
 }
 
@@ -160,11 +171,13 @@ impl Core {
             _ => false,
         };
         self.demand.sort(key, &agent.id, &next, behind);
+        let waits_since = under_way_since(&agent.tasks);
         let registered = self.index.agents.get_mut(&agent.id).filter(|r| r.key == *key);
         self.notices.note(key, &next, self.clock.now());
         if let Some(registered) = registered {
             registered.next = next;
             registered.recovers = recovers;
+            registered.waits_since = waits_since;
         }
     }
 
@@ -200,11 +213,12 @@ impl Core {
     pub(super) fn settle_demand(&mut self, now: Timestamp, frame: &mut Frame) {
         let ready = self.inventory.is_some() && !self.doubts(now);
         let (interval, most) = (self.settings.revive_interval, self.settings.most_constrained);
-        let agents = self.state.agents.len();
+        let (agents, quiet) = (self.state.agents.len(), self.settings.quiet);
         let demand = &mut self.demand;
         if demand.flow == Flow::Disconnected || !ready {
             return;
         }
+        let idle = demand.idle(now, quiet);
         let gives_back = demand.giving_back.is_some_and(|until| now < until);
         if demand.work() || gives_back && demand.revive {
             let due = demand.last_revive.is_none_or(|last| now >= last.after(interval));
@@ -220,7 +234,7 @@ impl Core {
                 }
                 frame.effects.push(Effect::Revive);
             }
-        } else if demand.idle() && !gives_back && demand.flow == Flow::On {
+        } else if idle && !gives_back && demand.flow == Flow::On {
             demand.flow = Flow::Suppressed;
             demand.revive = false;
             frame.effects.push(Effect::Suppress);

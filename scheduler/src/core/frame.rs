@@ -138,6 +138,13 @@ pub enum Decision {
         /// Why.
         reason: String,
     },
+    /// Mesos dropped a launch: it is made again.
+    Dropped {
+        /// What, where.
+        slot: Slot,
+        /// Mesos' words.
+        reason: String,
+    },
     /// A task was ended because its agent drains.
     Drained {
         /// What, where.

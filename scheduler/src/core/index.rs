@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::dated::Dated;
-use super::ids::{AgentId, AgentKey, TaskId, TaskType};
+use super::ids::{AgentId, AgentKey, TaskId, TaskType, Timestamp};
 use super::progress::Next;
 use super::state::{AgentRecord, Slot, State, StateChange, Tasks};
 
@@ -31,6 +31,8 @@ pub(super) struct Registered {
     pub next: Next,
     /// Whether that is a recovery.
     pub recovers: bool,
+    /// Since when what is on its way there is as it is.
+    pub waits_since: Option<Timestamp>,
 }
 
 impl Index {
@@ -78,7 +80,8 @@ impl Index {
     fn remember(&mut self, agent: &AgentRecord) {
         self.replace(&Tasks::new(), &agent.tasks, |t| Slot::Agent(agent.key.clone(), t));
         let next = Next::Wait("it was not looked at yet".to_owned());
-        let registered = Registered { key: agent.key.clone(), aside: agent.aside, next, recovers: false };
+        let (key, aside) = (agent.key.clone(), agent.aside);
+        let registered = Registered { key, aside, next, recovers: false, waits_since: None };
         self.agents.insert(agent.id.clone(), registered);
         self.attend(agent);
     }

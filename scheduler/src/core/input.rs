@@ -114,6 +114,9 @@ pub enum Standing {
     Active,
     /// It is not connected.
     Disconnected,
+    /// It was registered with the master before this one, which has not heard of it yet. The list says no more of it
+    /// than who it is, and where.
+    Recovering,
     /// An operator deactivated it (`DEACTIVATE_AGENT`): its tasks go on, and it gets nothing new.
     Deactivated,
     /// An operator drains it (`DRAIN_AGENT`): Mesos ends its tasks, and it gets nothing new before `REACTIVATE_AGENT`.
@@ -168,7 +171,10 @@ pub enum TaskState {
     Failed,
     /// Ended because its agent drains (`TASK_KILLED` or `TASK_GONE_BY_OPERATOR` with `REASON_AGENT_DRAINING`).
     Drained,
-    /// Never started, or lost with its agent (`TASK_DROPPED`, `TASK_GONE`, `TASK_GONE_BY_OPERATOR`, `TASK_UNKNOWN`).
+    /// Never started, through no fault of its own (`TASK_DROPPED`): its offer was no longer valid, or its agent was lost
+    /// in that moment.
+    Dropped,
+    /// Lost with its agent, or never heard of (`TASK_GONE`, `TASK_GONE_BY_OPERATOR`, `TASK_UNKNOWN`).
     Gone,
     /// Its agent is partitioned: it may come back (`TASK_UNREACHABLE`, `TASK_LOST`).
     Unreachable,

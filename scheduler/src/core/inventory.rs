@@ -67,6 +67,10 @@ impl Core {
     /// becomes of the scheduler.
     fn attendance(&mut self, now: Timestamp, key: &AgentKey, frame: &mut Frame) {
         let Some(presence) = self.presence(key) else { return };
+        if *presence == Presence::Recovering {
+            // As it was, until it has registered or the master has given it up.
+            return;
+        }
         let away = presence.is_away();
         if let Presence::Duplicate(reason) = presence {
             let what = format!("{key} is left alone: {reason}");

@@ -26,11 +26,23 @@ pub(super) enum Presence {
     },
     /// It is listed, and not connected.
     Disconnected,
+    /// The master leads only now, and waits for it to register again: it is as it was.
+    Recovering,
     /// It is not listed.
     Absent,
 }
 
 impl Presence {
+    /// Whether it is a part of the cluster that takes tasks, now or shortly.
+    pub fn counts(&self) -> bool {
+        matches!(self, Self::Active | Self::Recovering)
+    }
+
+    /// Whether a master that made an offer of it has learned more since.
+    pub fn makes_no_offers(&self) -> bool {
+        !matches!(self, Self::Active | Self::Excluded(_) | Self::Duplicate(_))
+    }
+
     /// Whether nothing is known of what runs there.
     pub fn is_away(&self) -> bool {
         matches!(self, Self::Disconnected | Self::Absent)
@@ -44,8 +56,8 @@ pub(super) struct Inventory {
     pub presence: FxHashMap<AgentKey, Presence>,
     /// Registrations that are connected at an address which another has, and why they are left alone.
     pub duplicates: BTreeMap<AgentId, (AgentKey, String)>,
-    /// How many are [`Presence::Active`].
-    pub active: usize,
+    /// How many take tasks, now or shortly, and are not away by what is stored.
+    pub there: usize,
 }
 
 /// A list of agents, read.
@@ -60,6 +72,8 @@ impl Core {
     pub(super) fn listing(&self, mut listed: Vec<Agent>) -> Listing {
         listed.sort_by(|a, b| (&a.key, &a.id).cmp(&(&b.key, &b.id)));
         let mut ids = FxHashSet::default();
+        let recovering = listed.extract_if(.., |agent| agent.standing == Standing::Recovering);
+        let recovering: Vec<Agent> = recovering.collect();
         listed.retain(|agent| ids.insert(agent.id.clone()));
         let mut duplicates = BTreeMap::new();
         let mut agents: BTreeMap<AgentKey, Agent> = BTreeMap::new();
@@ -83,14 +97,40 @@ impl Core {
         for agent in agents.values() {
             presence.insert(agent.key.clone(), self.presence_of(agent));
         }
-        self.one_a_host(&agents, &mut presence);
+        let recovering = self.recovering(&recovering, &ids, &mut presence);
+        self.one_a_host(
+            agents.values().map(|agent| (&agent.key, &agent.id)).chain(recovering),
+            &mut presence,
+        );
         for (key, record) in &self.state.agents {
             if !record.aside {
                 presence.entry(key.clone()).or_insert(Presence::Absent);
             }
         }
-        let active = presence.values().filter(|presence| **presence == Presence::Active).count();
-        Listing { agents, inventory: Inventory { presence, duplicates, active } }
+        let there = presence.iter().filter(|(key, presence)| self.is_there(key, presence)).count();
+        Listing { agents, inventory: Inventory { presence, duplicates, there } }
+    }
+
+    /// The known ones of `agents` that have not registered again. What is known of them stands, at the address that they
+    /// had with the master before; of others nothing is known that a record needs.
+    fn recovering<'a>(
+        &'a self,
+        agents: &'a [Agent],
+        registered: &FxHashSet<AgentId>,
+        presence: &mut FxHashMap<AgentKey, Presence>,
+    ) -> Vec<(&'a AgentKey, &'a AgentId)> {
+        let mut recovering = Vec::new();
+        for agent in agents.iter().filter(|agent| !registered.contains(&agent.id)) {
+            let Some(known) = self.index.agents.get(&agent.id).filter(|known| !known.aside) else { continue };
+            if !presence.contains_key(&known.key) {
+                // One that is away stays so until it is there.
+                let excluded = self.settings.excluded(agent).filter(|_| !self.is_away(&known.key));
+                let is = excluded.map_or(Presence::Recovering, Presence::Excluded);
+                presence.insert(known.key.clone(), is);
+                recovering.push((&known.key, &agent.id));
+            }
+        }
+        recovering
     }
 
     /// Who has an address that several claim: the smallest of these.
@@ -99,9 +139,19 @@ impl Core {
         (agent.standing == Standing::Disconnected, !known, &agent.id)
     }
 
+    fn is_there(&self, key: &AgentKey, presence: &Presence) -> bool {
+        *presence == Presence::Active || *presence == Presence::Recovering && !self.is_away(key)
+    }
+
+    /// Whether an agent is away by what is stored.
+    fn is_away(&self, key: &AgentKey) -> bool {
+        self.state.agents.get(key).is_some_and(|record| record.absent_since.is_some())
+    }
+
     fn presence_of(&self, agent: &Agent) -> Presence {
         match (agent.standing, self.settings.excluded(agent)) {
             (Standing::Disconnected, _) => Presence::Disconnected,
+            (Standing::Recovering, _) => Presence::Recovering,
             (_, Some(reason)) => Presence::Excluded(reason),
             (Standing::Draining { since }, _) => Presence::Draining { since },
             (Standing::Deactivated, _) => Presence::Deactivated,
@@ -111,30 +161,36 @@ impl Core {
 
     /// What we run changes the host, so that one agent of a host gets it: the one that has it already, otherwise
     /// the first by address.
-    fn one_a_host(&self, agents: &BTreeMap<AgentKey, Agent>, presence: &mut FxHashMap<AgentKey, Presence>) {
+    fn one_a_host<'a>(
+        &self,
+        agents: impl Iterator<Item = (&'a AgentKey, &'a AgentId)>,
+        presence: &mut FxHashMap<AgentKey, Presence>,
+    ) {
         // Addresses of one host are beside each other.
-        let agents: Vec<&Agent> = agents.values().collect();
-        for same_host in agents.chunk_by(|a, b| a.key.host() == b.key.host()) {
+        let mut agents: Vec<(&AgentKey, &AgentId)> = agents.collect();
+        agents.sort_unstable();
+        for same_host in agents.chunk_by(|(a, _), (b, _)| a.host() == b.host()) {
             if same_host.len() < 2 {
                 continue;
             }
-            let claims = same_host.iter().filter(|agent| {
-                let presence = presence.get(&agent.key);
+            let claims = same_host.iter().filter(|(key, _)| {
+                let presence = presence.get(*key);
                 presence.is_some_and(|p| !p.is_away() && !matches!(p, Presence::Excluded(_)))
             });
-            let claims: Vec<&Agent> = claims.copied().collect();
-            let Some(chosen) = claims.iter().min_by_key(|agent| (!self.has_tasks(&agent.id), &agent.key))
-            else {
+            let claims: Vec<(&AgentKey, &AgentId)> = claims.copied().collect();
+            let Some((chosen, _)) = claims.iter().min_by_key(|(key, id)| (!self.has_tasks(id), *key)) else {
                 continue;
             };
             let reason = format!(
-                "{} is the agent of the host {}: only that one gets Calico; give each host a name of its own \
+                "{chosen} is the agent of the host {}: only that one gets Calico; give each host a name of its own \
                  (--hostname), or exclude one (agents.exclude)",
-                chosen.key,
-                chosen.key.host()
+                chosen.host()
             );
-            for other in claims.iter().filter(|agent| agent.id != chosen.id) {
-                presence.insert(other.key.clone(), Presence::Duplicate(reason.clone()));
+            for (other, _) in claims.iter().filter(|(key, _)| key != chosen) {
+                // What is recovering takes nothing yet, and has its place when it is back.
+                if presence.get(*other) != Some(&Presence::Recovering) {
+                    presence.insert((*other).clone(), Presence::Duplicate(reason.clone()));
+                }
             }
         }
     }

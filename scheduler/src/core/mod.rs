@@ -17,6 +17,7 @@ mod notices;
 mod offered;
 mod offers;
 mod progress;
+mod questions;
 mod reconcile;
 mod recovery;
 mod reservations;
@@ -72,6 +73,8 @@ pub struct Core {
     notices: Notices,
     /// Whose last words are being read.
     reading: HashMap<Slot, TaskId>,
+    /// Whose launches Mesos dropped, and how often in a row.
+    dropped: HashMap<Slot, u32>,
     clock: Clock,
 }
 
@@ -92,6 +95,7 @@ impl Core {
             recovery: Recovery::default(),
             notices: Notices::default(),
             reading: HashMap::new(),
+            dropped: HashMap::new(),
             clock: Clock::default(),
         }
     }

@@ -7,9 +7,10 @@ use super::Core;
 use super::frame::{Decision, Effect, Frame, Launch};
 use super::ids::{AgentId, AgentKey, OfferId, TaskId, TaskType, Timestamp};
 use super::input::Offer;
+use super::listing::Presence;
 use super::progress::Next;
 use super::resources::take;
-use super::state::{Phase, Slot, TaskRecord};
+use super::state::{Phase, Slot, TaskRecord, under_way_since};
 
 /// An offer is too small for a launch; what is missing is noted.
 struct NoRoom;
@@ -90,6 +91,10 @@ impl Core {
             "{agent} was not reconsidered"
         );
         Some(match &registered.next {
+            // The master has learned since that it is there.
+            Next::Held(_) if self.presence(&registered.key).is_none_or(Presence::makes_no_offers) => {
+                return None;
+            }
             Next::Held(_) => Offered::Idle,
             Next::Complete if !self.demand.wants_any() => Offered::Idle,
             next => Offered::Agent {
@@ -113,7 +118,8 @@ impl Core {
         // Where there is no room for the one there may be for the other.
         let in_cluster = if self.demand.wants_any() { self.next_in_cluster() } else { Next::Complete };
         let mut refuse = match (&next, &in_cluster) {
-            (Next::Wait(_), _) => self.settings.turn_filter,
+            (Next::Wait(_), Next::Launch(_, not_before)) => self.until(now, *not_before),
+            (Next::Wait(_), _) => self.until_it_moves(now, &offer.agent),
             (Next::Launch(_, not_before), _) | (_, Next::Launch(_, not_before)) => {
                 self.until(now, *not_before)
             }
@@ -144,6 +150,20 @@ impl Core {
             }
         }
         Some(refuse)
+    }
+
+    /// How long an agent is left alone that waits for something else than an offer: for as long as it has waited already.
+    /// When it waits no longer, an update says so, and brings its offers back if they stay away for long.
+    fn until_it_moves(&mut self, now: Timestamp, agent: &AgentId) -> Duration {
+        let waits_since = self.index.agents.get(agent).and_then(|registered| registered.waits_since);
+        // What waits for the cluster's task has none itself.
+        let waits_since = waits_since.or_else(|| under_way_since(&self.state.cluster.tasks));
+        let waited = waits_since.map_or(Duration::ZERO, |since| now.since(since));
+        let refuse = waited.clamp(self.settings.turn_filter, self.settings.longest_wait_filter);
+        if refuse > self.settings.revive_interval {
+            self.demand.filter(agent);
+        }
+        refuse
     }
 
     fn until(&self, now: Timestamp, not_before: Option<Timestamp>) -> Duration {
@@ -190,7 +210,7 @@ impl Core {
         };
         self.put(frame, &slot, record);
         let reserve = self.reserve(now, task_type, &task, &mut resources);
-        self.reconciliation.launched(now.after(self.settings.launch_timeout), task.clone());
+        self.reconciliation.expected(now.after(self.settings.launch_timeout), task.clone());
         frame.decisions.push(Decision::Launched { slot, task: task.clone(), target });
         frame.effects.push(Effect::Launch(Launch {
             offer: offer.id.clone(),

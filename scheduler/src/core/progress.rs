@@ -70,6 +70,9 @@ impl Core {
                 format!("the agent is draining{since}: nothing is launched before it is reactivated")
             }
             Some(Presence::Disconnected) => "the agent is not connected to the master".to_owned(),
+            Some(Presence::Recovering) => {
+                "the master has changed, and the agent has not registered with the new one yet".to_owned()
+            }
             Some(Presence::Absent) | None => "the agent is away".to_owned(),
         }))
     }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::Core;
 use super::frame::{Decision, Effect, Frame};
 use super::ids::{AgentId, TaskId, Timestamp};
+use super::input::TaskState;
+use super::questions::{FIRST_WAIT, Questions};
 use super::spec::Settings;
-use super::state::{Phase, Slot, State};
+use super::state::{Phase, State};
 
-const FIRST_WAIT: Duration = Duration::from_secs(5);
-const LONGEST_WAIT: Duration = Duration::from_mins(5);
 /// For so long nothing is launched when the master does not say that it has told of all tasks; and when more was done
 /// than is stored, for it may not know all agents yet.
 const DOUBT: Duration = Duration::from_secs(20);
@@ -22,10 +22,7 @@ const KILL_AGAIN: Duration = Duration::from_secs(30);
 /// What was asked, and what is still to be done.
 #[derive(Debug, Default)]
 pub(super) struct Reconciliation {
-    /// Asked about, not answered.
-    pending: BTreeMap<TaskId, AgentId>,
-    next: Option<Timestamp>,
-    wait: Duration,
+    questions: Questions,
     next_implicit: Option<Timestamp>,
     /// Whether tasks may be running that no record tells of.
     doubt: Doubt,
@@ -35,7 +32,7 @@ pub(super) struct Reconciliation {
     /// with nothing.
     newest: Option<Timestamp>,
     began: Option<Timestamp>,
-    /// When launches run out of time.
+    /// When launches that nothing was heard of, and tasks that are not at their goal, run out of time.
     timeouts: BTreeSet<(Timestamp, TaskId)>,
     /// Tasks that must end, and when they are told again.
     kills: BTreeMap<TaskId, (AgentId, Timestamp)>,
@@ -84,23 +81,19 @@ impl Reconciliation {
         told
     }
 
-    /// A launch that should be heard of before `deadline`.
-    pub fn launched(&mut self, deadline: Timestamp, task: TaskId) {
+    /// A task that should be heard of, or be at its goal, before `deadline`.
+    pub fn expected(&mut self, deadline: Timestamp, task: TaskId) {
         self.timeouts.insert((deadline, task));
     }
 
     /// An update of this task came.
     pub fn answered(&mut self, task: &TaskId) {
-        self.pending.remove(task);
+        self.questions.answered(task);
     }
 
-    /// To be asked about by name.
+    /// To be asked about by name: with the next tick, whatever was asked about it before.
     pub fn ask_about(&mut self, task: TaskId, agent: AgentId) {
-        if self.pending.is_empty() {
-            self.next = None;
-            self.wait = FIRST_WAIT;
-        }
-        self.pending.insert(task, agent);
+        self.questions.put(task, agent, Timestamp::default());
     }
 
     /// This task must end. True when it was not known so far.
@@ -108,17 +101,20 @@ impl Reconciliation {
         self.kills.insert(task, (agent, now.after(KILL_AGAIN))).is_none()
     }
 
-    /// This task has ended.
-    pub fn ended(&mut self, task: &TaskId) {
-        self.kills.remove(task);
+    /// This task has ended, or may live on. Whether it was to be killed.
+    pub fn spare(&mut self, task: &TaskId) -> bool {
+        self.kills.remove(task).is_some()
     }
 }
 
 impl Core {
     /// After a subscription: whatever happened meanwhile, the master says it.
     pub(super) fn reconcile_all(&mut self, now: Timestamp, frame: &mut Frame) {
-        self.reconciliation.pending = self.live();
-        self.reconciliation.wait = FIRST_WAIT;
+        // Another master may know what this one did not.
+        self.reconciliation.questions.clear();
+        for (task, agent) in self.live() {
+            self.reconciliation.ask_about(task, agent);
+        }
         self.reconciliation.next_implicit = Some(now.after(self.settings.reconcile_interval));
         self.reconciliation.began.get_or_insert(now);
         self.reconciliation.patient_until = None;
@@ -131,10 +127,7 @@ impl Core {
     pub(super) fn reconciliation_tick(&mut self, now: Timestamp, frame: &mut Frame) {
         self.collect_timeouts(now);
         self.ask_for_all(now, frame);
-        let reconciliation = &mut self.reconciliation;
-        if !reconciliation.pending.is_empty() && reconciliation.next.is_none_or(|at| at <= now) {
-            self.ask(now, frame);
-        }
+        self.ask(now, frame);
     }
 
     /// Asks for all tasks, when it is time or there are doubts.
@@ -143,17 +136,20 @@ impl Core {
         // What is not known is judged after the first inventory only: before it, asking would be for nothing.
         let asks = self.inventory.is_some() && self.demand.is_subscribed();
         let begins = reconciliation.doubt == Doubt::Open;
-        let due = reconciliation.next_implicit.is_some_and(|at| at <= now);
+        // One round at a time.
+        let due = reconciliation.next_implicit.is_some_and(|at| at <= now)
+            && !reconciliation.questions.is_under_way(now);
         if !asks || !begins && !due {
             return;
         }
         // Tasks that the master does not know are not in its answer: what stays open is asked by name.
-        let pending = self.live();
+        let live = self.live();
         frame.effects.push(Effect::Reconcile(Vec::new()));
         let reconciliation = &mut self.reconciliation;
-        reconciliation.pending = pending;
-        reconciliation.next = Some(now.after(FIRST_WAIT));
-        reconciliation.wait = FIRST_WAIT;
+        reconciliation.questions.pause(now);
+        for (task, agent) in live {
+            reconciliation.questions.put_new(task, agent, now.after(FIRST_WAIT));
+        }
         let ends = now.after(DOUBT);
         if begins {
             let last = TaskId(format!("all.{:x}", now.0));
@@ -204,15 +200,10 @@ impl Core {
     }
 
     fn ask(&mut self, now: Timestamp, frame: &mut Frame) {
-        let reconciliation = &mut self.reconciliation;
-        if reconciliation.pending.is_empty() {
-            return;
+        let tasks = self.reconciliation.questions.ask(now);
+        if !tasks.is_empty() {
+            frame.effects.push(Effect::Reconcile(tasks));
         }
-        let tasks =
-            reconciliation.pending.iter().map(|(task, agent)| (task.clone(), agent.clone())).collect();
-        frame.effects.push(Effect::Reconcile(tasks));
-        reconciliation.next = Some(now.after(reconciliation.wait));
-        reconciliation.wait = (reconciliation.wait * 2).min(LONGEST_WAIT);
     }
 
     fn collect_timeouts(&mut self, now: Timestamp) {
@@ -222,10 +213,16 @@ impl Core {
                 return;
             }
             let Some(slot) = self.index.tasks.get(&task) else { continue };
-            if let Some(Phase::Launched { agent, .. }) = self.phase(slot) {
-                let agent = agent.clone();
-                self.reconciliation.ask_about(task, agent);
-            }
+            let Some(record) = self.state.task(slot) else { continue };
+            let agent = match (&record.phase, record.phase.beginning()) {
+                (Phase::Launched { agent, .. }, _) => agent.clone(),
+                // The master's word decides: the end may be on its way.
+                (_, Some((_, agent, since))) if now.since(since) >= self.settings.task_timeout => {
+                    agent.clone()
+                }
+                _ => continue,
+            };
+            self.reconciliation.questions.put_new(task, agent, now);
         }
     }
 
@@ -234,7 +231,34 @@ impl Core {
         live.map(|(task, agent)| (task.clone(), agent.clone())).collect()
     }
 
-    fn phase(&self, slot: &Slot) -> Option<&Phase> {
-        self.state.task(slot).map(|record| &record.phase)
+    /// Sees to it that a task that is at its beginning comes to its goal in time, or is ended: a fetch or an installer
+    /// that hangs would hold its agent up for ever. Called with each word of it, so that it is alive when it is judged.
+    pub(super) fn expect_goal(
+        &mut self,
+        now: Timestamp,
+        said: TaskState,
+        (before, phase): (&Phase, &Phase),
+        frame: &mut Frame,
+    ) {
+        let limit = self.settings.task_timeout;
+        if before != phase
+            && let Some((task, _, since)) = before.beginning()
+        {
+            self.reconciliation.timeouts.remove(&(since.after(limit), task.clone()));
+        }
+        let Some((task, agent, since)) = phase.beginning() else {
+            if let (TaskState::Running, Some((task, _))) = (said, phase.live()) {
+                // Just in time.
+                self.reconciliation.spare(task);
+            }
+            return;
+        };
+        if now.since(since) < limit {
+            self.reconciliation.expected(since.after(limit), task.clone());
+        } else if self.reconciliation.kill(now, task.clone(), agent.clone()) {
+            let reason = format!("it is still at its beginning, since {since}");
+            frame.decisions.push(Decision::Killed { task: task.clone(), reason });
+            frame.effects.push(Effect::Kill { task: task.clone(), agent: agent.clone() });
+        }
     }
 }

@@ -61,11 +61,11 @@ impl Core {
         let record = self.state.agents.get(key).filter(|record| !record.aside);
         let (mut down, mut away) = (false, None);
         match (record, self.presence(key)) {
-            (Some(record), Some(Presence::Active)) => down = self.is_down(record),
-            (Some(record), Some(presence))
-                if presence.is_away() && self.services(record).any(|t| t.reached) =>
-            {
-                away = record.absent_since;
+            (Some(record), Some(presence)) if presence.is_away() || presence.counts() => {
+                // One that was away before the master changed is so until it is back.
+                away = record.absent_since.filter(|_| *presence != Presence::Active);
+                away = away.filter(|_| self.services(record).any(|task| task.reached));
+                down = presence.counts() && away.is_none() && self.is_down(record);
             }
             _ => {}
         }
@@ -97,7 +97,7 @@ impl Core {
 
     pub(super) fn extent(&self) -> Extent {
         let away = self.recovery.away.len();
-        let agents = self.inventory.as_ref().map_or(0, |inventory| inventory.active) + away;
+        let agents = self.inventory.as_ref().map_or(0, |inventory| inventory.there) + away;
         let down = self.recovery.down.len() + away;
         Extent { down, agents, limit: self.settings.mass_failure.of(agents) }
     }

@@ -24,6 +24,9 @@ pub struct Settings {
     pub reservations: Reservations,
     /// How long a launch may go without an update before the master is asked about it.
     pub launch_timeout: Duration,
+    /// How long a task may be at its beginning: an install until it is done, a service until it runs. Fetching artifacts
+    /// is a part of that. Readiness is not: a service that runs is never ended for it.
+    pub task_timeout: Duration,
     /// The first wait after a failure; doubled by each that follows.
     pub backoff_min: Duration,
     /// The longest wait after a failure.
@@ -34,6 +37,10 @@ pub struct Settings {
     pub idle_filter: Duration,
     /// How long offers of agents whose turn comes soon stay away.
     pub turn_filter: Duration,
+    /// The longest time for which offers of agents stay away that wait for a task of theirs.
+    pub longest_wait_filter: Duration,
+    /// When nothing was to be launched for so long, offers are suppressed, whatever is on its way.
+    pub quiet: Duration,
     /// The shortest time between two REVIVE calls: each brings every agent's offer.
     pub revive_interval: Duration,
     /// Of so many agents at most are offers asked for by name.
@@ -66,11 +73,14 @@ impl Settings {
             only: Vec::new(),
             reservations: Reservations::default(),
             launch_timeout: Duration::from_mins(1),
+            task_timeout: Duration::from_mins(15),
             backoff_min: Duration::from_secs(1),
             backoff_max: Duration::from_mins(5),
             stable_after: Duration::from_mins(5),
             idle_filter: Duration::from_hours(1),
             turn_filter: Duration::from_secs(1),
+            longest_wait_filter: Duration::from_mins(1),
+            quiet: Duration::from_mins(1),
             revive_interval: Duration::from_secs(5),
             most_constrained: 500,
             maintenance_lead: Duration::from_hours(1),

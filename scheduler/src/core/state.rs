@@ -86,6 +86,12 @@ pub struct TaskRecord {
     pub recovery: Option<Timestamp>,
 }
 
+/// Since when what is on its way is as it is: the last that came to be so.
+pub(super) fn under_way_since(tasks: &Tasks) -> Option<Timestamp> {
+    let waits = tasks.values().filter(|record| record.phase.live().is_some() && !record.phase.at_goal());
+    waits.map(|record| record.phase.moment()).max()
+}
+
 impl TaskRecord {
     /// A record without a past.
     pub fn new(phase: Phase, target: Option<TargetHash>) -> Self {
@@ -162,8 +168,16 @@ impl Phase {
         }
     }
 
+    /// The launch, where, and since when, while it has not got beyond its beginning since it was first heard of.
+    pub(super) fn beginning(&self) -> Option<(&TaskId, &AgentId, Timestamp)> {
+        match self {
+            Self::Active { task, agent, run: Run::Starting, since } => Some((task, agent, *since)),
+            _ => None,
+        }
+    }
+
     /// Since when it is so, or until when.
-    fn moment(&self) -> Timestamp {
+    pub(super) fn moment(&self) -> Timestamp {
         match self {
             Self::Launched { at, .. } | Self::Done { at } => *at,
             Self::Active { since, .. } | Self::Held { since } => *since,

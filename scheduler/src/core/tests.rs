@@ -1,7 +1,9 @@
 //! The core from outside: scripts of what it is told and what must follow, and a whole small world with faults.
 
 mod constraints;
+mod failover;
 mod failures;
+mod hanging;
 mod inventory;
 mod maintenance;
 mod offers;

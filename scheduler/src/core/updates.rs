@@ -16,6 +16,8 @@ const EXIT_NOT_PERMITTED: i32 = 77;
 const EXIT_CANNOT_WORK: i32 = 78;
 /// The installer's exit status for 'a restart is needed and not allowed; nothing was changed'.
 const EXIT_NEEDS_RESTART: i32 = 79;
+/// So many launches in a row may be dropped before that counts as a failure, with its wait.
+const DROPS: u32 = 3;
 
 impl Core {
     pub(super) fn update(&mut self, now: Timestamp, mut update: Update, frame: &mut Frame) {
@@ -26,10 +28,18 @@ impl Core {
         self.reconciliation.answered(&update.task);
         let ended = matches!(
             update.state,
-            TaskState::Finished | TaskState::Failed | TaskState::Drained | TaskState::Gone
+            TaskState::Finished
+                | TaskState::Failed
+                | TaskState::Drained
+                | TaskState::Dropped
+                | TaskState::Gone
         );
-        if ended {
-            self.reconciliation.ended(&update.task);
+        if ended && self.reconciliation.spare(&update.task) && self.index.tasks.contains_key(&update.task) {
+            let limit = humantime::format_duration(self.settings.task_timeout);
+            update.message = format!(
+                "it was still at its beginning after {limit} (agents.task-timeout), and was ended ({})",
+                update.message
+            );
         }
         match self.index.tasks.get(&update.task).cloned() {
             Some(slot) => self.known(now, &slot, &update, ended, frame),
@@ -74,6 +84,10 @@ impl Core {
                 frame.decisions.push(Decision::Drained { slot: slot.clone() });
                 drained_record(now, &before)
             }
+            TaskState::Dropped => match self.dropped(now, slot, &before, &update.message, frame) {
+                Some(record) => record,
+                None => self.failed(now, slot, &before, &update.message, frame),
+            },
             TaskState::Starting => self.active(now, &before, Run::Starting),
             TaskState::Running => self.active(now, &before, run(goal, update)),
             TaskState::Killing => self.active(now, &before, Run::NotReady),
@@ -93,8 +107,13 @@ impl Core {
         if record.phase.at_goal() && !before.phase.at_goal() {
             frame.decisions.push(Decision::Reached { slot: slot.clone() });
         }
-        if before.recovery.is_some() && record.recovery.is_none() {
+        // One that never ran has shown nothing.
+        if before.recovery.is_some() && record.recovery.is_none() && update.state != TaskState::Dropped {
             self.recovered(record.phase.at_goal());
+        }
+        self.expect_goal(now, update.state, (&before.phase, &record.phase), frame);
+        if matches!(record.phase, Phase::Active { .. }) && !self.dropped.is_empty() {
+            self.dropped.remove(slot);
         }
         let ends = before.phase.live().is_some() && record.phase.live().is_none();
         if record != before {
@@ -103,6 +122,31 @@ impl Core {
         if ends && self.leaves_reserved(slot) {
             self.demand.give_back(now);
         }
+    }
+
+    /// The record of a launch that never ran: no failure is counted, and it may be made again at once. None when that
+    /// has happened too often.
+    fn dropped(
+        &mut self,
+        now: Timestamp,
+        slot: &Slot,
+        before: &TaskRecord,
+        reason: &str,
+        frame: &mut Frame,
+    ) -> Option<TaskRecord> {
+        let drops = self.dropped.entry(slot.clone()).or_default();
+        *drops += 1;
+        if *drops > DROPS {
+            return None;
+        }
+        let reason = if reason.is_empty() { "no reason was given" } else { reason };
+        frame.decisions.push(Decision::Dropped { slot: slot.clone(), reason: reason.to_owned() });
+        Some(TaskRecord {
+            phase: Phase::Backoff { until: now },
+            failure: Some(format!("the launch was dropped: {reason}")),
+            recovery: None,
+            ..before.clone()
+        })
     }
 
     /// Whether a task that ended was ended because its agent drains.
@@ -224,6 +268,8 @@ impl Core {
         let phase = Phase::Launched { task: task.clone(), agent: agent.clone(), at: now };
         let reached = self.state.task(slot).is_some_and(|before| before.reached);
         let record = TaskRecord { reached, ..TaskRecord::new(phase, None) };
+        // It had to end for another that had its place.
+        self.reconciliation.spare(&task);
         frame.decisions.push(Decision::Adopted { slot: slot.clone(), task });
         self.put(frame, slot, record);
         self.known(now, slot, update, false, frame);
@@ -236,7 +282,6 @@ impl Core {
 /// agent is back is no recovery.
 fn drained_record(now: Timestamp, before: &TaskRecord) -> TaskRecord {
     TaskRecord {
-        phase: Phase::Backoff { until: now },
         failure: Some("ended because the agent drains".to_owned()),
         failures: before.failures,
         ..TaskRecord::new(Phase::Backoff { until: now }, before.target.clone())

@@ -110,7 +110,8 @@ pub struct AgentView {
     pub agent_id: AgentId,
     /// Its Mesos version.
     pub version: String,
-    /// `active`, `excluded`, `duplicate`, `deactivated`, `draining` or `absent`; `unknown` before the first inventory.
+    /// `active`, `excluded`, `duplicate`, `deactivated`, `draining`, `recovering` or `absent`; `unknown` before the
+    /// first inventory.
     pub presence: &'static str,
     /// Since when it is absent, as RFC 3339 has it.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
@@ -164,6 +165,9 @@ pub struct TaskView {
     pub outdated: bool,
     /// Failures in a row.
     pub failures: u32,
+    /// Since when it stands there, as RFC 3339 has it; none where it never was, or is to be launched again.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
+    pub since: Option<Timestamp>,
     /// Why it stands there.
     pub reason: String,
 }

@@ -261,7 +261,13 @@ impl Subscription {
         let call = Call {
             framework_id: self.framework.id.clone(),
             r#type: Some(call::Type::Subscribe.into()),
-            subscribe: Some(call::Subscribe { framework_info: self.framework.clone(), ..Default::default() }),
+            subscribe: Some(call::Subscribe {
+                framework_info: self.framework.clone(),
+                // A master that takes over has forgotten all filters, and would offer everything. The core asks for
+                // offers when it wants some.
+                suppressed_roles: self.framework.roles.clone(),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let mut server = master.clone();

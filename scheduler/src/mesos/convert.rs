@@ -122,10 +122,11 @@ pub fn to_mesos(resource: &Resource) -> mesos::Resource {
 
 fn update(status: mesos::TaskStatus) -> Result<Update, InvalidEvent> {
     use mesos::TaskState as Reported;
+    use mesos::task_status::Reason;
     let missing = |missing| InvalidEvent { event: "UPDATE", missing };
     let task = TaskId(text(status.task_id.value).ok_or(missing("task_id"))?);
     // The number itself: the accessor takes an unknown one for the first state.
-    let drains = status.reason == Some(mesos::task_status::Reason::AgentDraining.into());
+    let drains = status.reason == Some(Reason::AgentDraining.into());
     let state = match Reported::try_from(status.state.ok_or(missing("a state"))?) {
         Ok(Reported::TaskKilled | Reported::TaskGoneByOperator) if drains => TaskState::Drained,
         Ok(Reported::TaskStaging | Reported::TaskStarting) => TaskState::Starting,
@@ -133,9 +134,10 @@ fn update(status: mesos::TaskStatus) -> Result<Update, InvalidEvent> {
         Ok(Reported::TaskKilling) => TaskState::Killing,
         Ok(Reported::TaskFinished) => TaskState::Finished,
         Ok(Reported::TaskFailed | Reported::TaskKilled | Reported::TaskError) => TaskState::Failed,
-        Ok(
-            Reported::TaskDropped | Reported::TaskGone | Reported::TaskGoneByOperator | Reported::TaskUnknown,
-        ) => TaskState::Gone,
+        Ok(Reported::TaskDropped) => TaskState::Dropped,
+        // Before Mesos knew TASK_DROPPED.
+        Ok(Reported::TaskLost) if status.reason == Some(Reason::InvalidOffers.into()) => TaskState::Dropped,
+        Ok(Reported::TaskGone | Reported::TaskGoneByOperator | Reported::TaskUnknown) => TaskState::Gone,
         Ok(Reported::TaskLost | Reported::TaskUnreachable) => TaskState::Unreachable,
         Err(_) => return Err(missing("a state that is known")),
     };

@@ -47,9 +47,16 @@ pub async fn agents(access: &Access, server: &Server) -> Result<Vec<Agent>, Oper
     Ok(listed(agents))
 }
 
-/// The agents of the answer.
+/// The agents of the answer. A master that has just been elected knows all that were registered with the one before, from
+/// its registry, and lists those apart that have not registered with it yet: their resources and attributes, no more.
+/// After `--agent_reregister_timeout` (10 min) they are unreachable, and listed no longer.
 pub fn listed(answer: response::GetAgents) -> Vec<Agent> {
-    answer.agents.into_iter().filter_map(agent).collect()
+    let registered = answer.agents.into_iter().filter_map(agent);
+    let recovered = answer.recovered_agents.into_iter().filter_map(|info| {
+        let agent = agent(response::get_agents::Agent { agent_info: info, ..Default::default() })?;
+        Some(Agent { standing: Standing::Recovering, ..agent })
+    });
+    registered.chain(recovered).collect()
 }
 
 /// An agent of the answer; none when the master does not say who it is.
@@ -82,6 +89,21 @@ mod tests {
     use mesos_v1::{AgentInfo, DrainInfo, TimeInfo};
 
     use super::*;
+
+    #[test]
+    fn agents_that_have_not_registered_with_a_new_master_are_listed_as_recovering() {
+        let info = |id: &str| AgentInfo { hostname: "h".into(), id: Some(id.into()), ..Default::default() };
+        let there =
+            response::get_agents::Agent { agent_info: info("S1"), active: true, ..Default::default() };
+        let answer =
+            response::GetAgents { agents: vec![there], recovered_agents: vec![info("S2"), info("")] };
+        let standings: Vec<_> = listed(answer).into_iter().map(|agent| (agent.id, agent.standing)).collect();
+        assert_eq!(
+            standings,
+            [("S1".into(), Standing::Active), ("S2".into(), Standing::Recovering)],
+            "one without an ID is nobody"
+        );
+    }
 
     #[test]
     fn an_agent_stands_as_the_master_says() {

@@ -124,6 +124,10 @@ fn a_task_fetches_its_artifacts_unpacked_and_runs_as_the_operator_says() {
         ]
     );
     assert_eq!(command.user(), "root");
+    for task_type in TaskType::ALL {
+        let info = task_info(&config(&[("SERVICE_USER", "calico")]), task_type);
+        assert_eq!(info.command.unwrap().user(), "calico", "{task_type}");
+    }
     let variables = command.environment.unwrap().variables;
     assert_eq!(variables[0].value(), "http://10.0.0.11:5051");
 }

@@ -15,9 +15,11 @@ use crate::master::{FRAMEWORK, Master, SOON, Seen};
 
 /// No heartbeat is missed while a test runs.
 const PATIENT: f64 = 60.0;
+const ROLES: [&str; 2] = ["*", "slave_public"];
 
 fn start(master: &Master) -> (Client, mpsc::Receiver<ClientEvent>) {
-    let framework = FrameworkInfo { user: "root".into(), name: "calico".into(), ..Default::default() };
+    let roles = ROLES.map(str::to_owned).to_vec();
+    let framework = FrameworkInfo { user: "root".into(), name: "calico".into(), roles, ..Default::default() };
     Client::start(crate::named(&master.authority), crate::nobody(), framework, &Tenure::endless())
 }
 
@@ -76,13 +78,15 @@ async fn masters_that_send_each_to_the_other_are_no_endless_journey() {
 async fn a_stream_that_ends_is_followed_by_a_subscription_with_our_id_and_another_stream() {
     let mut master = Master::leading(PATIENT).await;
     let (client, mut events) = start(&master);
-    master.subscription().await;
+    let call = master.subscription().await;
+    assert_eq!(call.subscribe.unwrap().suppressed_roles, ROLES, "no offers before they are asked for");
     subscribed(&mut events).await;
 
     master.hang_up();
     disconnected(&mut events).await;
     let call = master.subscription().await;
     assert_eq!(call.framework_id.unwrap().value, FRAMEWORK);
+    assert_eq!(call.subscribe.unwrap().suppressed_roles, ROLES, "nor with what the master has forgotten");
     let stream = subscribed(&mut events).await;
     client.send(stream, revive()).await;
     master.call(call::Type::Revive).await;

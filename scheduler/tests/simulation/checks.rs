@@ -93,8 +93,9 @@ impl Checks {
                 }
             }
             call::Type::Kill => self.kill(&TaskId(call.kill.as_ref().unwrap().task_id.value.clone()), world),
-            call::Type::Suppress => self.suppressed = true,
-            call::Type::Revive | call::Type::Subscribe => self.suppressed = false,
+            // A subscription suppresses all roles.
+            call::Type::Suppress | call::Type::Subscribe => self.suppressed = true,
+            call::Type::Revive => self.suppressed = false,
             _ => {}
         }
     }

@@ -137,7 +137,11 @@ impl Subscription {
         let call = Call {
             framework_id: self.framework.id.clone(),
             r#type: Some(call::Type::Subscribe.into()),
-            subscribe: Some(call::Subscribe { framework_info: self.framework.clone(), ..Default::default() }),
+            subscribe: Some(call::Subscribe {
+                framework_info: self.framework.clone(),
+                suppressed_roles: self.framework.roles.clone(),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let answered = timeout(ANSWER, self.wire.ask(Request::Subscribe(Box::new(call)))).await;

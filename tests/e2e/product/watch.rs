@@ -262,6 +262,8 @@ fn wrong_presence(agent: &Agent, listed: Option<&Listed>) -> Option<String> {
         ("deactivated", Some(listed)) => listed.deactivated && listed.drain.is_none(),
         ("absent", Some(listed)) => !listed.active && !listed.deactivated,
         ("absent", None) => true,
+        // Not yet, with a master that was elected just now.
+        ("recovering", listed) => listed.is_none_or(|listed| !listed.active),
         // What an operator or another agent decides, and not the master.
         (presence, _) => !["active", "draining", "deactivated"].contains(&presence),
     };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::script::{Script, acknowledged, not_ready, state};
+use super::script::{Script, acknowledged, launch, not_ready, state};
 use super::*;
 
 /// How long the slot of `task_type` on agent `a` is left alone from now on.
@@ -231,4 +231,91 @@ fn what_is_held_is_tried_again_when_its_configuration_has_changed_and_not_before
     let proxy = script.launches("a", TaskType::EtcdProxy);
     script.failed("a", &proxy, "Command exited with status 69");
     assert_eq!(backoff(&script, TaskType::EtcdProxy), Duration::from_secs(1));
+}
+
+/// A reason that Mesos gives when an offer was rescinded while the launch was on its way.
+fn dropped() -> Update {
+    Update { message: "Task launched with invalid offers".into(), ..state(TaskState::Dropped) }
+}
+
+#[test]
+fn a_launch_that_never_ran_is_made_again_at_once_and_no_failure() {
+    let mut script = initialised();
+    let lost = script.launches("a", TaskType::EtcdProxy);
+    let frame = script.update("a", &lost, dropped());
+    assert!(frame.effects.is_empty(), "there is no sandbox to read: {frame:?}");
+    let slot = Slot::Agent("a:5051".into(), TaskType::EtcdProxy);
+    let reason = "Task launched with invalid offers".to_owned();
+    assert_eq!(frame.decisions, [Decision::Dropped { slot, reason }]);
+    let status = (Status::Delayed, "the launch was dropped: Task launched with invalid offers".to_owned());
+    assert_eq!(script.step("etcd-proxy.a:5051"), status);
+    assert_eq!(script.agent_view("a").tasks[0].failures, 0);
+    script.reaches("a", TaskType::EtcdProxy);
+}
+
+#[test]
+fn launches_that_are_dropped_again_and_again_are_failures_with_their_wait() {
+    let mut script = initialised();
+    for _ in 0..3 {
+        let lost = script.launches("a", TaskType::EtcdProxy);
+        script.update("a", &lost, dropped());
+    }
+    for expected in [1, 2, 4] {
+        let lost = script.launches("a", TaskType::EtcdProxy);
+        script.update("a", &lost, dropped());
+        assert_eq!(backoff(&script, TaskType::EtcdProxy), Duration::from_secs(expected));
+        script.declines("a");
+        script.wait(Duration::from_secs(expected));
+    }
+    // One that was heard of ends the row.
+    let proxy = script.launches("a", TaskType::EtcdProxy);
+    script.reports("a", &proxy, state(TaskState::Starting));
+    script.failed("a", &proxy, "Command exited with status 1");
+    assert_eq!(backoff(&script, TaskType::EtcdProxy), Duration::from_secs(8));
+    script.wait(Duration::from_secs(8));
+    let lost = script.launches("a", TaskType::EtcdProxy);
+    script.update("a", &lost, dropped());
+    assert_eq!(backoff(&script, TaskType::EtcdProxy), Duration::ZERO);
+}
+
+#[test]
+fn a_failure_says_nothing_of_tasks_and_their_updates_come_before_or_after_it() {
+    for failure_first in [true, false] {
+        let mut script = initialised();
+        let proxy = script.reaches("a", TaskType::EtcdProxy);
+        let failure = |script: &mut Script| {
+            let frame = script.send(Input::Event(Event::Failure(Some("S-a".into()))));
+            assert_eq!((frame.changes, frame.effects), (vec![], vec![Effect::RefreshInventory]));
+        };
+        if failure_first {
+            failure(&mut script);
+            assert_eq!(script.step("etcd-proxy.a:5051"), (Status::Complete, "ready".into()));
+        }
+        script.update("a", &proxy, state(TaskState::Unreachable));
+        if !failure_first {
+            failure(&mut script);
+        }
+        assert_eq!(script.step("etcd-proxy.a:5051"), (Status::Started, "unreachable".into()));
+        script.ready("a", &proxy);
+        script.launches("a", TaskType::Cni);
+    }
+}
+
+#[test]
+fn an_offer_that_is_rescinded_before_or_after_its_launch_was_dropped_costs_nothing() {
+    for rescind_first in [true, false] {
+        let mut script = initialised();
+        let frame = script.offer("a");
+        let launch = launch(&frame).unwrap();
+        let rescind = Input::Event(Event::Rescind(launch.offer.clone()));
+        if rescind_first {
+            assert_eq!(script.send(rescind.clone()), Frame::default());
+        }
+        script.update("a", &launch.task, dropped());
+        if !rescind_first {
+            assert_eq!(script.send(rescind), Frame::default());
+        }
+        script.reaches("a", TaskType::EtcdProxy);
+        assert_eq!(script.agent_view("a").tasks[0].failures, 0);
+    }
 }

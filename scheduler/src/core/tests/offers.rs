@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::script::{Script, declined, launch, state};
+use super::script::{Script, declined, launch, not_ready, state};
 use super::*;
 
 const SHORT: Duration = Duration::from_secs(1);
@@ -327,4 +327,28 @@ fn the_task_of_the_cluster_gets_an_offer_also_when_all_agents_are_finished() {
     assert_eq!(script.declines("a"), SHORT, "its turn comes when the backoff ends");
     script.wait(Duration::from_secs(1));
     script.launches("a", TaskType::ClusterInit);
+}
+
+#[test]
+fn offers_stay_away_ever_longer_from_agents_whose_service_does_not_become_ready_and_then_are_suppressed() {
+    let mut script = Script::with_agents(settings(), &["a", "b"]);
+    script.reaches("a", TaskType::ClusterInit);
+    let proxies = ["a", "b"].map(|host| (host, script.launches(host, TaskType::EtcdProxy)));
+    for (host, proxy) in &proxies {
+        script.reports(host, proxy, not_ready());
+    }
+    let mut offers = 0;
+    for _ in 0..3600 {
+        let refuse = script.declines("a");
+        offers += 1;
+        if has(&script.wait(refuse), &Effect::Suppress) {
+            break;
+        }
+        assert!(refuse <= Duration::from_mins(1), "{refuse:?}");
+    }
+    assert!(offers < 10, "{offers} offers of one agent for nothing");
+    // A word of the service is enough.
+    let frame = script.ready("a", &proxies[0].1);
+    assert!(has(&frame, &Effect::Revive));
+    script.launches("a", TaskType::Cni);
 }

@@ -148,6 +148,7 @@ fn standings() -> impl Strategy<Value = Standing> {
         Standing::Active,
         Standing::Active,
         Standing::Disconnected,
+        Standing::Recovering,
         Standing::Deactivated,
         Standing::Draining { since: None },
         Standing::Draining { since: Some(Timestamp(5)) },
@@ -172,6 +173,7 @@ fn any_update() -> impl Strategy<Value = Update> {
         TaskState::Finished,
         TaskState::Failed,
         TaskState::Drained,
+        TaskState::Dropped,
         TaskState::Gone,
         TaskState::Unreachable,
     ];

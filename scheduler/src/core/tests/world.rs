@@ -196,7 +196,7 @@ impl World {
         if !self.subscribed {
             // Filters may outlive a subscription: the core must not count on their end.
             self.subscribed = true;
-            self.suppressed = false;
+            self.suppressed = true;
             self.constraints = None;
             self.input(Input::Event(Event::TakesConstraints));
             self.input(Input::Event(Event::Subscribed("F".into())));

@@ -9,11 +9,19 @@ use super::{
     AgentView, PhaseView, PlanView, RecoveryView, ShortageView, Status, StepView, TaskType, TaskView, View,
 };
 
+/// The presences of agents that the plan is of.
+const COUNTED: [&str; 2] = ["active", "recovering"];
+
 impl Core {
     /// A picture of everything, for the API.
     pub fn view(&self) -> View {
         let known = self.state.agents.values().filter(|agent| !agent.aside);
         let mut agents: Vec<AgentView> = known.map(|agent| self.agent_view(agent)).collect();
+        // Agents that are there, or come back from a change of masters, are the plan's. One that is away is not:
+        // clusters shrink, but not to nothing.
+        let counts = |agent: &AgentView| COUNTED.contains(&agent.presence);
+        let left_out = |agent: &AgentView| ["excluded", "duplicate"].contains(&agent.presence);
+        let nobody = !agents.iter().any(counts) && !agents.iter().all(left_out);
         let mut phases = Vec::new();
         for (task_type, spec) in &self.settings.specs {
             if !spec.enabled {
@@ -30,17 +38,20 @@ impl Core {
                     let task = self.task_view(*task_type, self.state.cluster.tasks.get(task_type));
                     vec![step(task_type.name(), &task)]
                 }
-                // An agent that is away is none of the plan's: clusters shrink.
                 Scope::Agent => agents
                     .iter()
-                    .filter(|agent| agent.presence == "active")
+                    .filter(|agent| counts(agent))
                     .filter_map(|agent| {
                         let task = agent.tasks.iter().find(|task| task.task_type == *task_type)?;
                         Some(step(&agent.agent.0, task))
                     })
                     .collect(),
             };
-            let status = combined(steps.iter().map(|step| step.status));
+            let status = match combined(steps.iter().map(|step| step.status)) {
+                // Nothing is known of those that there are.
+                Status::Complete if nobody && task_type.scope() == Scope::Agent => Status::Pending,
+                status => status,
+            };
             let (id, name) = (task_type.name().to_owned(), task_type.name());
             phases.push(PhaseView { id, name, status, strategy: "parallel", steps });
         }
@@ -97,6 +108,7 @@ impl Core {
         let presence = match self.presence(&agent.key) {
             _ if self.inventory.is_none() => "unknown",
             Some(Presence::Active) => "active",
+            Some(Presence::Recovering) => "recovering",
             Some(Presence::Excluded(_)) => "excluded",
             Some(Presence::Duplicate(_)) => "duplicate",
             Some(Presence::Deactivated) => "deactivated",
@@ -203,6 +215,9 @@ impl Core {
             outdated: record.is_some_and(|record| record.target.as_ref() != current),
             target,
             failures: record.map_or(0, |record| record.failures),
+            since: record
+                .filter(|record| !matches!(record.phase, Phase::Backoff { .. }))
+                .map(|record| record.phase.moment()),
             reason: match (reason, failure) {
                 (reason, None) => reason,
                 (reason, Some(failure)) if reason.is_empty() => failure,

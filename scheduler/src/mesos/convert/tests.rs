@@ -86,6 +86,22 @@ fn what_a_draining_agent_ends_is_told_from_what_failed() {
 }
 
 #[test]
+fn a_launch_that_never_ran_is_told_from_a_task_that_was_lost() {
+    use mesos::TaskState as Reported;
+    use mesos::task_status::Reason;
+    let state = |state: Reported, reason: Reason| {
+        let (state, reason) = (Some(state.into()), Some(reason.into()));
+        update(mesos::TaskStatus { task_id: "t".into(), state, reason, ..Default::default() }).unwrap().state
+    };
+    assert_eq!(state(Reported::TaskDropped, Reason::InvalidOffers), TaskState::Dropped);
+    assert_eq!(state(Reported::TaskDropped, Reason::AgentDisconnected), TaskState::Dropped);
+    // As masters say it that do not know TASK_DROPPED.
+    assert_eq!(state(Reported::TaskLost, Reason::InvalidOffers), TaskState::Dropped);
+    assert_eq!(state(Reported::TaskLost, Reason::AgentRemoved), TaskState::Unreachable);
+    assert_eq!(state(Reported::TaskGone, Reason::Reconciliation), TaskState::Gone);
+}
+
+#[test]
 fn events_of_a_later_mesos_are_passed_over() {
     assert_eq!(decoded("08 63"), Ok(None));
     assert_eq!(decoded(""), Ok(None));

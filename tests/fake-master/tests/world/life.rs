@@ -204,10 +204,15 @@ fn a_new_master_learns_of_tasks_from_agents_and_says_nothing_before() {
     reconcile(&scheduler, &mut world, &[(&lost, Some(&agent)), ("x", None)]);
     scheduler.wait(&mut world, seconds(5));
     assert!(scheduler.updates().is_empty());
-    assert_eq!(world.get_agents().agents.len(), 2);
+    // The one that it has not heard of is listed apart.
+    let listed = world.get_agents();
+    assert_eq!(listed.agents.len(), 2);
+    let recovered: Vec<_> = listed.recovered_agents.iter().filter_map(|info| info.id.as_ref()).collect();
+    assert!(recovered.len() == 1 && recovered[0].value == agent, "{recovered:?}");
     assert_eq!(world.master_tasks(scheduler.id()).len(), 2);
     // Then the agent has had its time.
     scheduler.wait(&mut world, seconds(600));
+    assert_eq!(world.get_agents().recovered_agents, []);
     reconcile(&scheduler, &mut world, &[(&lost, Some(&agent)), ("x", None)]);
     scheduler.wait(&mut world, seconds(0));
     let states: Vec<_> = scheduler.updates().iter().map(TaskStatus::state).collect();

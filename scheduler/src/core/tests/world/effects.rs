@@ -102,7 +102,8 @@ impl World {
         }
         let valid = self.offers.remove(offer).is_some() && self.reachable(agent);
         if !valid {
-            let dropped = Update { task: task.clone(), agent: Some(agent.clone()), ..bare(TaskState::Gone) };
+            let dropped =
+                Update { task: task.clone(), agent: Some(agent.clone()), ..bare(TaskState::Dropped) };
             return self.send_update(dropped);
         }
         let host = self.host(agent).unwrap();
@@ -153,9 +154,14 @@ impl World {
         if !task.alive || !self.reachable(&task.agent) {
             return self.answer(id, None);
         }
-        // Every task here was launched by us and stored; only a cluster's task that was given up may be in the way.
+        // Every task here was launched by us and stored; only a cluster's task that was given up may be in the way,
+        // and one may hang, as far as it was heard of.
         let given_up = task.task_type.scope() == Scope::Cluster && task.was_unreachable;
-        assert!(given_up, "{id} is alive, ours, and killed");
+        let limit = self.settings.task_timeout;
+        let hung = self.live_record(id).is_some_and(|record| {
+            matches!(record.phase, Phase::Active { run: Run::Starting, since, .. } if self.now.since(since) >= limit)
+        });
+        assert!(given_up || hung, "{id} is alive, ours, and killed");
         self.report(id, Update { message: "Command terminated".into(), ..bare(TaskState::Failed) });
     }
 

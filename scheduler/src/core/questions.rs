@@ -1,0 +1,142 @@
+//! What the master is asked by name, and has not answered: each question at its own time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::BuildHasher as _;
+use std::time::Duration;
+
+use rustc_hash::FxBuildHasher;
+
+use super::ids::{AgentId, TaskId, Timestamp};
+
+/// The first wait for an answer; doubled by each that follows.
+pub(super) const FIRST_WAIT: Duration = Duration::from_secs(5);
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
+/// Tasks in one call: half a megabyte, which the master reads and answers in one go.
+const BATCH: usize = 5_000;
+
+/// Tasks that were asked about, or are to be.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    open: BTreeMap<TaskId, Question>,
+    due: BTreeSet<(Timestamp, TaskId)>,
+    /// When the last call was made.
+    last: Option<Timestamp>,
+    /// Until when nothing is asked, for the master was asked for all.
+    paused_until: Timestamp,
+}
+
+#[derive(Debug)]
+struct Question {
+    agent: AgentId,
+    due: Timestamp,
+    /// For how long it was waited for its answer last; none when it was not asked yet.
+    waited: Option<Duration>,
+}
+
+impl Questions {
+    /// To be asked at `due`, as if for the first time.
+    pub fn put(&mut self, task: TaskId, agent: AgentId, due: Timestamp) {
+        self.answered(&task);
+        self.due.insert((due, task.clone()));
+        self.open.insert(task, Question { agent, due, waited: None });
+    }
+
+    /// The same, unless it is open already.
+    pub fn put_new(&mut self, task: TaskId, agent: AgentId, due: Timestamp) {
+        if !self.open.contains_key(&task) {
+            self.put(task, agent, due);
+        }
+    }
+
+    /// An update of this task came.
+    pub fn answered(&mut self, task: &TaskId) {
+        if let Some((task, question)) = self.open.remove_entry(task) {
+            self.due.remove(&(question.due, task));
+        }
+    }
+
+    /// Takes back all questions.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The master was asked for all: it answers many of these, too.
+    pub fn pause(&mut self, now: Timestamp) {
+        self.paused_until = now.after(FIRST_WAIT);
+    }
+
+    /// Whether the master has had no time yet to answer the last call.
+    pub fn is_under_way(&self, now: Timestamp) -> bool {
+        !self.open.is_empty() && self.last.is_some_and(|last| now < last.after(FIRST_WAIT))
+    }
+
+    /// What is to be asked now, with one call: each again after twice the time, if it is not answered.
+    pub fn ask(&mut self, now: Timestamp) -> Vec<(TaskId, AgentId)> {
+        let mut asked = Vec::new();
+        if now < self.paused_until {
+            return asked;
+        }
+        while asked.len() < BATCH
+            && self.due.first().is_some_and(|(due, _)| *due <= now)
+            && let Some((_, task)) = self.due.pop_first()
+            && let Some(question) = self.open.get_mut(&task)
+        {
+            let wait = question.waited.map_or(FIRST_WAIT, |waited| (waited * 2).min(LONGEST_WAIT));
+            question.waited = Some(wait);
+            question.due = now.after(wait - spread(&task, wait));
+            self.due.insert((question.due, task.clone()));
+            asked.push((task, question.agent.clone()));
+        }
+        if !asked.is_empty() {
+            self.last = Some(now);
+        }
+        asked
+    }
+}
+
+/// How much sooner than after `wait` a task is asked about again: up to a quarter of it, and nothing of the first one, so
+/// that the thousands that were asked about together are not for ever. A task's own, for the core has no chance.
+fn spread(task: &TaskId, wait: Duration) -> Duration {
+    if wait <= FIRST_WAIT { Duration::ZERO } else { wait / 4 * shade(task) / 256 }
+}
+
+fn shade(task: &TaskId) -> u32 {
+    // The upper bits are the well mixed ones.
+    u32::try_from(FxBuildHasher.hash_one(&task.0) >> 56).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(n: u64) -> Timestamp {
+        Timestamp(n * 1000)
+    }
+
+    #[test]
+    fn many_questions_go_batch_by_batch_and_are_spread_when_they_are_asked_again() {
+        let mut questions = Questions::default();
+        let tasks = u64::try_from(BATCH).unwrap() * 2 + 1;
+        for n in 0..tasks {
+            questions.put(TaskId(format!("cni.10.0.0.1.5051.{n:x}")), "S1".into(), second(0));
+        }
+        let batches = [0, 1, 2, 3].map(|n| questions.ask(second(n)).len());
+        assert_eq!(batches, [BATCH, BATCH, 1, 0]);
+        assert!(questions.is_under_way(second(6)) && !questions.is_under_way(second(7)));
+        let mut last = 0;
+        let mut calls = 0;
+        for n in 4..10_000 {
+            let asked = questions.ask(second(n)).len();
+            assert!(asked <= BATCH);
+            if asked > 0 {
+                (last, calls) = (n, calls + 1);
+            }
+            if n == 700 {
+                calls = 0;
+            }
+        }
+        assert!(last >= 10_000 - 300, "nobody is forgotten");
+        // Every one at least every 5 min, at most every 225 s, and not all at once.
+        assert!(calls > 1000, "{calls} calls");
+    }
+}
