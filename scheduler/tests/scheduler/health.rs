@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use calico_scheduler::api::{Role, router};
 use calico_scheduler::config::{Service, StateLocation};
-use calico_scheduler::core::{Core, Settings};
-use calico_scheduler::driver::{Driver, Ended, SystemClock};
+use calico_scheduler::driver::SystemClock;
+use calico_scheduler::lead::{Ended, Program};
 use calico_scheduler::mesos::Client;
 use calico_scheduler::state::etcd::{Candidate, Kv};
-use calico_scheduler::state::{Opened, Opener, StoreError};
+use calico_scheduler::state::{Opener, StoreError, Tenure};
+use mesos_v1::TaskState;
 use mesos_v1::scheduler::call;
-use mesos_v1::{FrameworkInfo, TaskState};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::api::get;
 use crate::etcd::{self, Etcd};
-use crate::loops::task_types;
+use crate::loops::config;
 use crate::master::{Master, SOON};
 
 /// Its main ends with it.
@@ -48,6 +48,11 @@ impl Absent {
     fn is(&self, away: bool) {
         self.0.lock().unwrap().1 = away;
     }
+
+    /// Becomes what it was at first.
+    fn restore(&self) {
+        self.0.lock().unwrap().0.restore(Etcd::new(), self.1.elapsed());
+    }
 }
 
 impl etcd::Ask for Absent {
@@ -74,28 +79,11 @@ fn in_file(path: std::path::PathBuf) -> Opener {
     Opener::new(&service, "")
 }
 
-/// What `main` does.
 async fn lead<K: Kv>(master: String, mut opener: Opener<K>, role: watch::Sender<Role>) -> Ended {
-    let standby = |why: &str| drop(role.send_replace(Role::Standby(why.to_owned())));
-    loop {
-        let Opened { store, state, tenure, .. } = opener.open(standby).await.unwrap();
-        let tasks = task_types();
-        let id = state.framework_id.as_ref().map(|id| id.0.as_str().into());
-        let framework =
-            FrameworkInfo { user: "root".into(), name: "calico".into(), id, ..Default::default() };
-        let client = Client::start(crate::named(&master), crate::nobody(), framework, &tenure);
-        let subscription = client.0.condition();
-        let core = Core::new(Settings::new(tasks.specs()), state);
-        let interval = Duration::from_millis(200);
-        let roles = vec!["*".to_owned()];
-        let (driver, handle) =
-            Driver::new(core, (store, tenure), tasks.into(), roles, interval, client, SystemClock);
-        role.send_replace(Role::Leading { handle, subscription });
-        match driver.run().await {
-            Ended::Deposed => standby("leadership was lost"),
-            ended => return ended,
-        }
-    }
+    let program = Program { inventory_interval: Duration::from_millis(200), ..Program::new(&config()) };
+    let subscribe =
+        |framework, tenure: &Tenure| Client::start(crate::named(&master), crate::nobody(), framework, tenure);
+    program.lead(&mut opener, subscribe, SystemClock, |stage| drop(role.send_replace(stage.into()))).await
 }
 
 async fn scheduler<K: Kv>(master: &str, opener: Opener<K>) -> Scheduler {
@@ -210,4 +198,23 @@ async fn an_etcd_that_is_away_is_named_with_and_without_leadership_and_what_it_d
     let accept = master.call(call::Type::Accept).await.accept.unwrap();
     assert_eq!(accept.offer_ids[0].value, "o2");
     assert_eq!(told(&scheduler).await, ["agent", "launched"]);
+}
+
+#[tokio::test]
+async fn who_goes_on_from_a_restored_etcd_says_so_and_asks_for_all_tasks_for_as_long_as_it_has_its_doubts() {
+    let mut master = Master::leading(60.0).await;
+    let etcd = Absent::new();
+    let candidate = Candidate::new(etcd::Client(etcd.clone()), "/calico-dcos", "calico", "first");
+    let scheduler = scheduler(&master.authority, Opener::in_etcd(candidate)).await;
+    master.subscription().await;
+    master.call(call::Type::Revive).await;
+    // To before our framework's registration: its ID is no reason to have doubts.
+    etcd.restore();
+    assert_eq!(master.subscription().await.framework_id, None);
+    for _ in 0..2 {
+        let asked = master.call(call::Type::Reconcile).await.reconcile.unwrap();
+        assert_eq!(asked.tasks, [], "all tasks are asked for before anything else");
+    }
+    let health = scheduler.shows(&[]).await;
+    assert!(health["store"]["restored"]["what"].is_string(), "{health:#}");
 }
