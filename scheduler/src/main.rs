@@ -102,7 +102,11 @@ async fn lead(config: &Config, opener: &mut state::Opener, role: &watch::Sender<
 /// Who we are, for other schedulers and their operators.
 fn holder(service: &Service, listens: SocketAddr) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
     // Where it listens may be all addresses, which nobody can ask.
-    let api = service.webui_url.clone().unwrap_or_else(|| format!("port {}", listens.port()));
-    format!("the scheduler on {}, API at {api}, process {}", host.trim(), std::process::id())
+    let api = service.webui_url.as_deref().map_or_else(
+        || format!("http://{host}:{}", listens.port()),
+        |url| url.trim_end_matches('/').to_owned(),
+    );
+    format!("{host}, API on {api}, process {}", std::process::id())
 }

@@ -43,7 +43,7 @@ impl Seen {
     }
 }
 
-type Events = mpsc::UnboundedSender<Event>;
+type Events = mpsc::UnboundedSender<Bytes>;
 
 struct Shared {
     seen: mpsc::UnboundedSender<Seen>,
@@ -130,8 +130,13 @@ impl Master {
     }
 
     pub fn send(&self, event: Event) {
+        self.write(framed(&event));
+    }
+
+    /// Writes into the event stream whatever it is.
+    pub fn write(&self, bytes: Bytes) {
         let stream = self.shared.stream.lock().unwrap();
-        stream.as_ref().expect("nobody is subscribed").1.send(event).unwrap();
+        stream.as_ref().expect("nobody is subscribed").1.send(bytes).unwrap();
     }
 
     /// Ends the event stream.
@@ -248,15 +253,20 @@ fn subscribe(shared: &Shared, call: Call) -> Response {
         }),
         ..Default::default()
     };
-    events.send(subscribed).unwrap();
+    events.send(framed(&subscribed)).unwrap();
     *shared.stream.lock().unwrap() = Some((id.clone(), events));
     let _ = shared.seen.send(Seen::Subscribe(call));
     let records = stream::unfold(receiver, async |mut receiver| {
-        let record = receiver.recv().await?.encode_to_vec();
-        let framed = [format!("{}\n", record.len()).as_bytes(), &record].concat();
-        Some((Ok::<_, Infallible>(Bytes::from(framed)), receiver))
+        let bytes = receiver.recv().await?;
+        Some((Ok::<_, Infallible>(bytes), receiver))
     });
     ([("Mesos-Stream-Id", id)], Body::from_stream(records)).into_response()
+}
+
+/// An event as a record.
+fn framed(event: &Event) -> Bytes {
+    let record = event.encode_to_vec();
+    [format!("{}\n", record.len()).as_bytes(), &record].concat().into()
 }
 
 /// The answer to `GET_AGENTS`: one agent.
