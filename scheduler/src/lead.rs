@@ -80,9 +80,9 @@ impl Program {
         tell: impl Fn(Stage<'_, L>) + Send + Sync,
     ) -> Ended {
         loop {
-            let opened = opener.open(|why| tell(Stage::Standby(why))).await;
-            let Opened { store, state, tenure, doubtful } = match opened {
-                Ok(opened) => opened,
+            let begin = opener.open(|why| tell(Stage::Standby(why))).await;
+            let Opened { store, state, tenure, doubtful } = match begin {
+                Ok(begin) => begin,
                 Err(error) => return error.into(),
             };
             info!(agents = state.agents.len(), framework = ?state.framework_id, "state is loaded");

@@ -92,9 +92,8 @@ async fn lead(config: &Config, opener: &mut state::Opener, role: &watch::Sender<
         );
     }
     let masters = &config.mesos.masters;
-    let subscribe = |framework, tenure: &state::Tenure| {
-        mesos::Client::start(masters.clone(), access.clone(), framework, tenure)
-    };
+    let subscribe =
+        |framework, tenure: &state::Tenure| mesos::Client::start(masters.clone(), &access, framework, tenure);
     let tell = |stage: Stage<'_, mesos::Client>| drop(role.send_replace(stage.into()));
     Err(Program::new(config).lead(opener, subscribe, SystemClock, tell).await.into())
 }

@@ -94,7 +94,7 @@ impl Client {
     /// that leads as `masters` tell. Nothing is sent when `tenure` does not hold.
     pub fn start(
         masters: config::Masters,
-        access: Access,
+        access: &Access,
         framework: FrameworkInfo,
         tenure: &Tenure,
     ) -> (Self, mpsc::Receiver<ClientEvent>) {

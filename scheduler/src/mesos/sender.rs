@@ -88,7 +88,7 @@ impl Calls {
     }
 }
 
-/// Whether UPDATE_FRAMEWORK was refused for what it asks: not for who asks (401), nor because the subscription is over
+/// Whether `UPDATE_FRAMEWORK` was refused for what it asks: not for who asks (401), nor because the subscription is over
 /// (Mesos 1.11, `src/master/http.cpp`), nor by a server that is out of order.
 fn is_about_the_update(status: StatusCode, body: &str) -> bool {
     let subscription = ["stream ID", "Framework is not subscribed", "Framework cannot be found"];

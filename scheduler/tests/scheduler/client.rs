@@ -18,7 +18,7 @@ const PATIENT: f64 = 60.0;
 
 fn start(master: &Master) -> (Client, mpsc::Receiver<ClientEvent>) {
     let framework = FrameworkInfo { user: "root".into(), name: "calico".into(), ..Default::default() };
-    Client::start(crate::named(&master.authority), crate::nobody(), framework, &Tenure::endless())
+    Client::start(crate::named(&master.authority), &crate::nobody(), framework, &Tenure::endless())
 }
 
 fn revive() -> Call {

@@ -81,8 +81,9 @@ fn in_file(path: std::path::PathBuf) -> Opener {
 
 async fn lead<K: Kv>(master: String, mut opener: Opener<K>, role: watch::Sender<Role>) -> Ended {
     let program = Program { inventory_interval: Duration::from_millis(200), ..Program::new(&config()) };
-    let subscribe =
-        |framework, tenure: &Tenure| Client::start(crate::named(&master), crate::nobody(), framework, tenure);
+    let subscribe = |framework, tenure: &Tenure| {
+        Client::start(crate::named(&master), &crate::nobody(), framework, tenure)
+    };
     program.lead(&mut opener, subscribe, SystemClock, |stage| drop(role.send_replace(stage.into()))).await
 }
 

@@ -79,7 +79,7 @@ pub fn start(authority: &str, state: State) -> (TestStore, Handle, JoinHandle<En
         tasks.into(),
         vec!["*".to_owned()],
         Duration::from_mins(1),
-        Client::start(crate::named(authority), crate::nobody(), framework, &Tenure::endless()),
+        Client::start(crate::named(authority), &crate::nobody(), framework, &Tenure::endless()),
         SystemClock,
     );
     (store, handle, tokio::spawn(driver.run()))

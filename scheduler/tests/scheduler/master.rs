@@ -129,8 +129,8 @@ impl Master {
         }
     }
 
-    pub fn send(&self, event: Event) {
-        self.write(framed(&event));
+    pub fn send(&self, event: &Event) {
+        self.write(framed(event));
     }
 
     /// Writes into the event stream whatever it is.
@@ -157,7 +157,7 @@ impl Master {
     /// Sends an ERROR event.
     pub fn error(&self, message: &str) {
         let error = event::Error { message: message.to_owned() };
-        self.send(Event {
+        self.send(&Event {
             r#type: Some(event::Type::Error.into()),
             error: Some(error),
             ..Default::default()
@@ -183,7 +183,7 @@ impl Master {
             resources: vec![scalar("cpus", 4.0), scalar("mem", 4096.0)],
             ..Default::default()
         };
-        self.send(Event {
+        self.send(&Event {
             r#type: Some(event::Type::Offers.into()),
             offers: Some(event::Offers { offers: vec![offer] }),
             ..Default::default()
@@ -199,7 +199,7 @@ impl Master {
             uuid: Some(b"uuid".to_vec().into()),
             ..Default::default()
         };
-        self.send(Event {
+        self.send(&Event {
             r#type: Some(event::Type::Update.into()),
             update: Some(event::Update { status }),
             ..Default::default()

@@ -49,7 +49,7 @@ async fn a_loop_that_stores_thousands_of_agents_slowly_and_sends_as_many_calls_i
     let mut running = link::start(store, agents.clone(), Duration::from_millis(20)).await;
     // After the list is stored.
     calls(&mut running, call::Type::Revive, 1).await;
-    assert!(started.elapsed() > Duration::from_secs(60), "it was not slow: {:?}", started.elapsed());
+    assert!(started.elapsed() > Duration::from_mins(1), "it was not slow: {:?}", started.elapsed());
     assert_eq!(slow.0.lock().unwrap().below("/calico-dcos/calico/agents/").count(), AGENTS);
     let started = Instant::now();
     running.offer(&agents).await;

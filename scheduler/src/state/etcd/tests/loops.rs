@@ -22,8 +22,8 @@ const SOON: Duration = Duration::from_secs(30);
 /// Opens the store with the lease that is usual.
 async fn open(location: EtcdLocation) -> (Opened, Report) {
     let mut opener = Opener::in_etcd(Candidate::new(Client::new(location), "/test", "team/calico", "first"));
-    let opened = timeout(Duration::from_mins(2), opener.open(silent)).await.expect("it never leads").unwrap();
-    (opened, opener.report())
+    let begin = timeout(Duration::from_mins(2), opener.open(silent)).await.expect("it never leads").unwrap();
+    (begin, opener.report())
 }
 
 async fn next(running: &mut Loop, kind: call::Type) {
