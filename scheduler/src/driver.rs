@@ -3,7 +3,6 @@
 mod inventory;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
@@ -13,6 +12,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::core::{AfterFailure, Core, Decision, Effect, Event, Frame, Input, Slot, Timestamp, View};
 use crate::mesos::{self, ClientEvent, Link, Refusal, StreamNumber};
+use crate::pulse::Pulse;
 use crate::state::{Store, StoreError, Tenure};
 use crate::tasks::TaskTypes;
 
@@ -37,12 +37,8 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(millis(since_epoch))
+        Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Asks the loop for a picture of everything.
@@ -53,7 +49,7 @@ pub struct Query(oneshot::Sender<View>);
 #[derive(Debug, Clone)]
 pub struct Handle {
     queries: mpsc::Sender<Query>,
-    alive: Alive,
+    pulse: Pulse,
     inventory: watch::Receiver<Inventory>,
 }
 
@@ -64,28 +60,6 @@ pub struct Inventory {
     pub read: Option<Instant>,
     /// Why it could not be read since.
     pub error: Option<String>,
-}
-
-/// When the loop last went round.
-#[derive(Debug, Clone)]
-struct Alive {
-    since: Instant,
-    /// Milliseconds after `since`.
-    last: Arc<AtomicU64>,
-}
-
-impl Alive {
-    fn now() -> Self {
-        Self { since: Instant::now(), last: Arc::default() }
-    }
-
-    fn round(&self) {
-        self.last.store(millis(self.since.elapsed()), Ordering::Relaxed);
-    }
-
-    fn idle(&self) -> Duration {
-        self.since.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
-    }
 }
 
 impl Handle {
@@ -101,9 +75,9 @@ impl Handle {
         self.inventory.borrow().clone()
     }
 
-    /// How long ago the loop last went round.
+    /// How long ago anything went on in the loop.
     pub fn idle(&self) -> Duration {
-        self.alive.idle()
+        self.pulse.idle()
     }
 }
 
@@ -140,7 +114,7 @@ pub struct Driver<S, L, C> {
     /// Asks for the list of agents before its time.
     inventory_wanted: Arc<Notify>,
     reads: Arc<Semaphore>,
-    alive: Alive,
+    pulse: Pulse,
     _background: JoinSet<()>,
 }
 
@@ -149,7 +123,7 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
     /// it, as often as `inventory_interval` says.
     pub fn new(
         core: Core,
-        (store, tenure): (S, Tenure),
+        (mut store, tenure): (S, Tenure),
         tasks: Arc<TaskTypes>,
         roles: Vec<String>,
         inventory_interval: Duration,
@@ -158,9 +132,10 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
     ) -> (Self, Handle) {
         let (query_sender, queries) = mpsc::channel(64);
         let (input_sender, inputs) = mpsc::channel(1024);
-        let alive = Alive::now();
+        let pulse = Pulse::default();
+        store.beat(pulse.clone());
         let (read, inventory) = watch::channel(Inventory::default());
-        let handle = Handle { queries: query_sender, alive: alive.clone(), inventory };
+        let handle = Handle { queries: query_sender, pulse: pulse.clone(), inventory };
         let inventory_wanted = Arc::new(Notify::new());
         let inventory = inventory::read_inventory(
             inventory_interval,
@@ -187,7 +162,7 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
             input_sender,
             inventory_wanted,
             reads: Arc::new(Semaphore::new(READS)),
-            alive,
+            pulse,
             _background: background,
         };
         (driver, handle)
@@ -198,7 +173,7 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.alive.round();
+            self.pulse.beat();
             let mut inputs = Vec::new();
             let mut query = None;
             // In this order, and not in one that chance gives: what happened is enough to tell what was done. Nobody
@@ -246,6 +221,7 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
                     return Ended::Refused(Refusal::of(&message));
                 }
                 self.perform(stream, effect).await;
+                self.pulse.beat();
             }
         }
     }
@@ -279,7 +255,7 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
                 Err(error) => error!("cannot store state, nothing is done until that works: {error}"),
             }
             tokio::time::sleep(COMMIT_AGAIN).await;
-            self.alive.round();
+            self.pulse.beat();
         }
     }
 
@@ -304,7 +280,8 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
                 let address = |launch: &crate::core::Launch| Some(core.agent(&launch.agent)?.key.clone());
                 let call = mesos::call(effect, &self.tasks, &self.roles, address);
                 if let Some((stream, call)) = stream.zip(call) {
-                    self.link.send(stream, call).await;
+                    // It waits for those before it, each of which has its limit.
+                    self.pulse.during(self.link.send(stream, call)).await;
                 }
             }
         }

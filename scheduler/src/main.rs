@@ -3,19 +3,18 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use calico_scheduler::api::{self, Role};
-use calico_scheduler::config::{Config, OPTIONS};
-use calico_scheduler::{core, driver, mesos, state, tasks};
+use calico_scheduler::config::{Config, OPTIONS, Service};
+use calico_scheduler::driver::SystemClock;
+use calico_scheduler::lead::{Program, Stage};
+use calico_scheduler::{mesos, state};
 use clap::{Arg, Command};
-use mesos_v1::FrameworkInfo;
-use mesos_v1::framework_info::{Capability, capability};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::info;
 
 fn main() -> ExitCode {
     // A variable that is not Unicode is others' business, or refused for what is left of it.
@@ -66,7 +65,7 @@ async fn run(config: &Config) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on service.api-listen = {}", config.service.api_listen))?;
     let address = listener.local_addr()?;
-    let mut opener = state::Opener::new(&config.service, &holder(address));
+    let mut opener = state::Opener::new(&config.service, &holder(&config.service, address));
     let (role, shown) = watch::channel(Role::Standby("the state is being opened".to_owned()));
     info!(%address, "the API listens");
     let api = axum::serve(listener, api::router(shown, opener.report()));
@@ -83,9 +82,8 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     ended
 }
 
-/// Leads, again and again: each time with what is stored then, and a new mind. Ends with an error.
+/// Leads whenever that is possible. Ends with an error.
 async fn lead(config: &Config, opener: &mut state::Opener, role: &watch::Sender<Role>) -> anyhow::Result<()> {
-    let tasks = Arc::new(tasks::TaskTypes::new(config));
     let access = mesos::Access::new(&config.mesos.identity, &config.mesos.roots)
         .context("cannot use the certificates of mesos.ca-file")?;
     if config.service.reserve_in.is_empty() {
@@ -93,75 +91,21 @@ async fn lead(config: &Config, opener: &mut state::Opener, role: &watch::Sender<
             "nothing is reserved: service.reserve is false, or service.role has no role but * and slave_public"
         );
     }
-    loop {
-        let standby = |why: &str| drop(role.send_replace(Role::Standby(why.to_owned())));
-        let state::Opened { store, state: stored, tenure, doubtful } = opener.open(standby).await?;
-        info!(agents = stored.agents.len(), framework = ?stored.framework_id, "state is loaded");
-        let settings = core::Settings {
-            doubtful,
-            exclude: config.agents.exclude.clone(),
-            only: config.agents.only.clone(),
-            reservations: core::Reservations {
-                service: config.service.name.clone(),
-                principal: config.mesos.identity.principal().map(str::to_owned),
-                roles: config.service.reserve_in.clone(),
-            },
-            forget_after: config.agents.forget_after,
-            task_timeout: config.agents.task_timeout,
-            max_recoveries: config.recovery.max_concurrent,
-            mass_failure: config.recovery.mass_failure,
-            ..core::Settings::new(tasks.specs())
-        };
-        let framework = framework_info(config, stored.framework_id.as_ref());
-        let client = mesos::Client::start(config.mesos.masters.clone(), access.clone(), framework, &tenure);
-        let subscription = client.0.condition();
-        let (driver, handle) = driver::Driver::new(
-            core::Core::new(settings, stored),
-            (store, tenure),
-            Arc::clone(&tasks),
-            config.service.roles.clone(),
-            config.mesos.inventory_interval,
-            client,
-            driver::SystemClock,
-        );
-        role.send_replace(Role::Leading { handle, subscription });
-        match Box::pin(driver.run()).await {
-            driver::Ended::Deposed => {
-                standby("leadership was lost");
-                warn!("leadership was lost: nothing is done until this scheduler leads again");
-            }
-            ended => return Err(ended.into()),
-        }
-    }
+    let masters = &config.mesos.masters;
+    let subscribe =
+        |framework, tenure: &state::Tenure| mesos::Client::start(masters.clone(), &access, framework, tenure);
+    let tell = |stage: Stage<'_, mesos::Client>| drop(role.send_replace(stage.into()));
+    Err(Program::new(config).lead(opener, subscribe, SystemClock, tell).await.into())
 }
 
 /// Who we are, for other schedulers and their operators.
-fn holder(api: SocketAddr) -> String {
+fn holder(service: &Service, listens: SocketAddr) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}, API on {api}, process {}", host.trim(), std::process::id())
-}
-
-fn framework_info(config: &Config, id: Option<&core::FrameworkId>) -> FrameworkInfo {
-    use capability::Type;
-    let capabilities = [
-        Type::MultiRole,
-        Type::PartitionAware,
-        Type::ReservationRefinement,
-        Type::RegionAware,
-        // DC/OS hides agents with GPUs from all others; we take none.
-        Type::GpuResources,
-    ];
-    FrameworkInfo {
-        user: config.service.user.clone(),
-        name: config.service.name.clone(),
-        id: id.map(|id| id.0.as_str().into()),
-        failover_timeout: Some(config.service.failover_timeout.as_secs_f64()),
-        // Otherwise a restart of an agent kills our tasks there.
-        checkpoint: Some(true),
-        roles: config.service.roles.clone(),
-        webui_url: config.service.webui_url.clone(),
-        principal: config.mesos.identity.principal().map(str::to_owned),
-        capabilities: capabilities.into_iter().map(|t| Capability { r#type: Some(t.into()) }).collect(),
-        ..FrameworkInfo::default()
-    }
+    let host = host.trim();
+    // Where it listens may be all addresses, which nobody can ask.
+    let api = service.webui_url.as_deref().map_or_else(
+        || format!("http://{host}:{}", listens.port()),
+        |url| url.trim_end_matches('/').to_owned(),
+    );
+    format!("{host}, API on {api}, process {}", std::process::id())
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use fake_master::{AgentRef, AgentSpec, Script, Server, Settings, World};
 use http_body_util::Full;
 use mesos_v1::http::Connection;
 use mesos_v1::{TaskState, master};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 const AGENTS: usize = 1000;
@@ -32,11 +35,25 @@ impl Drop for Scheduler {
 }
 
 impl Scheduler {
-    fn start(master: &str, state: &std::path::Path, options: &[(&str, &str)]) -> Self {
+    fn start(master: &str, state: &Path, options: &[(&str, &str)]) -> Self {
+        Self::started(Command::new(env!("CARGO_BIN_EXE_calico-scheduler")), master, state, options)
+    }
+
+    /// With a table of host names of its own, in the place of the machine's.
+    fn start_with_names(hosts: &Path, master: &str, state: &Path) -> Self {
+        let mut command = Command::new("/usr/bin/unshare");
+        let script = "mount --bind \"$0\" /etc/hosts && exec \"$1\"";
+        command.args(["--mount", "/bin/sh", "-c", script]).arg(hosts);
+        command.arg(env!("CARGO_BIN_EXE_calico-scheduler"));
+        Self::started(command, master, state, &[])
+    }
+
+    fn started(mut command: Command, master: &str, state: &Path, options: &[(&str, &str)]) -> Self {
         let artifact = format!("http://10.255.0.1/x#sha256={}", "ab".repeat(32));
         let log = tempfile::NamedTempFile::new().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_calico-scheduler"))
+        let child = command
             .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("CALICO_SERVICE_API_LISTEN", "127.0.0.1:0")
             .env("CALICO_SERVICE_STATE", format!("file:{}", state.display()))
             .env("CALICO_MESOS_MASTER", master)
@@ -154,4 +171,53 @@ async fn thousands_of_agents_are_installed_in_seconds_and_a_restart_changes_noth
         assert!(started.elapsed() < LIMIT, "{:?}", leader.with(registered));
         sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Passes on to `to` what comes to `at`, for as long as it lives.
+async fn forward(at: &str, to: &str) -> JoinSet<()> {
+    let listener = TcpListener::bind(at).await.unwrap();
+    let to = to.to_owned();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = TcpStream::connect(&to).await.unwrap();
+            connections.spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    tasks
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: a table of host names of its own"]
+async fn a_name_that_leads_elsewhere_later_is_followed() {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let master = Server::start(World::new(now, 1, Settings::default())).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (hosts, state) = (folder.path().join("hosts"), folder.path().join("state.json"));
+    // One master at a time is reached, at the same port of another address.
+    let (_, port) = master.authority.rsplit_once(':').unwrap();
+    let first = forward(&format!("127.0.0.2:{port}"), &master.authority).await;
+    std::fs::write(&hosts, "127.0.0.2 masters.test\n").unwrap();
+    let mut scheduler = Scheduler::start_with_names(&hosts, &format!("masters.test:{port}"), &state);
+    let subscribed = async |scheduler: &mut Scheduler, wanted: bool| {
+        let started = Instant::now();
+        loop {
+            let (_, health) = scheduler.get("/v1/health").await;
+            if health["subscription"].is_object() && health["subscription"]["master"].is_string() == wanted {
+                return health;
+            }
+            assert!(started.elapsed() < LIMIT, "{health:#}\n{}", scheduler.said());
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    subscribed(&mut scheduler, true).await;
+
+    drop(first);
+    let health = subscribed(&mut scheduler, false).await;
+    let error = health["subscription"]["error"].as_str().unwrap();
+    assert!(error.contains("mesos.master") || error.contains("event stream"), "{error}");
+    let _second = forward(&format!("127.0.0.3:{port}"), &master.authority).await;
+    std::fs::write(&hosts, "127.0.0.3 masters.test\n").unwrap();
+    subscribed(&mut scheduler, true).await;
 }

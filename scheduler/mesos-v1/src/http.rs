@@ -152,6 +152,11 @@ impl Connection {
         Self::over(connect(authority, limit).await?, authority).await
     }
 
+    /// Waits until a request would be sent at once: the answer before it is read.
+    pub async fn ready(&mut self, limit: Duration) -> Result<(), HttpError> {
+        answer(&self.authority, limit, self.sender.ready()).await
+    }
+
     /// Whether the server has closed the connection.
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
@@ -202,10 +207,7 @@ impl Connection {
             self.sender.ready().await?;
             self.sender.send_request(request).await
         };
-        let response = timeout(limit, sent)
-            .await
-            .map_err(|_| HttpError::Timeout { authority: self.authority.clone(), what: "answer", limit })?
-            .map_err(|e| HttpError::Connection { authority: self.authority.clone(), source: e.into() })?;
+        let response = answer(&self.authority, limit, sent).await?;
         let (head, body) = response.into_parts();
         Ok(Response {
             status: head.status,
@@ -215,6 +217,18 @@ impl Connection {
             driver: Arc::clone(&self.driver),
         })
     }
+}
+
+/// What comes from the server at `authority` in time.
+async fn answer<T>(
+    authority: &str,
+    limit: Duration,
+    from_server: impl Future<Output = hyper::Result<T>>,
+) -> Result<T, HttpError> {
+    timeout(limit, from_server)
+        .await
+        .map_err(|_| HttpError::Timeout { authority: authority.to_owned(), what: "answer", limit })?
+        .map_err(|e| HttpError::Connection { authority: authority.to_owned(), source: e.into() })
 }
 
 /// The head of an answer; its body is still to be read, as bytes or as records.

@@ -8,7 +8,7 @@ use std::io;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
-/// More than any event of a master with ten thousand agents; a longer record is an error.
+/// More than an agent ever says to an executor. Who reads a master's events takes more: all offers may come in one.
 pub const DEFAULT_MAX_RECORD: usize = 64 * 1024 * 1024;
 
 /// The digits of the longest length that is looked at: 20 hold every `u64`.

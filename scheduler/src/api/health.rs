@@ -156,9 +156,16 @@ fn store(condition: &Condition, reasons: &mut Vec<String>) -> Store {
     let storing = condition.storing.map(|since| since.elapsed());
     if let Some((since, why)) = away {
         let seconds = since.elapsed().as_secs();
-        reasons.push(format!("the store is away for {seconds} s, nothing is launched or ended: {why}"));
+        reasons.push(format!(
+            "the store is away for {seconds} s, nothing is launched or ended: {why}. Tasks go on running, and what is \
+             stored is kept"
+        ));
     } else if let Some(waits) = storing.filter(|waits| *waits > SLOW) {
-        reasons.push(format!("the store has not answered a commit for {} s", waits.as_secs()));
+        reasons.push(format!(
+            "the store (service.state) is slow: what was decided {} s ago is not stored yet, and nothing is launched or \
+             ended before it is",
+            waits.as_secs()
+        ));
     }
     Store {
         away_for: away.map(|(since, _)| seconds(since.elapsed())),
@@ -196,7 +203,13 @@ fn subscription(condition: &mesos::Condition, reasons: &mut Vec<String>) -> Subs
 
 fn listed(inventory: &Inventory, reasons: &mut Vec<String>) -> Listed {
     match (inventory.read, &inventory.error) {
-        (_, Some(error)) => reasons.push(format!("the master's list of agents cannot be read: {error}")),
+        (Some(_), Some(error)) => reasons.push(format!(
+            "the master's list of agents cannot be read again, so agents that join get nothing, and tasks go on running: \
+             {error}"
+        )),
+        (None, Some(error)) => reasons.push(format!(
+            "the master's list of agents cannot be read, so nothing is launched, and tasks go on running: {error}"
+        )),
         (None, None) => reasons.push("the master's list of agents was not read yet".to_owned()),
         _ => {}
     }

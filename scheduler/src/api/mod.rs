@@ -16,7 +16,8 @@ use tokio::time::timeout;
 
 use crate::core::{Status, View};
 use crate::driver::Handle;
-use crate::mesos::Condition;
+use crate::lead::Stage;
+use crate::mesos::{Client, Condition};
 use crate::state::{Entry, Report};
 
 /// The loop goes round at least once a second.
@@ -36,6 +37,15 @@ pub enum Role {
         /// How its subscription stands.
         subscription: watch::Receiver<Condition>,
     },
+}
+
+impl From<Stage<'_, Client>> for Role {
+    fn from(stage: Stage<'_, Client>) -> Self {
+        match stage {
+            Stage::Standby(why) => Self::Standby(why.to_owned()),
+            Stage::Leading(handle, client) => Self::Leading { handle, subscription: client.condition() },
+        }
+    }
 }
 
 /// What the API shows.

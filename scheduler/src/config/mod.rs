@@ -230,16 +230,17 @@ impl Config {
         flags: BTreeMap<&'static str, String>,
     ) -> Result<Self, Faults> {
         let mut reader = Reader::new(env, flags);
-        let service = service(&mut reader, env.get("PORT0"), env.get("HOST"));
+        let endpoints = etcd_endpoints(&mut reader);
+        let service = service(&mut reader, &endpoints, env.get("PORT0"), env.get("HOST"));
         let mesos = mesos::read(&mut reader, env);
         let agents = agents::agents(&mut reader);
         let recovery = agents::recovery(&mut reader);
-        let target = target(&mut reader);
+        let target = target(&mut reader, endpoints);
         reader.finish(Self { service, mesos, agents, recovery, target })
     }
 }
 
-fn service(reader: &mut Reader, port0: Option<&String>, host: Option<&String>) -> Service {
+fn service(reader: &mut Reader, etcd: &[String], port0: Option<&String>, host: Option<&String>) -> Service {
     let roles = reader.required_list("service.role", "must name a role, like *", role);
     if let Some(twice) = roles.iter().enumerate().find(|(n, role)| roles[..*n].contains(role)) {
         // The master refuses such a subscription for good.
@@ -253,7 +254,7 @@ fn service(reader: &mut Reader, port0: Option<&String>, host: Option<&String>) -
         name: reader.required("service.name", String::new(), name),
         reserve_in: ours.cloned().collect(),
         webui_url: reader.optional("service.webui-url", web_url).or_else(|| webui_url(api_listen, host)),
-        state: state::read(reader),
+        state: state::read(reader, etcd),
         user: reader.required("service.user", String::new(), parse::text),
         roles,
         // A scheduler that is away for longer has all its tasks killed, and its framework removed.
@@ -299,17 +300,20 @@ fn web_url(value: &str) -> Result<String, String> {
     }
 }
 
-fn target(reader: &mut Reader) -> Target {
-    let no_artifact = Artifact { uri: String::new(), sha256: String::new() };
+fn etcd_endpoints(reader: &mut Reader) -> Vec<String> {
     let missing = "must name the etcd that Calico is to use, like http://10.0.0.1:2379";
-    let endpoints = reader.required_list("etcd.endpoints", missing, |value| {
+    reader.required_list("etcd.endpoints", missing, |value| {
         let endpoint = parse::endpoint(value)?;
         // There are no options for its certificates yet, and no task can read it without.
         if endpoint.starts_with("https:") {
             return Err(format!("'{value}': TLS towards Calico's etcd is not in this version; give http://"));
         }
         Ok(endpoint)
-    });
+    })
+}
+
+fn target(reader: &mut Reader, endpoints: Vec<String>) -> Target {
+    let no_artifact = Artifact { uri: String::new(), sha256: String::new() };
     let modes = [("gateway", true), ("direct", false)];
     let proxy = if reader.required("etcd.proxy", true, |value| parse::one_of(value, &modes)) {
         Proxy::Gateway(reader.required("artifacts.etcd", no_artifact.clone(), Artifact::parse))

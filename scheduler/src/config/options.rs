@@ -38,7 +38,7 @@ pub const OPTIONS: &[OptionDef] = &[
     bare(
         "service.state",
         "Where state is kept: etcd://[user:password@]host:port[,host:port][/prefix], etcds:// for an etcd with TLS, or \
-         file:/path (required)",
+         file:/path; by default in the etcd of etcd.endpoints, below /calico-dcos",
     ),
     bare(
         "service.state-ca-file",

@@ -17,6 +17,8 @@ use super::reader::{Reader, parse};
 const CA: &str = "service.state-ca-file";
 const CERTIFICATE: &str = "service.state-cert-file";
 const KEY: &str = "service.state-key-file";
+/// Where state is in an etcd when nothing else is said.
+const PREFIX: &str = "/calico-dcos";
 
 /// Where state is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,8 +105,11 @@ impl fmt::Debug for EtcdLocation {
     }
 }
 
-pub(super) fn read(reader: &mut Reader) -> StateLocation {
-    let mut state = reader.required("service.state", StateLocation::File(PathBuf::new()), location);
+/// `etcd` are the endpoints of the etcd that Calico keeps its data in: without another place, state is there, too, for it
+/// is found from every agent that Marathon starts the scheduler on.
+pub(super) fn read(reader: &mut Reader, etcd: &[String]) -> StateLocation {
+    let state = reader.optional("service.state", location);
+    let mut state = state.unwrap_or_else(|| StateLocation::Etcd(beside_calico(etcd)));
     let [ca, certificate, key] = [CA, CERTIFICATE, KEY].map(|name| reader.optional(name, file));
     let given = [CA, CERTIFICATE, KEY].map(|name| reader.is_given(name));
     match &mut state {
@@ -160,6 +165,16 @@ fn location(value: &str) -> Result<StateLocation, String> {
     }
 }
 
+/// The place in Calico's own etcd, which is reached without TLS (`etcd.endpoints`).
+fn beside_calico(endpoints: &[String]) -> EtcdLocation {
+    let member = |endpoint: &String| {
+        let authority = endpoint.rsplit_once("//").map_or(endpoint.as_str(), |(_, authority)| authority);
+        authority.rsplit_once('@').map_or(authority, |(_, address)| address).to_owned()
+    };
+    let members = endpoints.iter().map(member).collect();
+    EtcdLocation { members, user: None, tls: None, prefix: PREFIX.to_owned() }
+}
+
 /// `[user:password@]host:port[,host:port][/prefix]`
 fn etcd_location(rest: &str) -> Result<EtcdLocation, String> {
     let (user, rest) = match rest.rsplit_once('@') {
@@ -178,6 +193,6 @@ fn etcd_location(rest: &str) -> Result<EtcdLocation, String> {
     if !prefix.chars().all(fine) || prefix.split('/').skip(1).any(str::is_empty) {
         return Err("the prefix must be letters, digits, '-', '_', '.' and single '/' only".to_owned());
     }
-    let prefix = if prefix.is_empty() { "/calico-dcos".to_owned() } else { format!("/{prefix}") };
+    let prefix = if prefix.is_empty() { PREFIX.to_owned() } else { format!("/{prefix}") };
     Ok(EtcdLocation { members, user, tls: None, prefix })
 }

@@ -50,11 +50,24 @@ fn every_fault_is_reported_at_once() {
 #[test]
 fn nothing_at_all_names_everything_that_must_be_given() {
     let found = Config::from_env(&BTreeMap::new()).unwrap_err().to_string();
-    for option in
-        ["service.state", "service.api-listen", "etcd.endpoints", "node.image", "artifacts.installer"]
-    {
+    for option in ["service.api-listen", "etcd.endpoints", "node.image", "artifacts.installer"] {
         assert!(found.contains(option), "{option} is not in {found}");
     }
+}
+
+#[test]
+fn state_is_in_calicos_etcd_when_no_other_place_is_given() {
+    let mut env = env();
+    env.remove("CALICO_SERVICE_STATE");
+    env.insert("CALICO_ETCD_ENDPOINTS".to_owned(), "http://10.0.0.1:2379/, http://e:2379".to_owned());
+    let StateLocation::Etcd(location) = Config::from_env(&env).unwrap().service.state else {
+        panic!("it is in a file")
+    };
+    assert_eq!(location.to_string(), "etcd://10.0.0.1:2379,e:2379/calico-dcos");
+    assert_eq!((location.user, location.tls), (None, None));
+    // Its own fault is all that is said of a wrong endpoint.
+    env.insert("CALICO_ETCD_ENDPOINTS".to_owned(), "10.0.0.1".to_owned());
+    assert_eq!(Config::from_env(&env).unwrap_err().0.len(), 1);
 }
 
 #[test]

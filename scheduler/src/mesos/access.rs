@@ -18,6 +18,7 @@ use tokio_rustls::rustls::{ClientConfig, Error as TlsError, RootCertStore};
 
 use super::auth::{Auth, AuthError};
 use crate::config::{Identity, Server};
+use crate::state::Tenure;
 
 /// How long one address may take until it is connected, and its TLS handshake.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -31,6 +32,9 @@ pub enum AccessError {
     /// There are no credentials to send.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// Nothing was sent: by now another one may lead.
+    #[error("this scheduler no longer leads")]
+    Deposed,
 }
 
 /// Opens connections.
@@ -83,6 +87,7 @@ impl Dialer {
 pub struct Access {
     dialer: Dialer,
     auth: Auth,
+    tenure: Tenure,
 }
 
 impl Access {
@@ -90,12 +95,13 @@ impl Access {
     pub fn new(identity: &Identity, roots: &[CertificateDer<'static>]) -> Result<Self, TlsError> {
         let dialer = Dialer::new(roots)?;
         let auth = Auth::new(identity, dialer.clone());
-        Ok(Self { dialer, auth })
+        Ok(Self { dialer, auth, tenure: Tenure::endless() })
     }
 
-    /// A connection to `server`, for [`Self::post`].
-    pub async fn open(&self, server: &Server) -> Result<Connection, AccessError> {
-        Ok(self.dialer.open(server).await?)
+    /// The same, for as long as `tenure` holds: nothing is sent after that.
+    #[must_use]
+    pub fn during(&self, tenure: &Tenure) -> Self {
+        Self { tenure: tenure.clone(), ..self.clone() }
     }
 
     /// POSTs a protobuf `body` to `path`. `open` is a connection to `server` that may be used again, as may the one
@@ -135,14 +141,14 @@ impl Access {
     ) -> Result<(Connection, Response), AccessError> {
         let mut connection = match open {
             Some(connection) => connection,
-            None => self.open(server).await?,
+            None => self.dialer.open(server).await?,
         };
         let Some(header) = self.auth.header().await? else {
-            let response = connection.send(request, limit).await?;
+            let response = self.send_over(&mut connection, request, limit).await?;
             return Ok((connection, response));
         };
         request.headers_mut().insert(AUTHORIZATION, header.clone());
-        let response = connection.send(request.clone(), limit).await?;
+        let response = self.send_over(&mut connection, request.clone(), limit).await?;
         if response.status != StatusCode::UNAUTHORIZED {
             return Ok((connection, response));
         }
@@ -150,8 +156,22 @@ impl Access {
         request.headers_mut().insert(AUTHORIZATION, renewed);
         // The refusal need not be read: it is another connection.
         let mut connection = self.dialer.open(server).await?;
-        let response = connection.send(request, limit).await?;
+        let response = self.send_over(&mut connection, request, limit).await?;
         Ok((connection, response))
+    }
+
+    /// Asked last: to connect and to log in take their time.
+    async fn send_over(
+        &self,
+        connection: &mut Connection,
+        request: Request<Full<Bytes>>,
+        limit: Duration,
+    ) -> Result<Response, AccessError> {
+        connection.ready(limit).await?;
+        if !self.tenure.holds() {
+            return Err(AccessError::Deposed);
+        }
+        Ok(connection.send(request, limit).await?)
     }
 
     /// What to do about a refusal, after `; `; nothing where the status tells no more than the answer does.

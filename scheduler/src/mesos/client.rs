@@ -7,7 +7,6 @@ use futures::StreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use mesos_v1::FrameworkInfo;
 use mesos_v1::http::{Records, Response};
-use mesos_v1::recordio::{DEFAULT_MAX_RECORD, RecordError};
 use mesos_v1::scheduler::{Call, Event as Message, call, event};
 use prost::Message as _;
 use rand::Rng as _;
@@ -21,6 +20,7 @@ use super::convert::{self, Record};
 use super::masters::Masters;
 use super::refusal::Refusal;
 use super::sender::{Calls, Undelivered};
+use super::trouble::SubscriptionError;
 use crate::config::{self, Server};
 use crate::core::{Event, FrameworkId, MesosVersion};
 use crate::state::Tenure;
@@ -36,8 +36,13 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
 const LASTING: Duration = Duration::from_secs(30);
 /// So many heartbeats may be missed.
 const MISSED: f64 = 5.0;
-const REDIRECTS: usize = 5;
-/// Calls that wait for a connection: more than any frame has.
+pub(super) const REDIRECTS: usize = 5;
+/// After an event that is too long: the next will be, too, and making it costs the master.
+const TOO_LONG_AGAIN: Duration = Duration::from_mins(5);
+/// In bytes. Mesos puts the offers of all agents into one event: 50,000 agents that say 5 KB each. It is held once, while
+/// its offers are decided; memory is taken as it arrives.
+pub(super) const LONGEST_RECORD: usize = 256 * 1024 * 1024;
+/// Calls that wait for a connection. The loop waits when there are more.
 const QUEUE: usize = 4096;
 
 /// One subscription of this process: what is offered in it, and the calls that are decided for it, belong to no other.
@@ -89,10 +94,11 @@ impl Client {
     /// that leads as `masters` tell. Nothing is sent when `tenure` does not hold.
     pub fn start(
         masters: config::Masters,
-        access: Access,
+        access: &Access,
         framework: FrameworkInfo,
         tenure: &Tenure,
     ) -> (Self, mpsc::Receiver<ClientEvent>) {
+        let access = access.during(tenure);
         let (calls, call_queue) = mpsc::channel(QUEUE);
         let (leader_sender, leader) = watch::channel(None);
         let begin = Condition { master: None, since: SystemTime::now(), error: None };
@@ -101,7 +107,7 @@ impl Client {
         let (undelivered_sender, undelivered) = watch::channel(None);
         let updates = framework.clone();
         let subscription = Subscription {
-            masters: Masters::start(masters),
+            masters: Masters::start(masters, &condition_sender),
             access: access.clone(),
             framework,
             leader: leader_sender,
@@ -110,7 +116,6 @@ impl Client {
             events,
             undelivered,
             unconstrained: None,
-            tenure: tenure.clone(),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(subscription.run());
@@ -120,7 +125,6 @@ impl Client {
             leader: leader.clone(),
             framework: updates,
             undelivered: undelivered_sender,
-            tenure: tenure.clone(),
         };
         tasks.spawn(sender.send());
         (Self { calls, leader, condition, access, _tasks: Arc::new(tasks) }, event_queue)
@@ -149,39 +153,6 @@ impl Client {
     }
 }
 
-/// Why a subscription failed or ended.
-#[derive(Debug, thiserror::Error)]
-enum SubscriptionError {
-    #[error(transparent)]
-    Access(#[from] AccessError),
-    #[error("{server} answered {status}: {body}{advice}")]
-    Refused { server: Server, status: StatusCode, body: String, advice: String },
-    #[error("the master takes this framework for invalid: {0}")]
-    Invalid(String),
-    #[error("the master cannot say whether we may subscribe: {0}")]
-    Passing(String),
-    #[error("{server} redirects to '{location}', which is no address, or none with TLS")]
-    Redirect { server: Server, location: String },
-    #[error("there were more than {REDIRECTS} redirects")]
-    Redirects,
-    #[error("{0} gave no Mesos-Stream-Id")]
-    NoStreamId(Server),
-    #[error("the event stream broke: {0}")]
-    Stream(#[from] RecordError),
-    #[error("the master sent what is no event: {0}")]
-    Decode(#[from] prost::DecodeError),
-    #[error("the master has closed the event stream")]
-    Closed,
-    #[error("this scheduler no longer leads")]
-    Deposed,
-    #[error("no heartbeat for {0:?}")]
-    Silent(Duration),
-    #[error("the master did not take a call")]
-    Undelivered,
-    #[error("another master leads")]
-    OtherLeader,
-}
-
 struct Subscription {
     masters: Masters,
     access: Access,
@@ -195,7 +166,6 @@ struct Subscription {
     undelivered: watch::Receiver<Option<Undelivered>>,
     /// The master that refused offer constraints: they are only a help, and never asked of it again.
     unconstrained: Option<Server>,
-    tenure: Tenure,
 }
 
 impl Subscription {
@@ -216,27 +186,28 @@ impl Subscription {
                 if condition.master.take().is_some() {
                     condition.since = SystemTime::now();
                 }
-                condition.error = Some(error.to_string());
+                condition.error = Some(error.for_people());
             });
             if let Some(leader) = &subscribed {
-                warn!(master = %leader.server, "subscription ended: {error}");
+                warn!(master = %leader.server, "subscription ended: {}", error.for_people());
             } else {
-                warn!(master = %master.server, "cannot subscribe: {error}");
+                warn!(master = %master.server, "cannot subscribe: {}", error.for_people());
             }
             if self.events.is_closed()
                 || subscribed.is_some() && self.events.send(ClientEvent::Disconnected).await.is_err()
             {
                 return;
             }
-            let lasted = subscribed.is_some() && started.elapsed() >= LASTING;
+            let lasted = subscribed.is_some() && started.elapsed() >= LASTING && !error.is_lasting();
             if lasted || matches!(error, SubscriptionError::OtherLeader) {
                 failures = 0;
                 sleep(backoff(failures)).await;
                 continue;
             }
             failures = failures.saturating_add(1);
+            let wait = if error.is_lasting() { TOO_LONG_AGAIN } else { backoff(failures) };
             tokio::select! {
-                () = sleep(backoff(failures)) => {}
+                () = sleep(wait) => {}
                 () = &mut other_leads => failures = 0,
             }
         }
@@ -272,15 +243,13 @@ impl Subscription {
         };
         let mut server = master.clone();
         for _ in 0..=REDIRECTS {
-            let connection = self.access.open(&server).await?;
-            // Two schedulers that subscribe with one ID would throw each other out without end. Asked last: making a
-            // connection takes its time.
-            if !self.tenure.holds() {
-                return Err(SubscriptionError::Deposed);
-            }
             let (headers, body) = (HeaderMap::new(), call.encode_to_vec());
-            let (_, response) =
-                self.access.post(&server, Some(connection), PATH, headers, body, ANSWER).await?;
+            let posted = self.access.post(&server, None, PATH, headers, body, ANSWER).await;
+            // Two schedulers that subscribe with one ID would throw each other out without end.
+            let (_, response) = posted.map_err(|error| match error {
+                AccessError::Deposed => SubscriptionError::Deposed,
+                error => error.into(),
+            })?;
             if response.status == StatusCode::TEMPORARY_REDIRECT {
                 let location = response.header("Location").unwrap_or_default().to_owned();
                 match redirected(&location, server.tls) {
@@ -300,7 +269,7 @@ impl Subscription {
             }
             let stream_id = response.headers.get(STREAM_ID).cloned();
             let stream_id = stream_id.ok_or_else(|| SubscriptionError::NoStreamId(server.clone()))?;
-            return Ok((server, stream_id, response.records(DEFAULT_MAX_RECORD)));
+            return Ok((server, stream_id, response.records(LONGEST_RECORD)));
         }
         Err(SubscriptionError::Redirects)
     }
@@ -466,10 +435,18 @@ mod tests {
     }
 
     #[test]
-    fn backoff_grows_to_its_bound_and_is_never_nothing() {
-        for failures in 0..40 {
-            let wait = backoff(failures);
-            assert!(wait >= Duration::from_millis(100) && wait <= LONGEST_BACKOFF, "{failures}: {wait:?}");
+    fn backoff_grows_to_its_bound_and_is_spread() {
+        // Of 300 evenly spread waits, one misses a tenth of the range once in 10^13 runs.
+        for (failures, longest) in [(0, 0.5), (1, 1.0), (2, 2.0), (3, 4.0), (4, 8.0), (5, 15.0), (40, 15.0)] {
+            let waits: Vec<f64> = (0..300).map(|_| backoff(failures).as_secs_f64()).collect();
+            let (least, most) = waits
+                .iter()
+                .fold((f64::MAX, 0.0), |(least, most): (f64, f64), wait| (least.min(*wait), most.max(*wait)));
+            assert!(least >= 0.2 * longest && most <= longest, "{failures}: {least} to {most}");
+            assert!(
+                least < 0.28 * longest && most > 0.92 * longest,
+                "{failures}: {least} to {most} is no spread"
+            );
         }
     }
 }

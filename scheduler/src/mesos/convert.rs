@@ -16,6 +16,12 @@ use crate::core::{
     Unavailability, Update, Value,
 };
 
+/// More than any executor of Mesos' own says, in bytes. Executors may say anything; what is stored must fit into a
+/// transaction.
+const LONGEST_MESSAGE: usize = 4096;
+/// What to do about a task that the masters do not let us launch.
+const UNAUTHORIZED: &str = "; permit our principal to run tasks as the user of service.user (the masters' ACLs: run_tasks), or change service.user";
+
 /// An event that lacks what the protocol requires.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the master sent {event} without {missing}")]
@@ -120,6 +126,20 @@ pub fn to_mesos(resource: &Resource) -> mesos::Resource {
     message
 }
 
+/// What is said of a task, as far as it is of use: it is stored, and shown. What must be known of it, like an exit status,
+/// is at its beginning.
+fn message(mut message: String, reason: Option<i32>) -> String {
+    if message.len() > LONGEST_MESSAGE {
+        let length = message.len();
+        message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+        message = format!("{message}… (of {length} bytes)");
+    }
+    if reason == Some(mesos::task_status::Reason::TaskUnauthorized.into()) {
+        message.push_str(UNAUTHORIZED);
+    }
+    message
+}
+
 fn update(status: mesos::TaskStatus) -> Result<Update, InvalidEvent> {
     use mesos::TaskState as Reported;
     use mesos::task_status::Reason;
@@ -145,7 +165,7 @@ fn update(status: mesos::TaskStatus) -> Result<Update, InvalidEvent> {
         task,
         agent: status.agent_id.and_then(|id| text(id.value)).map(AgentId),
         state,
-        message: status.message.unwrap_or_default(),
+        message: message(status.message.unwrap_or_default(), status.reason),
         healthy: status.healthy,
         check: status.check_status.map_or(CheckResult::None, |check| {
             let exited = check.command.and_then(|command| command.exit_code);

@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use super::client::Leader;
+use super::client::{Condition, Leader};
 use super::zookeeper::{self, Candidate};
 use crate::config::{self, Server};
 
@@ -16,16 +16,17 @@ pub(super) enum Masters {
 }
 
 impl Masters {
-    pub fn start(masters: config::Masters) -> Self {
+    /// `condition` is told why no master is known.
+    pub fn start(masters: config::Masters, condition: &watch::Sender<Condition>) -> Self {
         match masters {
             config::Masters::Named(servers) => Self::Named { servers, turn: 0 },
             config::Masters::ZooKeeper(zookeeper) => {
                 let (sender, receiver) = watch::channel(None);
-                let unwatched = sender.clone();
+                let (unwatched, condition) = (sender.clone(), condition.clone());
                 // A scheduler that leads again watches anew: the session ends with its last reader.
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = zookeeper::follow(zookeeper, sender) => {}
+                        () = zookeeper::follow(zookeeper, sender, condition) => {}
                         () = unwatched.closed() => {}
                     }
                 });

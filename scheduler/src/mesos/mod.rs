@@ -11,6 +11,7 @@ mod operator;
 mod refusal;
 mod sandbox;
 mod sender;
+mod trouble;
 mod zookeeper;
 
 pub use access::{Access, AccessError};

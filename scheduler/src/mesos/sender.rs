@@ -8,10 +8,9 @@ use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
-use super::access::Access;
+use super::access::{Access, AccessError};
 use super::client::{ANSWER, Leader, PATH, STREAM_ID, StreamNumber, body_text};
 use crate::config::Server;
-use crate::state::Tenure;
 
 /// A call that a master did not take.
 #[derive(Debug, Clone)]
@@ -32,7 +31,6 @@ pub(super) struct Calls {
     pub framework: FrameworkInfo,
     /// The last call that the master did not take.
     pub undelivered: watch::Sender<Option<Undelivered>>,
-    pub tenure: Tenure,
 }
 
 impl Calls {
@@ -40,9 +38,6 @@ impl Calls {
     pub async fn send(mut self) {
         let mut open: Option<(Server, Connection)> = None;
         while let Some((stream, mut call)) = self.queue.recv().await {
-            if !self.tenure.holds() {
-                return;
-            }
             let kind = call::Type::try_from(call.r#type.unwrap_or_default()).unwrap_or_default();
             let Some(leader) = self.leader.borrow().clone().filter(|leader| leader.number == stream) else {
                 debug!(
@@ -79,13 +74,49 @@ impl Calls {
                         open = Some((leader.server, connection));
                         continue;
                     }
-                    update_refused = kind == call::Type::UpdateFramework && status.is_client_error();
+                    update_refused =
+                        kind == call::Type::UpdateFramework && is_about_the_update(status, &body);
                     let advice = self.access.advice(status);
                     warn!(call = kind.as_str_name(), %status, "refused by the master: {body}{advice}");
                 }
+                // So is everything after it.
+                Err(AccessError::Deposed) => return,
                 Err(error) => warn!(call = kind.as_str_name(), "not sent: {error}"),
             }
             self.undelivered.send_replace(Some(Undelivered { stream_id: leader.stream_id, update_refused }));
+        }
+    }
+}
+
+/// Whether `UPDATE_FRAMEWORK` was refused for what it asks: not for who asks (401), nor because the subscription is over
+/// (Mesos 1.11, `src/master/http.cpp`), nor by a server that is out of order.
+fn is_about_the_update(status: StatusCode, body: &str) -> bool {
+    let subscription = ["stream ID", "Framework is not subscribed", "Framework cannot be found"];
+    matches!(status, StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN)
+        && !subscription.iter().any(|words| body.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_is_refused_for_good_by_the_master_alone_and_for_what_it_asks() {
+        let refused = |status, body| is_about_the_update(StatusCode::from_u16(status).unwrap(), body);
+        assert!(refused(400, "Offer constraints are not supported") && refused(403, "Not authorized"));
+        for (status, body) in [
+            (401, ""),
+            (403, "Framework is not subscribed"),
+            (400, "Framework cannot be found"),
+            (
+                400,
+                "The stream ID 'a' included in this request didn't match the stream ID currently associated",
+            ),
+            (404, "<html>"),
+            (429, ""),
+            (503, ""),
+        ] {
+            assert!(!refused(status, body), "{status} {body}");
         }
     }
 }

@@ -10,7 +10,8 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 use zookeeper_client::{Client, Error as ZooKeeperError, EventType};
 
-use super::client::backoff;
+use super::client::{Condition, backoff};
+use super::trouble::no_master;
 use crate::config::{Server, ZooKeeper};
 
 const PREFIX: &str = "json.info_";
@@ -29,13 +30,19 @@ pub(super) struct Candidate {
 }
 
 /// Follows the leader for as long as someone listens. While `ZooKeeper` is away, the last one stands.
-pub(super) async fn follow(zookeeper: ZooKeeper, leader: watch::Sender<Option<Candidate>>) {
+/// `condition` is told why none is known.
+pub(super) async fn follow(
+    zookeeper: ZooKeeper,
+    leader: watch::Sender<Option<Candidate>>,
+    condition: watch::Sender<Condition>,
+) {
     let mut failures = 0;
-    let mut watcher = Watcher { zookeeper, leader, told: None };
+    let mut watcher = Watcher { zookeeper, leader, condition, told: None };
     while !watcher.leader.is_closed() {
         let Err(error) = watcher.session(&mut failures).await;
         // Once for an outage: that it goes on is no news.
         let ensemble = &watcher.zookeeper.ensemble;
+        watcher.explain(&format!("ZooKeeper at {ensemble} is away: {error}"));
         if failures == 0 {
             warn!(ensemble, "ZooKeeper is away, the leading master that is known stays: {error}");
         } else {
@@ -60,6 +67,7 @@ enum SessionError {
 struct Watcher {
     zookeeper: ZooKeeper,
     leader: watch::Sender<Option<Candidate>>,
+    condition: watch::Sender<Condition>,
     /// What was logged last about there being no leader.
     told: Option<String>,
 }
@@ -128,8 +136,22 @@ impl Watcher {
         }
     }
 
+    /// Says why no master is known; when one is, that is no news.
+    fn explain(&self, why: &str) {
+        if self.leader.borrow().is_none() {
+            self.condition.send_if_modified(|condition| {
+                let without = condition.master.is_none();
+                if without {
+                    condition.error = Some(no_master(why));
+                }
+                without
+            });
+        }
+    }
+
     fn without_leader(&mut self, why: String) {
         self.leader.send_if_modified(|leader| leader.take().is_some());
+        self.explain(&why);
         if self.told.as_ref() != Some(&why) {
             warn!("waiting for a leading master: {why}");
             self.told = Some(why);

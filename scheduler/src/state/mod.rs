@@ -12,12 +12,15 @@ use std::path::PathBuf;
 
 pub use history::Entry;
 pub use report::{Condition, Report};
+#[cfg(test)]
+pub(crate) use tenure::Moment;
 pub use tenure::Tenure;
 
 use etcd::Kv;
 
 use crate::config::{Service, StateLocation};
 use crate::core::{Decision, State, StateChange, Timestamp};
+use crate::pulse::Pulse;
 use schema::{MIGRATIONS, Schema, this_scheduler};
 
 /// Why state cannot be read or written.
@@ -67,7 +70,7 @@ pub enum StoreError {
         reason: String,
     },
     /// etcd did not do what it was asked, or it is not known whether it did.
-    #[error("{etcd}: {reason}")]
+    #[error("{etcd} (service.state): {reason}")]
     Unavailable {
         /// Which etcd.
         etcd: String,
@@ -76,7 +79,7 @@ pub enum StoreError {
     },
     /// etcd takes no more writes.
     #[error(
-        "{etcd} is out of space. Nothing is lost; it goes on when etcd takes writes again: compact it, defragment \
+        "{etcd} (service.state) is out of space. Nothing is lost; it goes on when etcd takes writes again: compact it, defragment \
          each member (`etcdctl defrag`), then `etcdctl alarm disarm`; or raise its --quota-backend-bytes"
     )]
     NoSpace {
@@ -108,6 +111,9 @@ pub trait Store: Send {
     /// Writes changes. After an error some of them may have been written, but never one of an agent that moved
     /// without the other; repeating the call is harmless. Nothing is written for no changes.
     fn commit(&mut self, changes: &[StateChange]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Takes what beats with each part that a commit writes: many changes take many, one after the other.
+    fn beat(&mut self, _pulse: Pulse) {}
 
     /// Takes what was decided for the history, before what it changed is committed: nobody is told before that is done,
     /// and when this store never does it, nobody is, for it will be decided anew. Losing it is harmless: it is stored
@@ -157,6 +163,13 @@ impl<K: Kv> Store for AnyStore<K> {
             Err(error) => self.report.not_stored(Some(error)),
         }
         committed
+    }
+
+    fn beat(&mut self, pulse: Pulse) {
+        match &mut self.kind {
+            StoreKind::File(_) => {}
+            StoreKind::Etcd(store) => store.beat(pulse),
+        }
     }
 
     fn note(&mut self, at: Timestamp, decisions: &[Decision]) {

@@ -8,13 +8,14 @@ use calico_scheduler::core::{ClusterRecord, Phase, State, TaskRecord, TaskType, 
 use calico_scheduler::driver::Handle;
 use calico_scheduler::mesos::Condition;
 use calico_scheduler::state::Report;
+use calico_scheduler::tasks::TaskTypes;
 use http_body_util::Full;
 use mesos_v1::http::Connection;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::loops::{start, task_types};
+use crate::loops::{config, start};
 use crate::master::{AGENT, Master, SOON};
 
 /// Serves the API of `handle`.
@@ -44,7 +45,7 @@ pub async fn get(api: &str, path: &str) -> (u16, Value) {
 
 /// A state in which `cluster-init` stands like that, as configured now.
 fn cluster_init(phase: Phase, failure: Option<&str>) -> State {
-    let target = task_types().specs()[&TaskType::ClusterInit].target.clone();
+    let target = TaskTypes::new(&config()).specs()[&TaskType::ClusterInit].target.clone();
     let record = TaskRecord { failure: failure.map(str::to_owned), ..TaskRecord::new(phase, Some(target)) };
     State {
         framework_id: Some("F1".into()),

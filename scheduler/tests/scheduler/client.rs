@@ -20,7 +20,7 @@ const ROLES: [&str; 2] = ["*", "slave_public"];
 fn start(master: &Master) -> (Client, mpsc::Receiver<ClientEvent>) {
     let roles = ROLES.map(str::to_owned).to_vec();
     let framework = FrameworkInfo { user: "root".into(), name: "calico".into(), roles, ..Default::default() };
-    Client::start(crate::named(&master.authority), crate::nobody(), framework, &Tenure::endless())
+    Client::start(crate::named(&master.authority), &crate::nobody(), framework, &Tenure::endless())
 }
 
 fn revive() -> Call {
@@ -199,6 +199,15 @@ async fn a_master_that_refuses_constraints_is_subscribed_with_anew_and_not_asked
     client.send(stream, revive()).await;
     master.call(call::Type::Revive).await;
 
+    // Who asks is another matter than what is asked: a token may have expired.
+    master.refuse(Some(StatusCode::UNAUTHORIZED));
+    client.send(stream, update()).await;
+    master.call(call::Type::UpdateFramework).await;
+    disconnected(&mut events).await;
+    master.refuse(None);
+    master.subscription().await;
+    let stream = subscribed_with(&mut events, true).await;
+
     master.refuse(Some(StatusCode::BAD_REQUEST));
     client.send(stream, update()).await;
     master.call(call::Type::UpdateFramework).await;
@@ -235,4 +244,28 @@ async fn what_asking_again_does_not_mend_is_told_and_what_may_pass_is_not() {
     master.refuse_subscriptions(Some((StatusCode::BAD_REQUEST, refusal)));
     let event = next(&mut events).await;
     assert!(matches!(&event, ClientEvent::Event(_, Event::Error(said)) if said == refusal), "{event:?}");
+}
+
+#[tokio::test]
+async fn an_event_that_is_too_long_is_told_of_with_what_to_do_and_is_no_reason_to_ask_for_it_all_the_time() {
+    let mut master = Master::leading(PATIENT).await;
+    let (client, mut events) = start(&master);
+    master.subscription().await;
+    let stream = subscribed(&mut events).await;
+    // As many agents as there may be, at the length that they usually have: these are awaited.
+    master.write("200000000\n".into());
+    client.send(stream, revive()).await;
+    master.call(call::Type::Revive).await;
+    master.hang_up();
+    disconnected(&mut events).await;
+    master.subscription().await;
+    subscribed(&mut events).await;
+    master.write("268435457\n".into());
+    disconnected(&mut events).await;
+    let error = client.condition().borrow().error.clone().unwrap();
+    for part in ["268435457 bytes", "Tasks go on running and state is kept", "service.role"] {
+        assert!(error.contains(part), "'{part}' is not in: {error}");
+    }
+    // Otherwise the second attempt comes within two seconds.
+    master.nothing(Duration::from_secs(4)).await;
 }

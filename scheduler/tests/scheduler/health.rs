@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use calico_scheduler::api::{Role, router};
 use calico_scheduler::config::{Service, StateLocation};
-use calico_scheduler::core::{Core, Settings};
-use calico_scheduler::driver::{Driver, Ended, SystemClock};
+use calico_scheduler::driver::SystemClock;
+use calico_scheduler::lead::{Ended, Program};
 use calico_scheduler::mesos::Client;
 use calico_scheduler::state::etcd::{Candidate, Kv};
-use calico_scheduler::state::{Opened, Opener, StoreError};
+use calico_scheduler::state::{Opener, StoreError, Tenure};
+use mesos_v1::TaskState;
 use mesos_v1::scheduler::call;
-use mesos_v1::{FrameworkInfo, TaskState};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::api::get;
 use crate::etcd::{self, Etcd};
-use crate::loops::task_types;
+use crate::loops::config;
 use crate::master::{Master, SOON};
 
 /// Its main ends with it.
@@ -48,6 +48,11 @@ impl Absent {
     fn is(&self, away: bool) {
         self.0.lock().unwrap().1 = away;
     }
+
+    /// Becomes what it was at first.
+    fn restore(&self) {
+        self.0.lock().unwrap().0.restore(Etcd::new(), self.1.elapsed());
+    }
 }
 
 impl etcd::Ask for Absent {
@@ -74,28 +79,12 @@ fn in_file(path: std::path::PathBuf) -> Opener {
     Opener::new(&service, "")
 }
 
-/// What `main` does.
 async fn lead<K: Kv>(master: String, mut opener: Opener<K>, role: watch::Sender<Role>) -> Ended {
-    let standby = |why: &str| drop(role.send_replace(Role::Standby(why.to_owned())));
-    loop {
-        let Opened { store, state, tenure, .. } = opener.open(standby).await.unwrap();
-        let tasks = task_types();
-        let id = state.framework_id.as_ref().map(|id| id.0.as_str().into());
-        let framework =
-            FrameworkInfo { user: "root".into(), name: "calico".into(), id, ..Default::default() };
-        let client = Client::start(crate::named(&master), crate::nobody(), framework, &tenure);
-        let subscription = client.0.condition();
-        let core = Core::new(Settings::new(tasks.specs()), state);
-        let interval = Duration::from_millis(200);
-        let roles = vec!["*".to_owned()];
-        let (driver, handle) =
-            Driver::new(core, (store, tenure), tasks.into(), roles, interval, client, SystemClock);
-        role.send_replace(Role::Leading { handle, subscription });
-        match driver.run().await {
-            Ended::Deposed => standby("leadership was lost"),
-            ended => return ended,
-        }
-    }
+    let program = Program { inventory_interval: Duration::from_millis(200), ..Program::new(&config()) };
+    let subscribe = |framework, tenure: &Tenure| {
+        Client::start(crate::named(&master), &crate::nobody(), framework, tenure)
+    };
+    program.lead(&mut opener, subscribe, SystemClock, |stage| drop(role.send_replace(stage.into()))).await
 }
 
 async fn scheduler<K: Kv>(master: &str, opener: Opener<K>) -> Scheduler {
@@ -140,7 +129,14 @@ async fn health_is_everything_and_says_what_is_missing() {
     let alone = scheduler("127.0.0.1:1", in_file(dir.path().join("alone.json"))).await;
     let health = alone.shows(&["no subscription with a master", "was not read yet"]).await;
     assert_eq!(health["subscription"]["master"], Value::Null);
-    assert!(health["subscription"]["error"].as_str().is_some(), "{health:#}");
+    let error = health["subscription"]["error"].as_str().unwrap();
+    for part in
+        ["cannot connect to 127.0.0.1:1: ", "Tasks go on running and state is kept", "mesos.master must name"]
+    {
+        assert!(error.contains(part), "'{part}' is not in: {error}");
+    }
+    let reason = health["reasons"][0].as_str().unwrap();
+    assert!(reason.ends_with(error), "{reason}");
 
     let mut master = Master::leading(60.0).await;
     let state = dir.path().join("state.json");
@@ -186,12 +182,19 @@ async fn an_etcd_that_is_away_is_named_with_and_without_leadership_and_what_it_d
     let health = scheduler.shows(&["the store is away for"]).await;
     assert_eq!(health["leadership"]["leads"], true);
     assert!(health["store"]["away_for"].is_number(), "{health:#}");
-    assert_eq!(health["store"]["why"], "the simulated etcd: connection refused");
+    assert_eq!(health["store"]["why"], "the simulated etcd (service.state): connection refused");
+    let reason = health["reasons"][0].as_str().unwrap();
+    assert!(reason.ends_with("Tasks go on running, and what is stored is kept"), "{reason}");
     assert_eq!(health["agents"], json!({"COMPLETE": 1}));
     // A launch cannot be stored.
     master.offer("o1");
-    let health = scheduler.shows(&["standby: ", "the store is away for"]).await;
+    let health = scheduler.shows(&["standby: the simulated etcd", "the store is away for"]).await;
     assert_eq!(health["leadership"]["leads"], false);
+    let waits_for = health["leadership"]["waits_for"].as_str().unwrap();
+    for part in ["(service.state): connection refused", "Nothing is launched or ended", "tasks go on running"]
+    {
+        assert!(waits_for.contains(part), "'{part}' is not in: {waits_for}");
+    }
     assert!(health["subscription"].is_null() && health["agents"].is_null(), "{health:#}");
     assert_eq!(told(&scheduler).await, ["agent"], "what is not stored is told");
 
@@ -210,4 +213,25 @@ async fn an_etcd_that_is_away_is_named_with_and_without_leadership_and_what_it_d
     let accept = master.call(call::Type::Accept).await.accept.unwrap();
     assert_eq!(accept.offer_ids[0].value, "o2");
     assert_eq!(told(&scheduler).await, ["agent", "launched"]);
+}
+
+#[tokio::test]
+async fn who_goes_on_from_a_restored_etcd_says_so_and_asks_for_all_tasks_for_as_long_as_it_has_its_doubts() {
+    let mut master = Master::leading(60.0).await;
+    let etcd = Absent::new();
+    let candidate = Candidate::new(etcd::Client(etcd.clone()), "/calico-dcos", "calico", "first");
+    let scheduler = scheduler(&master.authority, Opener::in_etcd(candidate)).await;
+    master.subscription().await;
+    master.call(call::Type::Revive).await;
+    // To before our framework's registration: its ID is no reason to have doubts.
+    etcd.restore();
+    assert_eq!(master.subscription().await.framework_id, None);
+    // Again after 5 s; between these it asks about one that there never was, and nothing else is done.
+    let mut rounds = 0;
+    while rounds < 2 {
+        let asked = master.call(call::Type::Reconcile).await.reconcile.unwrap();
+        rounds += usize::from(asked.tasks.is_empty());
+    }
+    let health = scheduler.shows(&[]).await;
+    assert!(health["store"]["restored"]["what"].is_string(), "{health:#}");
 }

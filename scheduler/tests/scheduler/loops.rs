@@ -56,20 +56,21 @@ impl Store for TestStore {
 }
 
 /// Only `cluster-init` is wanted: one task in the whole cluster.
-pub fn task_types() -> TaskTypes {
+pub fn config() -> Config {
     let env = environment(&[
+        ("CALICO_SERVICE_ROLE", "*"),
         ("CALICO_ETCD_PROXY", "direct"),
         ("CALICO_CNI_ENABLE", "false"),
         ("CALICO_NODE_ENABLE", "false"),
     ]);
-    TaskTypes::new(&Config::from_env(&env).unwrap())
+    Config::from_env(&env).unwrap()
 }
 
 /// Starts a loop that goes on from `state`, with the master at `authority`.
 pub fn start(authority: &str, state: State) -> (TestStore, Handle, JoinHandle<Ended>) {
     let store = TestStore::default();
     store.0.lock().unwrap().state = state.clone();
-    let tasks = task_types();
+    let tasks = TaskTypes::new(&config());
     let id = state.framework_id.as_ref().map(|id| id.0.as_str().into());
     let framework = FrameworkInfo { user: "root".into(), name: "calico".into(), id, ..Default::default() };
     let (driver, handle) = Driver::new(
@@ -78,7 +79,7 @@ pub fn start(authority: &str, state: State) -> (TestStore, Handle, JoinHandle<En
         tasks.into(),
         vec!["*".to_owned()],
         Duration::from_mins(1),
-        Client::start(crate::named(authority), crate::nobody(), framework, &Tenure::endless()),
+        Client::start(crate::named(authority), &crate::nobody(), framework, &Tenure::endless()),
         SystemClock,
     );
     (store, handle, tokio::spawn(driver.run()))

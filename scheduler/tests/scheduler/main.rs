@@ -13,8 +13,11 @@ mod environment;
 mod etcd;
 mod fuzz;
 mod health;
+#[path = "../support/link.rs"]
+mod link;
 mod loops;
 mod master;
+mod pulse;
 
 use calico_scheduler::config::{Identity, Masters, Server};
 use calico_scheduler::mesos::Access;

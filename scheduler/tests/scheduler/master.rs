@@ -43,7 +43,7 @@ impl Seen {
     }
 }
 
-type Events = mpsc::UnboundedSender<Event>;
+type Events = mpsc::UnboundedSender<Bytes>;
 
 struct Shared {
     seen: mpsc::UnboundedSender<Seen>,
@@ -129,9 +129,14 @@ impl Master {
         }
     }
 
-    pub fn send(&self, event: Event) {
+    pub fn send(&self, event: &Event) {
+        self.write(framed(event));
+    }
+
+    /// Writes into the event stream whatever it is.
+    pub fn write(&self, bytes: Bytes) {
         let stream = self.shared.stream.lock().unwrap();
-        stream.as_ref().expect("nobody is subscribed").1.send(event).unwrap();
+        stream.as_ref().expect("nobody is subscribed").1.send(bytes).unwrap();
     }
 
     /// Ends the event stream.
@@ -152,7 +157,7 @@ impl Master {
     /// Sends an ERROR event.
     pub fn error(&self, message: &str) {
         let error = event::Error { message: message.to_owned() };
-        self.send(Event {
+        self.send(&Event {
             r#type: Some(event::Type::Error.into()),
             error: Some(error),
             ..Default::default()
@@ -178,7 +183,7 @@ impl Master {
             resources: vec![scalar("cpus", 4.0), scalar("mem", 4096.0)],
             ..Default::default()
         };
-        self.send(Event {
+        self.send(&Event {
             r#type: Some(event::Type::Offers.into()),
             offers: Some(event::Offers { offers: vec![offer] }),
             ..Default::default()
@@ -194,7 +199,7 @@ impl Master {
             uuid: Some(b"uuid".to_vec().into()),
             ..Default::default()
         };
-        self.send(Event {
+        self.send(&Event {
             r#type: Some(event::Type::Update.into()),
             update: Some(event::Update { status }),
             ..Default::default()
@@ -248,15 +253,20 @@ fn subscribe(shared: &Shared, call: Call) -> Response {
         }),
         ..Default::default()
     };
-    events.send(subscribed).unwrap();
+    events.send(framed(&subscribed)).unwrap();
     *shared.stream.lock().unwrap() = Some((id.clone(), events));
     let _ = shared.seen.send(Seen::Subscribe(call));
     let records = stream::unfold(receiver, async |mut receiver| {
-        let record = receiver.recv().await?.encode_to_vec();
-        let framed = [format!("{}\n", record.len()).as_bytes(), &record].concat();
-        Some((Ok::<_, Infallible>(Bytes::from(framed)), receiver))
+        let bytes = receiver.recv().await?;
+        Some((Ok::<_, Infallible>(bytes), receiver))
     });
     ([("Mesos-Stream-Id", id)], Body::from_stream(records)).into_response()
+}
+
+/// An event as a record.
+fn framed(event: &Event) -> Bytes {
+    let record = event.encode_to_vec();
+    [format!("{}\n", record.len()).as_bytes(), &record].concat().into()
 }
 
 /// The answer to `GET_AGENTS`: one agent.

@@ -16,18 +16,17 @@ mod trace;
 mod wire;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use calico_scheduler::config::Config;
-use calico_scheduler::tasks::TaskTypes;
+use calico_scheduler::lead::Program;
 
 use environment::environment;
 use simulation::{Case, Simulation};
 use trace::Trace;
 
 /// Everything is wanted.
-fn tasks() -> Arc<TaskTypes> {
-    Arc::new(TaskTypes::new(&Config::from_env(&environment(&[])).unwrap()))
+fn program() -> Program {
+    Program::new(&Config::from_env(&environment(&[("CALICO_SERVICE_ROLE", "slave_public")])).unwrap())
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -37,16 +36,16 @@ fn number(variable: &str) -> Option<u64> {
 
 /// Lives as many lives as are asked for, or `usual`, or the one that `SIMULATION_SEED` names.
 fn lives(test: &str, usual: u64, case: Case) {
-    let tasks = tasks();
+    let program = program();
     if let Some(seed) = number("SIMULATION_SEED") {
         println!("seed {seed}");
-        return Simulation::new(seed, case, tasks, Trace::Print).run(case);
+        return Simulation::new(seed, case, program, Trace::Print).run(case);
     }
     let seeds = number("SIMULATION_SEEDS").unwrap_or(usual);
     // From elsewhere than where `make test` begins.
     let first = number("SIMULATION_FIRST_SEED").unwrap_or(0);
     for seed in first..first + seeds {
-        let life = || Simulation::new(seed, case, Arc::clone(&tasks), Trace::Off).run(case);
+        let life = || Simulation::new(seed, case, program.clone(), Trace::Off).run(case);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(life)) {
             eprintln!(
                 "\nseed {seed} fails; it is replayed, with all that happens, by\n\n    SIMULATION_SEED={seed} cargo \
@@ -75,10 +74,10 @@ fn etcd_restored_from_a_backup() {
 
 #[test]
 fn a_seed_is_always_the_same_life() {
-    let tasks = tasks();
+    let program = program();
     let case = Case { schedulers: 2, restores: false };
     let hash = |seed| {
-        let mut simulation = Simulation::new(seed, case, Arc::clone(&tasks), Trace::hashing());
+        let mut simulation = Simulation::new(seed, case, program.clone(), Trace::hashing());
         simulation.run(case);
         simulation.trace.hash()
     };

@@ -4,14 +4,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use calico_scheduler::core::{Core, Settings, View};
-use calico_scheduler::driver::{Driver, Ended, Handle};
+use calico_scheduler::core::View;
+use calico_scheduler::driver::Handle;
+use calico_scheduler::lead::{Ended, Program, Stage};
 use calico_scheduler::state::etcd::Candidate;
-use calico_scheduler::state::{Opener, StoreError};
-use calico_scheduler::tasks::TaskTypes;
+use calico_scheduler::state::{Opener, Tenure};
 use fake_master::Random;
-use mesos_v1::FrameworkInfo;
-use mesos_v1::framework_info::{Capability, capability::Type};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
@@ -19,30 +17,13 @@ use crate::etcd;
 use crate::link::Simulated;
 use crate::wire::{Fuse, Posted, Wire};
 
-/// What all processes of a simulation are started with.
-#[derive(Clone)]
-pub struct Program {
-    pub settings: Settings,
-    pub tasks: Arc<TaskTypes>,
-    pub inventory_interval: Duration,
-}
-
-/// Why a process ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum Exit {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Ended(#[from] Ended),
-}
-
 /// See above.
 pub struct Process {
     runtime: Runtime,
     wire: Wire,
     /// Its clock.
     now: Duration,
-    main: Option<JoinHandle<Exit>>,
+    main: Option<JoinHandle<Ended>>,
     leading: Arc<Mutex<Option<Handle>>>,
     pub name: String,
 }
@@ -99,7 +80,7 @@ impl Process {
     }
 
     /// Why it has ended, if it has.
-    pub fn exit(&mut self) -> Option<Exit> {
+    pub fn exit(&mut self) -> Option<Ended> {
         let main = self.main.take_if(|main| main.is_finished())?;
         match self.runtime.block_on(main) {
             Ok(exit) => Some(exit),
@@ -121,62 +102,23 @@ impl Drop for Process {
     }
 }
 
-/// What `main` does.
 async fn lead(
     program: Program,
     wire: Wire,
     name: String,
     mut random: Random,
     leading: Arc<Mutex<Option<Handle>>>,
-) -> Exit {
+) -> Ended {
     let candidate = Candidate::new(etcd::Client(wire.clone()), "/calico-dcos", "calico", &name);
     let mut store = Opener::in_etcd(candidate);
-    loop {
-        let opened = match store.open(|_| ()).await {
-            Ok(opened) => opened,
-            Err(error) => return error.into(),
+    let subscribe = |framework, tenure: &Tenure| {
+        Simulated::start(wire.clone(), framework, tenure.clone(), Random::new(random.number()))
+    };
+    let tell = |stage: Stage<'_, Simulated>| {
+        *leading.lock().unwrap() = match stage {
+            Stage::Standby(_) => None,
+            Stage::Leading(handle, _) => Some(handle),
         };
-        let framework = FrameworkInfo {
-            id: opened.state.framework_id.as_ref().map(|id| id.0.as_str().into()),
-            ..framework()
-        };
-        let random = Random::new(random.number());
-        let client = Simulated::start(wire.clone(), framework, opened.tenure.clone(), random);
-        let (driver, handle) = Driver::new(
-            Core::new(program.settings.clone(), opened.state),
-            (opened.store, opened.tenure),
-            Arc::clone(&program.tasks),
-            vec!["slave_public".to_owned()],
-            program.inventory_interval,
-            client,
-            wire.clone(),
-        );
-        *leading.lock().unwrap() = Some(handle);
-        let ended = driver.run().await;
-        leading.lock().unwrap().take();
-        match ended {
-            Ended::Deposed => {}
-            ended => return ended.into(),
-        }
-    }
-}
-
-/// As `main` has it.
-fn framework() -> FrameworkInfo {
-    let capabilities = [
-        Type::MultiRole,
-        Type::PartitionAware,
-        Type::ReservationRefinement,
-        Type::RegionAware,
-        Type::GpuResources,
-    ];
-    FrameworkInfo {
-        user: "root".to_owned(),
-        name: "calico".to_owned(),
-        failover_timeout: Some(7.0 * 24.0 * 3600.0),
-        checkpoint: Some(true),
-        roles: vec!["slave_public".to_owned()],
-        capabilities: capabilities.into_iter().map(|t| Capability { r#type: Some(t.into()) }).collect(),
-        ..FrameworkInfo::default()
-    }
+    };
+    program.lead(&mut store, subscribe, wire.clone(), tell).await
 }

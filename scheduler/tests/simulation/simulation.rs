@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use calico_scheduler::core::{Selector, Settings};
+use calico_scheduler::lead::{Ended, Program};
 use calico_scheduler::state::StoreError;
-use calico_scheduler::tasks::TaskTypes;
 use fake_master::{AgentRef, AgentSpec, CallId, End, Happening, Random, Script, World};
 use mesos_v1::master::{self, call};
 use mesos_v1::scheduler::{self, Event};
@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::checks::Checks;
 use crate::etcd::{self, Etcd};
 use crate::faults::Fault;
-use crate::process::{Exit, Process, Program};
+use crate::process::Process;
 use crate::trace::Trace;
 use crate::wire::{Posted, Reply, Request};
 
@@ -107,7 +107,7 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    pub fn new(seed: u64, case: Case, tasks: Arc<TaskTypes>, trace: Trace) -> Self {
+    pub fn new(seed: u64, case: Case, mut program: Program, trace: Trace) -> Self {
         let mut random = Random::new(seed);
         let settings = fake_master::Settings {
             reregister_timeout: Duration::from_mins(2),
@@ -126,19 +126,18 @@ impl Simulation {
             world.add_agent(spec);
         }
         let mut checks = Checks::default();
-        let mut settings = Settings {
+        program.settings = Settings {
             backoff_max: Duration::from_secs(30),
             reconcile_interval: Duration::from_mins(2),
             recovery_timeout: Duration::from_mins(1),
             away_counts: Duration::from_mins(2),
-            ..Settings::new(tasks.specs())
+            ..program.settings
         };
         if random.chance(300) {
             let name = world.spec(AgentRef::nth(0)).hostname.to_string();
-            settings.exclude = vec![Selector(name.clone())];
+            program.settings.exclude = vec![Selector(name.clone())];
             checks.excluded.insert(name);
         }
-        let program = Program { settings, tasks, inventory_interval: Duration::from_mins(1) };
         let scheduler = |_| Scheduler {
             process: None,
             incarnation: 0,
@@ -265,8 +264,8 @@ impl Simulation {
                 self.trace.line(now, || format!("{name} ends: {exit}"));
                 // Another one leads: that is for people to know. A restored etcd tells two of them that they lead.
                 let expected = match &exit {
-                    Exit::Store(error) => matches!(error, StoreError::Superseded { .. }),
-                    Exit::Ended(ended) => {
+                    Ended::Store(error) => matches!(error, StoreError::Superseded { .. }),
+                    Ended::Driver(ended) => {
                         self.checks.restored && ended.to_string().contains("Framework failed over")
                     }
                 };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use calico_scheduler::config::{Config, Faults, Masters, OPTIONS, Server};
+use calico_scheduler::config::{Config, Faults, Masters, OPTIONS, Server, StateLocation};
 use calico_universe::{OptionSchema, environment};
 use serde_json::{Value, json};
 
@@ -43,10 +43,7 @@ fn they_have_the_same_names_of_variables_and_the_same_defaults() {
     for option in OPTIONS.iter().filter(|option| !ONLY_IN_THE_SCHEDULER.contains(&option.name)) {
         let schema = schemas[option.name];
         assert_eq!(option.env(), schema.variable());
-        // A package needs a default where the scheduler wants to be told: a place on the agent.
-        if option.name != "service.state" {
-            assert_eq!(option.default.unwrap_or_default(), schema.default_text(), "{}", option.name);
-        }
+        assert_eq!(option.default.unwrap_or_default(), schema.default_text(), "{}", option.name);
     }
 }
 
@@ -58,6 +55,9 @@ fn the_scheduler_starts_with_the_defaults_and_the_etcd_endpoints() {
     let leader = Server { tls: false, authority: "leader.mesos:5050".to_owned() };
     assert_eq!(config.mesos.masters, Masters::Named(vec![leader]));
     assert_eq!(config.target.etcd.endpoints, ["http://10.0.0.1:2379"]);
+    // Marathon may start it on any agent: its state must be found from there.
+    let StateLocation::Etcd(state) = config.service.state else { panic!("it is in a file of one agent") };
+    assert_eq!(state.to_string(), "etcd://10.0.0.1:2379/calico-dcos");
     assert_eq!(config.target.network.mtu, None);
     assert_eq!(config.target.node.unwrap().image, "registry:5000/calico/node:v3.14.0");
     let installer = config.target.installer;

@@ -20,6 +20,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::*;
 use crate::config::{Account, Identity, Secret, test_key};
+use crate::state::Moment;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -275,4 +276,48 @@ async fn masters_and_logins_speak_tls_with_an_authority_that_is_named() {
     let (_, port) = server.authority.rsplit_once(':').unwrap();
     let named = Server { tls: true, authority: format!("localhost:{port}") };
     assert!(stranger.get(&named, "/api", LIMIT).await.is_err());
+}
+
+#[tokio::test]
+async fn nothing_is_sent_when_leadership_ends_while_a_login_takes_its_time() {
+    // A login that takes until leadership is over.
+    let (tenure, renewal) = Tenure::until(Moment::now().after(Duration::from_mins(1)));
+    let renewal = Arc::new(renewal);
+    let slow = post(async move || {
+        renewal.end();
+        json!({"token": "t1"}).to_string()
+    });
+    let login = plain(serve(Router::new().route("/acs/api/v1/auth/login", slow)).await);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let takes = post(async move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        StatusCode::ACCEPTED
+    });
+    let master = plain(serve(Router::new().route("/api", takes)).await);
+    let access = Access::new(&account(login), &[]).unwrap().during(&tenure);
+    let sent = access.post(&master, None, "/api", HeaderMap::new(), "call", LIMIT);
+    let error = sent.await.unwrap_err();
+    assert!(matches!(error, AccessError::Deposed), "{error}");
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_call_is_not_sent_again_with_a_new_token_when_leadership_has_ended_meanwhile() {
+    let (tenure, renewal) = Tenure::until(Moment::now().after(Duration::from_mins(1)));
+    let renewal = Arc::new(renewal);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let refusing = post(async move || {
+        // The first one is on its way; what follows is by one that does not lead.
+        renewal.end();
+        count.fetch_add(1, Ordering::Relaxed);
+        StatusCode::UNAUTHORIZED
+    });
+    let master = plain(serve(Router::new().route("/api", refusing)).await);
+    let login = Login::new(None);
+    let access = Access::new(&account(plain(login.serve().await)), &[]).unwrap().during(&tenure);
+    let error = access.post(&master, None, "/api", HeaderMap::new(), "call", LIMIT).await.unwrap_err();
+    assert!(matches!(error, AccessError::Deposed), "{error}");
+    assert_eq!((asked.load(Ordering::Relaxed), login.count()), (1, 2));
 }

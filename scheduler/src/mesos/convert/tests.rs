@@ -248,3 +248,26 @@ fn an_offer_whose_resources_cannot_be_read_has_none() {
     let Ok(Record::Offers(Event::Offers(offers))) = read(record.into()) else { panic!("no offers") };
     assert_eq!((offers.len(), offers[0].resources.read()), (1, vec![]));
 }
+
+#[test]
+fn a_message_is_kept_as_far_as_it_is_of_use_and_says_what_to_do_when_we_may_not_launch() {
+    let told = |message: String, reason: Option<mesos::task_status::Reason>| {
+        let status = mesos::TaskStatus {
+            task_id: "t".into(),
+            state: Some(mesos::TaskState::TaskError.into()),
+            reason: reason.map(Into::into),
+            message: Some(message),
+            ..Default::default()
+        };
+        update(status).unwrap().message
+    };
+    let exited = "Command exited with status 78".to_owned();
+    assert_eq!(told(exited.clone(), None), exited);
+    // What is stored must fit into a transaction; 'ü' is two bytes, and is not cut in half.
+    let long = told(format!("{exited}{}", "ü".repeat(1_000_000)), None);
+    assert!(long.starts_with(&exited) && long.len() < LONGEST_MESSAGE + 40, "{}", long.len());
+    assert!(long.ends_with("ü… (of 2000029 bytes)"), "{}", &long[LONGEST_MESSAGE - 10..]);
+    let refused = told("Not authorized".to_owned(), Some(mesos::task_status::Reason::TaskUnauthorized));
+    assert!(refused.starts_with("Not authorized; "), "{refused}");
+    assert!(refused.contains("run_tasks") && refused.contains("service.user"), "{refused}");
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::keys::Keys;
@@ -13,12 +13,17 @@ use super::load::load;
 use super::past::Past;
 use super::{EtcdStore, Office, Seat};
 use crate::core::State;
+use crate::pulse::Pulse;
 use crate::state::report::Report;
 use crate::state::schema::{MIGRATIONS, Migrations};
+use crate::state::tenure::Moment;
 use crate::state::{StoreError, Tenure};
 
 /// How long a leader that is gone keeps others waiting.
 const LEASE: Duration = Duration::from_secs(12);
+
+/// What that means.
+const AWAY: &str = "Nothing is launched or ended until it does what it is asked; tasks go on running, and what is stored is kept";
 
 /// How long may be looked for why etcd does not answer.
 const EXPLAIN: Duration = Duration::from_secs(10);
@@ -40,7 +45,7 @@ pub struct Candidate<K> {
 }
 
 enum Outcome {
-    Won(Seat, Instant),
+    Won(Seat, Moment),
     /// By whom.
     Held(String),
 }
@@ -128,7 +133,7 @@ impl<K: Kv> Candidate<K> {
                     why = format!("{why}: {more}");
                 }
                 self.report.away(&why);
-                Ok(why)
+                Ok(format!("{why}. {AWAY}"))
             }
         }
     }
@@ -150,7 +155,7 @@ impl<K: Kv> Candidate<K> {
             return Ok(Outcome::Held(holder(&pair.value)));
         }
         // From here on the lease may run.
-        let since = Instant::now();
+        let since = Moment::now();
         let lease = bounded(etcd, etcd.grant(self.lasting)).await?;
         self.lease = Some(lease);
         let key = self.keys.leader();
@@ -170,9 +175,9 @@ impl<K: Kv> Candidate<K> {
     async fn take_office(
         &mut self,
         seat: Seat,
-        since: Instant,
+        since: Moment,
     ) -> Result<(EtcdStore<K>, State, Tenure), StoreError> {
-        let (tenure, renewal) = Tenure::until(since + certain(self.lasting));
+        let (tenure, renewal) = Tenure::until(since.after(certain(self.lasting)));
         let office =
             Office { renewal: Arc::new(renewal), past: self.past.clone(), report: self.report.clone() };
         let mut keeper = JoinSet::new();
@@ -187,6 +192,7 @@ impl<K: Kv> Candidate<K> {
             schema: loaded.schema,
             tenure: tenure.clone(),
             office,
+            pulse: Pulse::default(),
             keeper,
         };
         if let Some(records) = loaded.migrated {
@@ -228,7 +234,7 @@ async fn keep(etcd: impl Kv, leader: String, seat: Seat, office: Office, lasting
     let limit = lasting.mul_f64(0.4);
     while !office.renewal.is_over() {
         sleep(lasting / 4).await;
-        let asked = Instant::now();
+        let asked = Moment::now();
         let before = office.past.seen();
         let (renewed, found) = tokio::join!(
             within(&etcd, limit, etcd.keep_alive(seat.lease)),
@@ -250,7 +256,7 @@ async fn keep(etcd: impl Kv, leader: String, seat: Seat, office: Office, lasting
         }
         match renewed {
             Ok(true) => {
-                office.renewal.extend(asked + certain(lasting));
+                office.renewal.extend(asked.after(certain(lasting)));
                 office.report.answers();
             }
             Ok(false) => {

@@ -31,6 +31,7 @@ use super::schema::Schema;
 use super::tenure::Renewal;
 use super::{Store, StoreError, Tenure};
 use crate::core::StateChange;
+use crate::pulse::Pulse;
 use keys::Keys;
 use kv::bounded;
 use past::Past;
@@ -59,6 +60,8 @@ pub struct EtcdStore<K> {
     schema: Option<Schema>,
     tenure: Tenure,
     office: Office,
+    /// Of the loop that commits.
+    pulse: Pulse,
     /// Renews the lease until it is dropped.
     keeper: JoinSet<()>,
 }
@@ -162,6 +165,10 @@ impl<K: Kv> EtcdStore<K> {
 }
 
 impl<K: Kv> Store for EtcdStore<K> {
+    fn beat(&mut self, pulse: Pulse) {
+        self.pulse = pulse;
+    }
+
     async fn commit(&mut self, changes: &[StateChange]) -> Result<(), StoreError> {
         let groups = self.written.groups(&self.keys, changes)?;
         if groups.is_empty() && self.office.report.is_late() {
@@ -179,6 +186,7 @@ impl<K: Kv> Store for EtcdStore<K> {
         let last = groups.len().saturating_sub(1);
         for (index, group) in groups.into_iter().enumerate() {
             self.write(group, index == last).await?;
+            self.pulse.beat();
         }
         Ok(())
     }

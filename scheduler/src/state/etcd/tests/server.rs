@@ -79,11 +79,16 @@ impl Server {
         self.dir.path().join(name)
     }
 
+    /// `etcdctl` with these arguments.
+    pub fn ctl(&self, arguments: &[&str]) {
+        let endpoints = format!("--endpoints={}", self.location.members[0]);
+        let done = program("etcdctl").arg(endpoints).args(arguments).status();
+        assert!(done.unwrap().success(), "{arguments:?}");
+    }
+
     /// Writes a snapshot.
     pub fn save(&self, snapshot: &Path) {
-        let endpoints = format!("--endpoints={}", self.location.members[0]);
-        let saved = program("etcdctl").args([&endpoints, "snapshot", "save"]).arg(snapshot).status();
-        assert!(saved.unwrap().success());
+        self.ctl(&["snapshot", "save", snapshot.to_str().unwrap()]);
     }
 
     /// Goes on with what a snapshot holds, as a cluster of this token.

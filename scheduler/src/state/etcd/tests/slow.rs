@@ -8,7 +8,7 @@ use super::*;
 const DELAY: Duration = Duration::from_secs(2);
 
 /// Passes all on to `to`, and what comes back only after [`DELAY`].
-async fn delayed(to: String) -> String {
+pub(super) async fn delayed(to: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
