@@ -45,7 +45,7 @@ pub fn leader(etcd: &Etcd) -> Option<String> {
 }
 
 fn contains(value: &[u8], text: &str) -> bool {
-    value.windows(text.len()).any(|window| window == text.as_bytes())
+    memchr::memmem::find(value, text.as_bytes()).is_some()
 }
 
 /// The stored record that says that this task is alive.
