@@ -15,9 +15,20 @@ use mesos_v1::framework_info::{Capability, capability::Type};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
+use crate::disk::{Disk, Mounted};
 use crate::etcd;
 use crate::link::Simulated;
-use crate::wire::{Fuse, Posted, Wire};
+use crate::wire::{Fuse, Posted, Skew, Wire};
+
+/// `service.state`, when that is a file.
+pub const STATE_FILE: &str = "/var/lib/calico/state.json";
+
+/// Where state is.
+#[derive(Clone)]
+pub enum Place {
+    Etcd,
+    File(Disk),
+}
 
 /// What all processes of a simulation are started with.
 #[derive(Clone)]
@@ -25,6 +36,7 @@ pub struct Program {
     pub settings: Settings,
     pub tasks: Arc<TaskTypes>,
     pub inventory_interval: Duration,
+    pub place: Place,
 }
 
 /// Why a process ended by itself.
@@ -48,12 +60,12 @@ pub struct Process {
 }
 
 impl Process {
-    pub fn start(now: Duration, name: String, program: &Program, random: Random) -> Self {
+    pub fn start(now: Duration, skew: Skew, name: String, program: &Program, random: Random) -> Self {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let leading = Arc::default();
         let wire = {
             let _runtime = runtime.enter();
-            Wire::new(now)
+            Wire::new(now, skew)
         };
         let lead = lead(program.clone(), wire.clone(), name.clone(), random, Arc::clone(&leading));
         let main = Some(runtime.spawn(lead));
@@ -129,8 +141,16 @@ async fn lead(
     mut random: Random,
     leading: Arc<Mutex<Option<Handle>>>,
 ) -> Exit {
-    let candidate = Candidate::new(etcd::Client(wire.clone()), "/calico-dcos", "calico", &name);
-    let mut store = Opener::in_etcd(candidate);
+    let mut store = match &program.place {
+        Place::Etcd => {
+            let etcd = etcd::Client(wire.clone());
+            Opener::in_etcd(Candidate::new(etcd, "/calico-dcos", "calico", &name))
+        }
+        Place::File(disk) => {
+            let disk = Mounted { disk: disk.clone(), wire: wire.clone(), process: name.clone() };
+            Opener::in_file(STATE_FILE.into(), Arc::new(disk))
+        }
+    };
     loop {
         let opened = match store.open(|_| ()).await {
             Ok(opened) => opened,
@@ -143,7 +163,7 @@ async fn lead(
         let random = Random::new(random.number());
         let client = Simulated::start(wire.clone(), framework, opened.tenure.clone(), random);
         let (driver, handle) = Driver::new(
-            Core::new(program.settings.clone(), opened.state),
+            Core::new(Settings { doubtful: opened.doubtful, ..program.settings.clone() }, opened.state),
             (opened.store, opened.tenure),
             Arc::clone(&program.tasks),
             vec!["slave_public".to_owned()],

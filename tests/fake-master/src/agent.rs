@@ -501,6 +501,12 @@ impl World {
         process.partitioned = false;
     }
 
+    /// The agent's process ends, and will start at another address, with its work directory and its tasks.
+    pub fn move_agent(&mut self, agent: AgentRef, hostname: &str) {
+        self.stop_agent(agent);
+        self.agents[agent.index()].spec.hostname = hostname.into();
+    }
+
     /// No packet passes between the agent and the master any more.
     pub fn partition_agent(&mut self, agent: AgentRef) {
         let process = &mut self.agents[agent.index()];
@@ -572,6 +578,11 @@ impl World {
     pub fn tasks_on(&self, agent: AgentRef) -> impl Iterator<Item = (&str, TaskState)> {
         let tasks = self.agents.get(agent.index()).into_iter().flat_map(|agent| &agent.tasks);
         tasks.filter(|(_, task)| !is_terminal(task.state)).map(|((_, name), task)| (&**name, task.state))
+    }
+
+    /// Whether an agent's process runs.
+    pub fn is_running(&self, agent: AgentRef) -> bool {
+        self.agents.get(agent.index()).is_some_and(|agent| agent.runs)
     }
 
     /// The number of agents that were added.
