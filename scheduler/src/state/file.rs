@@ -59,6 +59,8 @@ impl FileStore {
         let directory = directory(path);
         disk.make_directory(directory).map_err(failed("cannot make", directory))?;
         let lock = lock(&*disk, &path.with_added_extension("lock"))?;
+        // Whoever wrote it may have died before that was done, and what follows relies on what is read.
+        disk.sync_directory(directory).map_err(failed("cannot sync", directory))?;
         let (state, older) = match disk.read(path) {
             Ok(bytes) => decode(path, &bytes, migrations)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => (State::default(), false),

@@ -95,8 +95,7 @@ pub fn plan(random: &mut Random, time: Duration, case: Case) -> Vec<(Duration, F
         let at = random.between(time / 3, time / 2);
         let part = 300 + u32::try_from(random.below(700)).unwrap();
         let lasts = seconds(random, 20, 150);
-        let fault =
-            if random.chance(650) { Fault::Outage(part, lasts) } else { Fault::RackOff(part, lasts) };
+        let fault = if random.chance(650) { Fault::Outage(part, lasts) } else { Fault::RackOff(part, lasts) };
         plan.push((at, fault));
     }
     if case.restores || case.file && random.chance(100) {

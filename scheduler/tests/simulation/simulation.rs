@@ -31,7 +31,7 @@ use crate::wire::{Posted, Reply, Request, Skew};
 /// The Unix time at which simulations begin.
 const BEGIN: Duration = Duration::from_secs(1_700_000_000);
 /// How far a process' clock may be behind while it has nothing to do.
-const LAG: Duration = Duration::from_millis(50);
+pub const LAG: Duration = Duration::from_millis(50);
 
 /// What is simulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -521,7 +521,8 @@ fn script(task: &mesos_v1::TaskInfo, random: &mut Random, mood: &Mood) -> Script
     } else {
         None
     };
-    let ready = (service && failure.is_none() && !is(&mood.outage)).then_some(time);
+    let ready = if is(&mood.outage) { Duration::from_mins(5) } else { time };
+    let ready = (service && failure.is_none()).then_some(ready);
     let end = failure.or((!service).then_some(End::Code(0))).map(|end| (time, end));
     Script { start, ready, end, ..Script::default() }
 }

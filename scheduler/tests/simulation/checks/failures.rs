@@ -6,6 +6,8 @@ use std::time::Duration;
 use calico_scheduler::core::{AgentId, Settings, TaskId, TaskType};
 use mesos_v1::{TaskState, TaskStatus};
 
+use crate::simulation::LAG;
+
 use super::{is_alive, is_failure, is_ready};
 
 /// An agent, or the cluster.
@@ -59,7 +61,7 @@ impl Failures {
             if let Some(failed) = row.failed.filter(|_| !clocks_jumped) {
                 let doublings = row.times.saturating_sub(1).min(16);
                 let wait = (self.backoff.0 * 2_u32.pow(doublings)).min(self.backoff.1);
-                let waited = at.saturating_sub(failed);
+                let waited = at.saturating_sub(failed) + LAG + Duration::from_millis(1);
                 assert!(waited >= wait, "{id} is launched {waited:?} after failure {} of a row", row.times);
             }
         }
@@ -81,7 +83,9 @@ impl Failures {
             return;
         }
         row.unsure |= status.uuid.is_none() && !is_alive(state);
-        if is_failure(place.1, state) && row.failed.is_none() {
+        // What must be done once can be done by another agent.
+        let given_up = place.0.is_none() && !is_alive(state) && state != TaskState::TaskFinished;
+        if (given_up || is_failure(place.1, state)) && row.failed.is_none() {
             row.failed = Some(at);
             row.times += 1;
             row.held = operators(status.message());

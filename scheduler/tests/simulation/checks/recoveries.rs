@@ -44,7 +44,14 @@ impl Recoveries {
     }
 
     /// A launch, at `now`. `counted` are the agents that are there and were always there.
-    pub fn launch(&mut self, id: &TaskId, agent: &AgentId, now: Timestamp, counted: &BTreeSet<AgentId>, hosts: usize) {
+    pub fn launch(
+        &mut self,
+        id: &TaskId,
+        agent: &AgentId,
+        now: Timestamp,
+        counted: &BTreeSet<AgentId>,
+        hosts: usize,
+    ) {
         let service = (agent.clone(), id.task_type().unwrap());
         if !self.ready_before.contains(&service) || !counted.contains(agent) {
             return;

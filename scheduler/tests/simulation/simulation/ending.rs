@@ -82,7 +82,8 @@ impl Simulation {
                 if self.is_held(id, task_type, shown_held) {
                     let code = self.checks.held(id, task_type).map_or(0, |(code, _)| code);
                     let why = task.map(|task| task.reason.clone()).unwrap_or_default();
-                    if !why.contains(&format!("exited with status {code} (")) || !shown.reason.contains(&why) {
+                    if !why.contains(&format!("exited with status {code} (")) || !shown.reason.contains(&why)
+                    {
                         return Some(format!("{key} waits for an operator, and says '{}'", shown.reason));
                     }
                     // What comes after it is not there.

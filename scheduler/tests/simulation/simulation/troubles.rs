@@ -51,6 +51,17 @@ impl Simulation {
                 self.world.set_faults(Faults { call_doubles: 0, ..*faults });
                 self.later(time, Ending::Network { lossy, agents });
             }
+            Fault::ClockJumps(which, by) => {
+                let which = which % self.schedulers.len();
+                self.schedulers[which].skew.fetch_add(by, Ordering::Relaxed);
+                self.checks.clocks_jumped = true;
+            }
+            of_agents => self.fault_of_agents(of_agents),
+        }
+    }
+
+    fn fault_of_agents(&mut self, fault: Fault) {
+        match fault {
             Fault::Partition(which, time) => {
                 self.world.partition_agent(self.host(which));
                 self.later(time, Ending::Partition(self.host(which)));
@@ -101,6 +112,12 @@ impl Simulation {
                 self.operate(self.host(which), call::Type::DeactivateAgent);
                 self.later(time, Ending::Operated(self.host(which)));
             }
+            of_tasks => self.fault_of_tasks(of_tasks),
+        }
+    }
+
+    fn fault_of_tasks(&mut self, fault: Fault) {
+        match fault {
             Fault::TaskEnds(which, task, end) => {
                 if let Some((host, task)) = self.task(which, task) {
                     self.world.end_task(host, &task, &end);
@@ -124,18 +141,20 @@ impl Simulation {
                 self.mood.outage.store(true, Ordering::Relaxed);
                 self.check_all(1);
                 for host in self.some_hosts(part) {
-                    let tasks: Vec<String> = self.world.tasks_on(host).map(|(task, _)| task.to_owned()).collect();
+                    let tasks: Vec<String> =
+                        self.world.tasks_on(host).map(|(task, _)| task.to_owned()).collect();
                     for task in tasks {
                         self.world.end_task(host, &task, &End::Signal("Killed".to_owned()));
                     }
                 }
                 self.later(time, Ending::Outage);
             }
-            Fault::ClockJumps(which, by) => {
-                let which = which % self.schedulers.len();
-                self.schedulers[which].skew.fetch_add(by, Ordering::Relaxed);
-                self.checks.clocks_jumped = true;
-            }
+            of_stores => self.fault_of_stores(of_stores),
+        }
+    }
+
+    fn fault_of_stores(&mut self, fault: Fault) {
+        match fault {
             Fault::EtcdAway(time) => {
                 self.troubles.away = true;
                 self.later(time, Ending::EtcdAway);
@@ -164,6 +183,7 @@ impl Simulation {
                     self.later(time, Ending::DiskFull);
                 }
             }
+            other => unreachable!("{other:?} is one of the others"),
         }
     }
 
