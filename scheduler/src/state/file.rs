@@ -274,7 +274,7 @@ mod tests {
         }
     }
 
-    /// In the form of version 0.5.0, written by hand.
+    /// As the last scheduler with schema version 1 stored it (commit 82ac9f4, of 0.5.0), recorded from its program.
     const VERSION_1: &str = include_str!("testdata/version-1.file.json");
 
     #[tokio::test]
@@ -283,7 +283,7 @@ mod tests {
         let path = dir.path().join("state.json");
         fs::write(&path, VERSION_1).unwrap();
         let (store, state) = open(&path).unwrap();
-        assert_eq!((state.agents.len(), state.framework_id.is_some()), (2, true));
+        assert_eq!((state.agents.len(), state.framework_id.is_some()), (4, true));
         drop(store);
         let mut written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(written["schema_version"], MIGRATIONS.version());
@@ -303,7 +303,7 @@ mod tests {
         INVENTED.apply(1, Part::Agent, &mut before["state"]["agents"]["10.87.0.12:5051"]);
         assert_eq!(before["state"]["agents"]["10.87.0.12:5051"]["rack"], "unknown");
         let (state, older) = decode(&path, VERSION_1.as_bytes(), INVENTED).unwrap();
-        assert!(older && state.agents.len() == 2);
+        assert!(older && state.agents.len() == 4);
         drop(FileStore::open_as(&path, Arc::new(SystemDisk), Report::default(), INVENTED).unwrap());
         let error = open(&path).err().unwrap().to_string();
         assert!(error.contains("schema version 3, written by calico-scheduler"), "{error}");
