@@ -221,6 +221,42 @@ mod tests {
             prop_assert_eq!(decoded, records);
         }
 
+        /// Bits flipped, bytes cut out, lengths that are huge, an end in between: records, until an error says what it is.
+        #[test]
+        fn damage_to_a_stream_is_named(
+            records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 1..6),
+            edits in prop::collection::vec((any::<prop::sample::Index>(), 0..4_u8, any::<u8>()), 1..4),
+        ) {
+            let mut stream = BytesMut::new();
+            for record in &records {
+                RecordEncoder.encode(record, &mut stream).unwrap();
+            }
+            let mut stream = stream.to_vec();
+            for (at, what, byte) in edits {
+                let at = at.index(stream.len().max(1)).min(stream.len());
+                match what {
+                    0 => stream.truncate(at),
+                    1 => drop(stream.drain(at..stream.len().min(at + usize::from(byte % 16)))),
+                    2 => drop(stream.splice(at..at, b"99999999999999999999".iter().copied().take(1 + usize::from(byte % 20)))),
+                    _ => if let Some(there) = stream.get_mut(at) { *there ^= byte },
+                }
+            }
+            let (mut src, mut decoder) = (BytesMut::from(&stream[..]), RecordDecoder::new(100));
+            let mut bytes = 0;
+            let error = loop {
+                match decoder.decode_eof(&mut src) {
+                    Ok(Some(record)) => bytes += record.len(),
+                    Ok(None) => break None,
+                    Err(error) => break Some(error.to_string()),
+                }
+            };
+            prop_assert!(bytes <= stream.len());
+            if let Some(error) = error {
+                let named = ["record starts with \"", "record of ", "stream ended inside a record: "];
+                prop_assert!(named.iter().any(|begin| error.starts_with(begin)), "{error}");
+            }
+        }
+
         #[test]
         fn arbitrary_bytes_never_panic(stream in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut src = BytesMut::from(&stream[..]);

@@ -112,7 +112,9 @@ impl Demand {
                 agents.insert(key.clone());
             }
         }
-        self.revive |= is_launchable && (self.filtered.contains(id) || self.leaves_out(key));
+        // Any agent that is open will do for a task of the cluster.
+        let wanted = is_launchable || self.wants_any() && !matches!(next, Next::Held(_));
+        self.revive |= wanted && (self.filtered.contains(id) || self.leaves_out(key));
     }
 
     /// Whether this agent is not among those whose offers come.

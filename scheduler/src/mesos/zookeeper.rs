@@ -275,6 +275,34 @@ mod tests {
             let _ = authority(&content);
         }
 
+        /// A node's content with bits flipped, parts doubled or cut, brackets without end, numbers without bounds.
+        #[test]
+        fn damaged_content_is_named(
+            edits in prop::collection::vec((any::<prop::sample::Index>(), 0..6_u8, any::<u8>()), 1..5),
+        ) {
+            let mut content = br#"{"address":{"hostname":"m1","ip":"10.87.0.2","port":5050},"ip":16777343,"port":5050}"#.to_vec();
+            for (at, what, byte) in edits {
+                let at = at.index(content.len().max(1)).min(content.len());
+                let end = content.len().min(at + usize::from(byte));
+                match what {
+                    0 => content.truncate(at),
+                    1 => drop(content.drain(at..end)),
+                    2 => drop(content.splice(at..at, content[at..end].to_vec())),
+                    3 => drop(content.splice(at..at, b"[".repeat(usize::from(byte) * 10))),
+                    4 => drop(content.splice(at..at, b"9".repeat(usize::from(byte)))),
+                    _ => if let Some(there) = content.get_mut(at) { *there ^= byte },
+                }
+            }
+            match authority(&content) {
+                Ok(authority) => prop_assert!(authority.parse::<http::uri::Authority>().is_ok_and(|a| a.port().is_some())),
+                Err(error) => {
+                    let error = error.to_string();
+                    let named = ["no MasterInfo in JSON: ", "neither an address nor an ip", " is no host", "its port is 0"];
+                    prop_assert!(named.iter().any(|part| error.contains(part)), "{error}");
+                }
+            }
+        }
+
         #[test]
         fn what_is_read_is_host_and_port(ip: u32, host in "\\PC*", port: u16) {
             let json = serde_json::json!({"address": {"hostname": host, "port": port}}).to_string();

@@ -4,14 +4,15 @@
 //! file is as it was before the commit or after it. The lock is a file beside it, held as long as the process
 //! lives.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::{info, warn};
 
+use super::disk::{Disk, Lock};
 use super::history::decode as history;
 use super::report::Report;
 use super::schema::{MIGRATIONS, Migrations, Part, Schema};
@@ -21,9 +22,10 @@ use crate::core::{State, StateChange};
 /// See [`super::Store`].
 pub struct FileStore {
     path: PathBuf,
+    disk: Arc<dyn Disk>,
     state: State,
     report: Report,
-    _lock: File,
+    _lock: Lock,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -44,23 +46,30 @@ struct Header {
 
 impl FileStore {
     /// Locks the file, and reads it. One of an older form is rewritten.
-    pub fn open(path: &Path, report: Report) -> Result<(Self, State), StoreError> {
-        Self::open_as(path, report, MIGRATIONS)
+    pub fn open(path: &Path, disk: Arc<dyn Disk>, report: Report) -> Result<(Self, State), StoreError> {
+        Self::open_as(path, disk, report, MIGRATIONS)
     }
 
-    fn open_as(path: &Path, report: Report, migrations: Migrations) -> Result<(Self, State), StoreError> {
-        let directory = path.parent().unwrap_or(Path::new("/"));
-        fs::create_dir_all(directory).map_err(failed("cannot make", directory))?;
-        let lock = lock(&path.with_added_extension("lock"))?;
-        let (state, older) = match fs::read(path) {
+    fn open_as(
+        path: &Path,
+        disk: Arc<dyn Disk>,
+        report: Report,
+        migrations: Migrations,
+    ) -> Result<(Self, State), StoreError> {
+        let directory = directory(path);
+        disk.make_directory(directory).map_err(failed("cannot make", directory))?;
+        let lock = lock(&*disk, &path.with_added_extension("lock"))?;
+        // Whoever wrote it may have died before that was done, and what follows relies on what is read.
+        disk.sync_directory(directory).map_err(failed("cannot sync", directory))?;
+        let (state, older) = match disk.read(path) {
             Ok(bytes) => decode(path, &bytes, migrations)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => (State::default(), false),
             Err(error) => return Err(failed("cannot read", path)(error)),
         };
-        if let Ok(stored) = fs::read(path.with_added_extension("history")) {
+        if let Ok(stored) = disk.read(&path.with_added_extension("history")) {
             report.load_history(history(&stored));
         }
-        let store = Self { path: path.to_owned(), state, report, _lock: lock };
+        let store = Self { path: path.to_owned(), disk, state, report, _lock: lock };
         if older {
             info!(path = %path.display(), "what is stored is of an older form, and is rewritten");
             store.write_as(&store.state, migrations)?;
@@ -79,17 +88,13 @@ impl FileStore {
         let text = serde_json::to_vec_pretty(&Stored { schema_version, written_by, state })
             .map_err(|error| failed("cannot encode", &self.path)(error.into()))?;
         let new = self.path.with_added_extension("new");
-        let mut file = File::create(&new).map_err(failed("cannot create", &new))?;
-        file.write_all(&text).and_then(|()| file.sync_all()).map_err(failed("cannot write", &new))?;
-        fs::rename(&new, &self.path).map_err(failed("cannot replace", &self.path))?;
-        let directory = self.path.parent().unwrap_or(Path::new("/"));
-        File::open(directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(failed("cannot sync", directory))
+        let mut file = self.disk.create(&new).map_err(failed("cannot create", &new))?;
+        file.write_all(&text).and_then(|()| file.sync()).map_err(failed("cannot write", &new))?;
+        self.disk.rename(&new, &self.path).map_err(failed("cannot replace", &self.path))?;
+        let directory = directory(&self.path);
+        self.disk.sync_directory(directory).map_err(failed("cannot sync", directory))
     }
-}
 
-impl FileStore {
     /// Writes the history beside the state: not synced, for losing it is harmless.
     fn write_history(&self) {
         let path = self.path.with_added_extension("history");
@@ -97,8 +102,8 @@ impl FileStore {
         let entries = self.report.history(0);
         let written = serde_json::to_vec(&entries)
             .map_err(io::Error::from)
-            .and_then(|text| fs::write(&new, text))
-            .and_then(|()| fs::rename(&new, &path));
+            .and_then(|text| self.disk.create(&new)?.write_all(&text))
+            .and_then(|()| self.disk.rename(&new, &path));
         if let Err(error) = written {
             warn!("cannot write the history to {}: {error}", path.display());
         }
@@ -129,18 +134,15 @@ fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreErr
     move |source| StoreError::Io { what, path, source }
 }
 
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(failed("cannot open", path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(failed("cannot lock", path)(error)),
-    }
+fn directory(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+fn lock(disk: &dyn Disk, path: &Path) -> Result<Lock, StoreError> {
+    disk.lock(path).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => StoreError::Locked { path: path.to_owned() },
+        _ => failed("cannot lock", path)(error),
+    })
 }
 
 /// What is stored, and whether it was of an older form.
@@ -173,12 +175,15 @@ fn decode(path: &Path, bytes: &[u8], migrations: Migrations) -> Result<(State, b
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::core::{AgentRecord, Decision, Phase, TaskRecord, TaskType, Tasks, Timestamp};
+    use crate::state::disk::SystemDisk;
     use crate::state::schema::tests::INVENTED;
 
     fn open(path: &Path) -> Result<(FileStore, State), StoreError> {
-        FileStore::open(path, Report::default())
+        FileStore::open(path, Arc::new(SystemDisk), Report::default())
     }
 
     fn agent(key: &str) -> StateChange {
@@ -269,7 +274,7 @@ mod tests {
         }
     }
 
-    /// In the form of version 0.5.0, written by hand.
+    /// As the last scheduler with schema version 1 stored it (commit 82ac9f4, of 0.5.0), recorded from its program.
     const VERSION_1: &str = include_str!("testdata/version-1.file.json");
 
     #[tokio::test]
@@ -278,7 +283,7 @@ mod tests {
         let path = dir.path().join("state.json");
         fs::write(&path, VERSION_1).unwrap();
         let (store, state) = open(&path).unwrap();
-        assert_eq!((state.agents.len(), state.framework_id.is_some()), (2, true));
+        assert_eq!((state.agents.len(), state.framework_id.is_some()), (4, true));
         drop(store);
         let mut written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(written["schema_version"], MIGRATIONS.version());
@@ -298,8 +303,8 @@ mod tests {
         INVENTED.apply(1, Part::Agent, &mut before["state"]["agents"]["10.87.0.12:5051"]);
         assert_eq!(before["state"]["agents"]["10.87.0.12:5051"]["rack"], "unknown");
         let (state, older) = decode(&path, VERSION_1.as_bytes(), INVENTED).unwrap();
-        assert!(older && state.agents.len() == 2);
-        drop(FileStore::open_as(&path, Report::default(), INVENTED).unwrap());
+        assert!(older && state.agents.len() == 4);
+        drop(FileStore::open_as(&path, Arc::new(SystemDisk), Report::default(), INVENTED).unwrap());
         let error = open(&path).err().unwrap().to_string();
         assert!(error.contains("schema version 3, written by calico-scheduler"), "{error}");
         for damaged in [r#"{"schema_version": 1, "state": 5}"#, r#"{"schema_version": 0, "state": {}}"#] {
@@ -314,7 +319,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.json");
         let report = Report::default();
-        let (mut store, _) = FileStore::open(&path, report.clone()).unwrap();
+        let (mut store, _) = FileStore::open(&path, Arc::new(SystemDisk), report.clone()).unwrap();
         report.note(Timestamp(7), &[Decision::AgentAbsent { what: "a:1".to_owned() }]);
         report.tell();
         store.commit(&[]).await.unwrap();
@@ -323,7 +328,7 @@ mod tests {
         store.commit(&[]).await.unwrap();
         drop(store);
         let again = Report::default();
-        let (_store, state) = FileStore::open(&path, again.clone()).unwrap();
+        let (_store, state) = FileStore::open(&path, Arc::new(SystemDisk), again.clone()).unwrap();
         assert_eq!(state, State::default());
         assert_eq!(again.history(0), report.history(0));
         assert_eq!(again.history(0).len(), 1);

@@ -1,5 +1,6 @@
 //! The store: what survives the scheduler, and who may write it.
 
+pub mod disk;
 pub mod etcd;
 mod file;
 mod history;
@@ -9,6 +10,7 @@ mod tenure;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use history::Entry;
 pub use report::{Condition, Report};
@@ -16,6 +18,7 @@ pub use report::{Condition, Report};
 pub(crate) use tenure::Moment;
 pub use tenure::Tenure;
 
+use disk::{Disk, SystemDisk};
 use etcd::Kv;
 
 use crate::config::{Service, StateLocation};
@@ -184,7 +187,7 @@ pub struct Opener<K = etcd::Client> {
 }
 
 enum OpenerKind<K> {
-    File(PathBuf),
+    File(PathBuf, Arc<dyn Disk>),
     Etcd(Box<etcd::Candidate<K>>),
 }
 
@@ -192,9 +195,7 @@ impl Opener {
     /// For the store that `service` names. `holder` says to others who we are.
     pub fn new(service: &Service, holder: &str) -> Self {
         match &service.state {
-            StateLocation::File(path) => {
-                Self { kind: OpenerKind::File(path.clone()), report: Report::default() }
-            }
+            StateLocation::File(path) => Self::in_file(path.clone(), Arc::new(SystemDisk)),
             StateLocation::Etcd(location) => {
                 let client = etcd::Client::new(location.clone());
                 Self::in_etcd(etcd::Candidate::new(client, &location.prefix, &service.name, holder))
@@ -210,6 +211,11 @@ impl<K: Kv> Opener<K> {
         Self { kind: OpenerKind::Etcd(Box::new(candidate.reporting(report.clone()))), report }
     }
 
+    /// For state in a file, on a disk of any kind.
+    pub fn in_file(path: PathBuf, disk: Arc<dyn Disk>) -> Self {
+        Self { kind: OpenerKind::File(path, disk), report: Report::default() }
+    }
+
     /// How the store is, for as long as this opener lives.
     pub fn report(&self) -> Report {
         self.report.clone()
@@ -218,8 +224,8 @@ impl<K: Kv> Opener<K> {
     /// Waits until we may act, and reads what is stored. `waiting` is told what it waits for.
     pub async fn open(&mut self, waiting: impl Fn(&str) + Send) -> Result<Opened<K>, StoreError> {
         let (kind, state, tenure) = match &mut self.kind {
-            OpenerKind::File(path) => {
-                let (store, state) = file::FileStore::open(path, self.report.clone())?;
+            OpenerKind::File(path, disk) => {
+                let (store, state) = file::FileStore::open(path, Arc::clone(disk), self.report.clone())?;
                 (StoreKind::File(store), state, Tenure::endless())
             }
             OpenerKind::Etcd(candidate) => {
@@ -248,7 +254,8 @@ mod tests {
     async fn the_report_tells_of_a_commit_that_fails_until_one_does_not() {
         let dir = tempfile::tempdir().unwrap();
         let report = Report::default();
-        let (store, _) = file::FileStore::open(&dir.path().join("state.json"), report.clone()).unwrap();
+        let path = dir.path().join("state.json");
+        let (store, _) = file::FileStore::open(&path, Arc::new(SystemDisk), report.clone()).unwrap();
         let kind: StoreKind<etcd::Client> = StoreKind::File(store);
         let mut store = AnyStore { kind, report: report.clone() };
         let change = [StateChange::Framework { id: "F1".into() }];

@@ -1,6 +1,8 @@
 //! Whatever the world sends or an operator writes: no panic, and a clear error. `PROPTEST_CASES` asks for more cases.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use calico_scheduler::config::{Config, OPTIONS, StateLocation};
@@ -9,6 +11,7 @@ use calico_scheduler::core::{
     State, StateChange, TargetHash, TaskRecord, TaskType, Tasks, Timestamp,
 };
 use calico_scheduler::mesos::{self, Record};
+use calico_scheduler::state::etcd::{Candidate, Txn, Write};
 use calico_scheduler::state::{Opener, Store as _, StoreError};
 use mesos_v1::scheduler::{Event as Message, event};
 use proptest::prelude::*;
@@ -16,6 +19,7 @@ use proptest::sample::Index;
 use prost::Message as _;
 
 use crate::environment::environment;
+use crate::etcd;
 
 /// One change to some bytes.
 #[derive(Debug, Clone)]
@@ -25,6 +29,13 @@ enum Edit {
     Cut(Index, u8),
     Repeat(Index, u8),
     End(Index),
+    Flip(Index, u8),
+    /// A number that is larger than any that there is, in place of what is there.
+    Huge(Index),
+    /// So many brackets.
+    Nest(Index, u16),
+    /// Anything, in place of all.
+    Random(Index, Vec<u8>),
 }
 
 fn edits() -> impl Strategy<Value = Vec<Edit>> {
@@ -34,14 +45,25 @@ fn edits() -> impl Strategy<Value = Vec<Edit>> {
         2 => (any::<Index>(), 1..16_u8).prop_map(|(at, length)| Edit::Cut(at, length)),
         1 => (any::<Index>(), 1..64_u8).prop_map(|(at, length)| Edit::Repeat(at, length)),
         1 => any::<Index>().prop_map(Edit::End),
+        2 => (any::<Index>(), 0..8_u8).prop_map(|(at, bit)| Edit::Flip(at, bit)),
+        1 => any::<Index>().prop_map(Edit::Huge),
+        1 => (any::<Index>(), 1..2000_u16).prop_map(|(at, depth)| Edit::Nest(at, depth)),
+        1 => (any::<Index>(), prop::collection::vec(any::<u8>(), 0..200)).prop_map(|(at, all)| Edit::Random(at, all)),
     ];
     prop::collection::vec(edit, 0..6)
 }
 
 fn edited(mut bytes: Vec<u8>, edits: &[Edit]) -> Vec<u8> {
     for edit in edits {
-        let (Edit::Set(at, _) | Edit::Insert(at, _) | Edit::Cut(at, _) | Edit::Repeat(at, _) | Edit::End(at)) =
-            edit;
+        let (Edit::Set(at, _)
+        | Edit::Insert(at, _)
+        | Edit::Cut(at, _)
+        | Edit::Repeat(at, _)
+        | Edit::End(at)
+        | Edit::Flip(at, _)
+        | Edit::Huge(at)
+        | Edit::Nest(at, _)
+        | Edit::Random(at, _)) = edit;
         if bytes.is_empty() {
             return bytes;
         }
@@ -55,6 +77,13 @@ fn edited(mut bytes: Vec<u8>, edits: &[Edit]) -> Vec<u8> {
                 drop(bytes.splice(at..at, again));
             }
             Edit::End(_) => bytes.truncate(at),
+            Edit::Flip(_, bit) => bytes[at] ^= 1 << bit,
+            Edit::Huge(_) => drop(bytes.splice(at..at, b"99999999999999999999999".iter().copied())),
+            Edit::Nest(_, depth) => {
+                let open = if depth % 2 == 0 { &b"["[..] } else { br#"{"a":"# };
+                drop(bytes.splice(at..at, open.repeat(usize::from(*depth))));
+            }
+            Edit::Random(_, all) => bytes.clone_from(all),
         }
     }
     bytes
@@ -179,6 +208,43 @@ fn live(state: State, event: Option<Event>) {
     }
 }
 
+/// An etcd that answers at once.
+#[derive(Clone)]
+struct InMemory(Arc<Mutex<etcd::Etcd>>);
+
+impl Default for InMemory {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(etcd::Etcd::new())))
+    }
+}
+
+impl etcd::Ask for InMemory {
+    async fn ask(&self, request: etcd::Request) -> Result<etcd::Answer, StoreError> {
+        self.0.lock().unwrap().handle(Duration::ZERO, request)
+    }
+}
+
+impl InMemory {
+    fn value(&self, key: &str) -> Vec<u8> {
+        let etcd = self.0.lock().unwrap();
+        etcd.below(key).next().map(|(_, value)| value.to_vec()).unwrap_or_default()
+    }
+
+    /// Edits one of the values that are there, whose key it returns, and what it holds then.
+    fn damage(&self, which: Index, edits: &[Edit]) -> (String, Vec<u8>) {
+        let keys: Vec<String> = {
+            let etcd = self.0.lock().unwrap();
+            etcd.below("/calico-dcos/calico/").map(|(key, _)| key.to_owned()).collect()
+        };
+        let key = which.get(&keys).clone();
+        let value = edited(self.value(&key), edits);
+        let put = Write::Put { key: key.clone(), value: value.clone(), lease: None };
+        let txn = Txn { when: vec![], then: vec![put], or_read: None };
+        self.0.lock().unwrap().handle(Duration::ZERO, etcd::Request::Txn(txn)).unwrap();
+        (key, value)
+    }
+}
+
 /// Values as operators write them, and worse ones.
 fn values() -> impl Strategy<Value = String> {
     let known = [
@@ -261,6 +327,36 @@ proptest! {
                 prop_assert!(bytes != whole);
                 let text = error.to_string();
                 prop_assert!(text.starts_with(path.to_str().unwrap()) && text.contains("Nothing was changed"), "{text}");
+            }
+            Err(error) => return Err(TestCaseError::fail(error.to_string())),
+        }
+    }
+
+    #[test]
+    fn damaged_state_in_etcd_is_refused_by_key(which: Index, edits in edits()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let etcd = InMemory::default();
+        let open = || {
+            let candidate = Candidate::new(etcd::Client(etcd.clone()), "/calico-dcos", "calico", "fuzz");
+            let mut opener = Opener::in_etcd(candidate);
+            runtime.block_on(async {
+                let opened = opener.open(|_| {}).await?;
+                let mut store = opened.store;
+                if opened.state.framework_id.is_none() {
+                    store.commit(&stored()).await?;
+                }
+                opener.resign().await;
+                Ok::<_, StoreError>(opened.state)
+            })
+        };
+        open().unwrap();
+        let (key, bytes) = etcd.damage(which, &edits);
+        match open() {
+            Ok(state) => live(state, None),
+            Err(error @ (StoreError::Damaged { .. } | StoreError::Newer { .. })) => {
+                let text = error.to_string();
+                prop_assert!(text.contains(&key) && text.contains("Nothing was changed"), "{key}: {text}");
+                prop_assert_eq!(etcd.value(&key), bytes);
             }
             Err(error) => return Err(TestCaseError::fail(error.to_string())),
         }

@@ -1,17 +1,19 @@
 //! What must hold, as the hosts, the master and the store see it: the core is not asked.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod failures;
+mod recoveries;
 
-use calico_scheduler::core::{
-    AgentId, AgentRecord, ClusterRecord, Phase, Scope, TaskId, TaskRecord, TaskType,
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use calico_scheduler::core::{AgentId, Phase, Scope, Settings, TaskId, TaskType, Timestamp};
 use fake_master::{AgentRef, World};
 use mesos_v1::scheduler::{Call, Event, call, event};
 use mesos_v1::{TaskInfo, TaskState, TaskStatus};
 
-use crate::etcd::Etcd;
-
-const BELOW: &str = "/calico-dcos/calico/";
+use crate::stored::Stored;
+use failures::{Failures, Place};
+use recoveries::Recoveries;
 
 #[derive(Debug)]
 struct Launched {
@@ -22,75 +24,63 @@ struct Launched {
 }
 
 /// What happened, as far as what may happen depends on it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Checks {
     launched: BTreeMap<TaskId, Launched>,
     /// What has reached its goal, as the master's updates say.
     reached: BTreeSet<(AgentId, TaskType)>,
     /// Updates that want an acknowledgement.
-    updates: BTreeMap<(TaskId, Vec<u8>), TaskState>,
+    updates: BTreeMap<(TaskId, Vec<u8>), TaskStatus>,
+    failures: Failures,
+    recoveries: Recoveries,
     /// Whether the last word on offers was that none are wanted.
     pub suppressed: bool,
-    /// etcd was restored from a snapshot: it may hold less than we knew.
+    /// The store was restored from a backup: it may hold less than we knew.
     pub restored: bool,
+    /// A scheduler's clock has jumped: what depends on how much time has passed is not judged.
+    pub clocks_jumped: bool,
     /// Agents that must get nothing.
     pub excluded: BTreeSet<String>,
+    /// Hosts that were drained or have moved: services that ended there may be launched as if for the first time.
+    pub excused: BTreeSet<AgentRef>,
 }
 
-/// Who leads, as etcd has it.
-pub fn leader(etcd: &Etcd) -> Option<String> {
-    let (_, value) = etcd.below("/calico-dcos/calico/leader").next()?;
-    let value: serde_json::Value = serde_json::from_slice(value).unwrap();
-    Some(value["holder"].as_str().unwrap().to_owned())
-}
-
-fn contains(value: &[u8], text: &str) -> bool {
-    value.windows(text.len()).any(|window| window == text.as_bytes())
-}
-
-/// The stored record that says that this task is alive.
-fn stored(etcd: &Etcd, task: &TaskId) -> Option<TaskRecord> {
-    etcd.below(BELOW).filter(|(_, value)| contains(value, &task.0)).find_map(|(key, value)| {
-        let tasks = if key.ends_with("/cluster") {
-            serde_json::from_slice::<ClusterRecord>(value).unwrap().tasks
-        } else if key.contains("/agents/") {
-            serde_json::from_slice::<AgentRecord>(value).unwrap().tasks
-        } else {
-            return None;
-        };
-        tasks
-            .into_iter()
-            .map(|(_, record)| record)
-            .find(|record| record.phase.live().is_some_and(|(live, _)| live == task))
-    })
+/// Who sends a call, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender<'a> {
+    pub name: &'a str,
+    pub at: Duration,
 }
 
 impl Checks {
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            launched: BTreeMap::new(),
+            reached: BTreeSet::new(),
+            updates: BTreeMap::new(),
+            failures: Failures::new(settings),
+            recoveries: Recoveries::new(settings),
+            suppressed: false,
+            restored: false,
+            clocks_jumped: false,
+            excluded: BTreeSet::new(),
+            excused: BTreeSet::new(),
+        }
+    }
+
     /// A scheduler sends a call.
-    pub fn call(&mut self, by: &str, call: &Call, etcd: &Etcd, world: &World) {
+    pub fn call(&mut self, by: Sender<'_>, call: &Call, stored: Stored<'_>, world: &World) {
         match call.r#type() {
             call::Type::Accept => {
                 let operations = call.accept.iter().flat_map(|accept| &accept.operations);
                 for task in operations.filter_map(|o| o.launch.as_ref()).flat_map(|launch| &launch.task_infos)
                 {
-                    self.launch(by, task, etcd, world);
+                    self.launch(by, task, stored, world);
                 }
             }
             call::Type::Acknowledge => {
                 let acknowledge = call.acknowledge.as_ref().unwrap();
-                let task = TaskId(acknowledge.task_id.value.clone());
-                let state = self.updates.get(&(task.clone(), acknowledge.uuid.to_vec()));
-                let state = *state.unwrap_or_else(|| panic!("{task}: what was never said is acknowledged"));
-                let record = stored(etcd, &task);
-                match record.map(|record| record.phase) {
-                    Some(phase) if is_terminal(state) && !self.restored => {
-                        panic!("the end of {task} ({state:?}) is acknowledged and not stored: {phase:?}")
-                    }
-                    Some(Phase::Launched { .. }) if !self.restored => {
-                        panic!("{state:?} of {task} is acknowledged and not stored")
-                    }
-                    _ => {}
-                }
+                self.acknowledged(&acknowledge.task_id.value, &acknowledge.uuid, stored);
             }
             call::Type::Kill => self.kill(&TaskId(call.kill.as_ref().unwrap().task_id.value.clone()), world),
             // A subscription suppresses all roles.
@@ -100,27 +90,57 @@ impl Checks {
         }
     }
 
-    fn launch(&mut self, by: &str, task: &TaskInfo, etcd: &Etcd, world: &World) {
+    fn acknowledged(&mut self, task: &str, uuid: &[u8], stored: Stored<'_>) {
+        let task = TaskId(task.to_owned());
+        let status = self.updates.get(&(task.clone(), uuid.to_vec()));
+        let status = status.unwrap_or_else(|| panic!("{task}: what was never said is acknowledged"));
+        let state = status.state();
+        if !self.restored {
+            match stored.task(&task).map(|record| record.phase) {
+                Some(phase) if is_terminal(state) => {
+                    panic!("the end of {task} ({state:?}) is acknowledged and not stored: {phase:?}")
+                }
+                Some(Phase::Launched { .. }) => panic!("{state:?} of {task} is acknowledged and not stored"),
+                _ => {}
+            }
+        }
+        let Some(launched) = self.launched.get(&task) else { return };
+        let place = launched.place();
+        if self.failures.is_latest(&place, &task) {
+            self.recoveries.acknowledged(&task, &launched.agent, status);
+        }
+        self.failures.acknowledged(&place, &task, status);
+    }
+
+    fn launch(&mut self, by: Sender<'_>, task: &TaskInfo, stored: Stored<'_>, world: &World) {
         let (id, agent) = (TaskId(task.task_id.value.clone()), AgentId(task.agent_id.value.clone()));
         let task_type = id.task_type().unwrap();
         if !self.restored {
-            let leads = leader(etcd);
-            assert_eq!(leads.as_deref(), Some(by), "{id} is launched by one that does not lead");
-            let phase = stored(etcd, &id).map(|record| record.phase);
+            let leads = stored.leader();
+            assert_eq!(leads.as_deref(), Some(by.name), "{id} is launched by one that does not lead");
+            let phase = stored.task(&id).map(|record| record.phase);
             assert!(
                 matches!(&phase, Some(Phase::Launched { agent: stored, .. }) if *stored == agent),
                 "{id} is launched and not stored: {phase:?}"
             );
         }
-        let host =
-            (0..world.agents()).map(AgentRef::nth).find(|host| world.agent_id(*host) == Some(&agent.0));
+        let host = hosts_of(world).find(|host| world.agent_id(*host) == Some(&agent.0));
         if let Some(host) = host {
             let name = &world.spec(host).hostname;
             assert!(!self.excluded.contains(&**name), "{id} is launched on {name}, which is excluded");
         }
         self.order(&agent, task_type);
-        let launched = Launched { task_type, agent, given_up: false };
+        let launched = Launched { task_type, agent: agent.clone(), given_up: false };
+        let place = launched.place();
         assert!(self.launched.insert(id.clone(), launched).is_none(), "{id} is launched twice");
+        let is_free = self.restored || host.is_none_or(|host| self.excused.contains(&host));
+        self.failures.launch(&place, &id, by.at, is_free, self.clocks_jumped);
+        if !self.restored && !self.clocks_jumped {
+            let there = hosts_of(world).filter(|host| !self.excused.contains(host));
+            let counted = there.filter_map(|host| world.agent_id(host)).map(AgentId::from).collect();
+            let now = Timestamp(by.at.as_millis().try_into().unwrap());
+            self.recoveries.launch(&id, &agent, now, &counted, world.agents());
+        }
     }
 
     /// What comes before has reached its goal.
@@ -146,32 +166,28 @@ impl Checks {
     }
 
     /// The master says something.
-    pub fn event(&mut self, event: &Event) {
+    pub fn event(&mut self, event: &Event, at: Duration) {
         let update = event.update.as_ref().filter(|_| event.r#type() == event::Type::Update);
         if let Some(update) = update {
-            self.status(&update.status);
+            self.status(&update.status, at);
         }
     }
 
-    fn status(&mut self, status: &TaskStatus) {
+    fn status(&mut self, status: &TaskStatus, at: Duration) {
         let (task, state) = (TaskId(status.task_id.value.clone()), status.state());
         if let Some(uuid) = &status.uuid {
-            self.updates.insert((task.clone(), uuid.to_vec()), state);
+            self.updates.insert((task.clone(), uuid.to_vec()), status.clone());
         }
         let Some(launched) = self.launched.get_mut(&task) else { return };
         if is_terminal(state) || matches!(state, TaskState::TaskUnreachable | TaskState::TaskLost) {
             launched.given_up = true;
         }
-        let check = status.check_status.as_ref().and_then(|check| check.command.as_ref()?.exit_code);
-        let service = matches!(launched.task_type, TaskType::EtcdProxy | TaskType::CalicoNode);
-        let reached = match state {
-            TaskState::TaskRunning => service && check == Some(0),
-            TaskState::TaskFinished => !service,
-            _ => false,
-        };
-        if reached {
+        let done = state == TaskState::TaskFinished && !is_service(launched.task_type);
+        if done || is_ready(launched.task_type, status) {
             self.reached.insert((launched.agent.clone(), launched.task_type));
         }
+        self.failures.status(&launched.place(), &task, status, at);
+        self.recoveries.status(&task, &launched.agent, status);
     }
 
     /// No two tasks of a type live in one place.
@@ -196,6 +212,43 @@ impl Checks {
     pub fn has_reached(&self, agent: &str, task_type: TaskType) -> bool {
         self.reached.contains(&(AgentId(agent.to_owned()), task_type))
     }
+
+    /// With what exit status a task type may wait for an operator on an agent, and whether it must.
+    pub fn held(&self, agent: &str, task_type: TaskType) -> Option<(i32, bool)> {
+        self.failures.held(&place(&AgentId(agent.to_owned()), task_type))
+    }
+}
+
+impl Launched {
+    fn place(&self) -> Place {
+        place(&self.agent, self.task_type)
+    }
+}
+
+fn place(agent: &AgentId, task_type: TaskType) -> Place {
+    ((task_type.scope() == Scope::Agent).then(|| agent.clone()), task_type)
+}
+
+fn is_service(task_type: TaskType) -> bool {
+    matches!(task_type, TaskType::EtcdProxy | TaskType::CalicoNode)
+}
+
+/// Whether a service is what it is there for.
+fn is_ready(task_type: TaskType, status: &TaskStatus) -> bool {
+    let check = status.check_status.as_ref().and_then(|check| check.command.as_ref()?.exit_code);
+    // The proxy has no health check.
+    let healthy = task_type == TaskType::EtcdProxy || status.healthy == Some(true);
+    let running = status.state() == TaskState::TaskRunning;
+    is_service(task_type) && running && healthy && check == Some(0)
+}
+
+fn is_alive(state: TaskState) -> bool {
+    !is_terminal(state) && !matches!(state, TaskState::TaskUnreachable | TaskState::TaskLost)
+}
+
+/// Whether a task that ended so has to be launched again.
+fn is_failure(task_type: TaskType, state: TaskState) -> bool {
+    is_terminal(state) && (state != TaskState::TaskFinished || is_service(task_type))
 }
 
 fn is_terminal(state: TaskState) -> bool {
@@ -216,8 +269,11 @@ fn is_terminal(state: TaskState) -> bool {
     )
 }
 
+fn hosts_of(world: &World) -> impl Iterator<Item = AgentRef> {
+    (0..world.agents()).map(AgentRef::nth)
+}
+
 /// Everything that runs: where, what, and its state.
 pub fn hosts(world: &World) -> impl Iterator<Item = (AgentRef, &str, TaskState)> {
-    let hosts = (0..world.agents()).map(AgentRef::nth);
-    hosts.flat_map(|host| world.tasks_on(host).map(move |(task, state)| (host, task, state)))
+    hosts_of(world).flat_map(|host| world.tasks_on(host).map(move |(task, state)| (host, task, state)))
 }

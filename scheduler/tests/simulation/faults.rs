@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fake_master::{End, Faults, Random};
 
+use crate::simulation::Case;
 use crate::wire::Fuse;
 
 /// What goes wrong. Indices are of schedulers and of hosts, and taken modulo how many there are.
@@ -29,6 +30,12 @@ pub enum Fault {
     PowerOff(usize, Option<Duration>),
     /// A host is built anew.
     Rebuild(usize, Duration),
+    /// A host gets another address.
+    Move(usize, Duration),
+    /// Two hosts get each other's addresses.
+    Swap(usize, usize, Duration),
+    /// So many of 1000 hosts lose their power at the same moment, and have it again at the same moment.
+    RackOff(u32, Duration),
     /// One more agent.
     Join,
     /// An operator drains an agent, and reactivates it later.
@@ -41,6 +48,12 @@ pub enum Fault {
     CheckFails(usize, usize, Duration),
     /// Tasks that are launched meanwhile fail more often than not.
     TasksFail(Duration),
+    /// Tasks that are launched meanwhile end with what an operator must mend: exit status 77, 78 or 79.
+    TasksHold(Duration),
+    /// What all services need is away: none is ready, and so many of 1000 die.
+    Outage(u32, Duration),
+    /// A scheduler's wall clock is set, by so many milliseconds.
+    ClockJumps(usize, i64),
     /// etcd does not answer, or not in time.
     EtcdAway(Duration),
     /// etcd takes up to this long for everything.
@@ -49,31 +62,76 @@ pub enum Fault {
     EtcdLossy(u32, Duration),
     /// etcd is out of space.
     EtcdFull(Duration),
-    /// A backup of etcd is made.
-    EtcdSnapshot,
-    /// etcd is restored from its last backup.
-    EtcdRestore,
+    /// A backup of the store is made.
+    Snapshot,
+    /// The store is restored from its last backup.
+    Restore,
+    /// The machine of the schedulers loses its power.
+    PowerFails,
+    /// Its disk is full.
+    DiskFull(Duration),
 }
 
 /// The names of all faults, for people.
-pub const NAMES: &str = "scheduler: crash at any moment, crash after any request (sent or not), frozen past its lease; \
-    master: dies and another is elected, unreachable; network: calls and events lost, doubled, late, reordered, answers \
-    lost, streams broken; agents: partitioned, stopped, without power (also \
-    for ever), rebuilt, joining, drained, deactivated; tasks: failing, killed, checks that fail; etcd: away, slow, \
-    losing requests and answers, out of space, restored from a backup";
+pub const NAMES: &str = "scheduler: crash at any moment, crash after any request (sent or not), frozen past its lease, \
+    its clock set forwards or back; master: dies and another is elected, unreachable; network: calls and events lost, \
+    doubled, late, reordered, answers lost, streams broken, messages to and from agents lost; agents: partitioned, \
+    stopped, without power (also for ever, also many at once), rebuilt, joining, drained, deactivated, moved, swapped; \
+    tasks: failing, killed, held for an operator, checks that fail, all of them at once; etcd: away, slow, losing requests \
+    and answers, out of space, restored from a backup; file: crash and loss of power at any operation of the disk, full \
+    disk, restored";
 
 /// What goes wrong within `time`.
-pub fn plan(random: &mut Random, time: Duration, restores: bool) -> Vec<(Duration, Fault)> {
-    let number = 3 + random.below(18);
-    let mut plan: Vec<(Duration, Fault)> =
-        (0..number).map(|_| (random.between(Duration::ZERO, time), fault(random))).collect();
-    if restores {
+pub fn plan(random: &mut Random, time: Duration, case: Case) -> Vec<(Duration, Fault)> {
+    let mut plan = Vec::new();
+    let number = if case.many { random.below(6) } else { 3 + random.below(18) };
+    for _ in 0..number {
+        let at = random.between(Duration::ZERO, time);
+        let fault = if case.many { fault_of_few(random) } else { fault(random) };
+        plan.push((at, if case.file { of_a_file(fault) } else { fault }));
+    }
+    if case.many {
+        // When everything is there.
+        let at = random.between(time / 3, time / 2);
+        let part = 300 + u32::try_from(random.below(700)).unwrap();
+        let lasts = seconds(random, 20, 150);
+        let fault = if random.chance(650) { Fault::Outage(part, lasts) } else { Fault::RackOff(part, lasts) };
+        plan.push((at, fault));
+    }
+    if case.restores || case.file && random.chance(100) {
         let at = random.between(time / 4, time);
-        plan.push((random.between(Duration::ZERO, at), Fault::EtcdSnapshot));
-        plan.push((at, Fault::EtcdRestore));
+        plan.push((random.between(Duration::ZERO, at), Fault::Snapshot));
+        plan.push((at, Fault::Restore));
     }
     plan.sort_by_key(|(at, _)| *at);
     plan
+}
+
+/// What can be wrong with a disk, in place of what can be wrong with etcd.
+fn of_a_file(fault: Fault) -> Fault {
+    match fault {
+        Fault::EtcdAway(_) | Fault::EtcdSlow(..) => Fault::PowerFails,
+        Fault::EtcdFull(time) => Fault::DiskFull(time),
+        Fault::EtcdLossy(permille, _) => {
+            Fault::Fuse(0, Fuse { requests: u64::from(permille % 25), goes_out: permille.is_multiple_of(2) })
+        }
+        other => other,
+    }
+}
+
+/// What leaves the agents alone.
+fn fault_of_few(random: &mut Random) -> Fault {
+    let which = usize::try_from(random.below(64)).unwrap();
+    match random.below(9) {
+        0 => Fault::Crash(which),
+        1 | 2 => Fault::Fuse(which, Fuse { requests: random.below(60), goes_out: random.chance(500) }),
+        3 => Fault::Freeze(which, seconds(random, 1, 40)),
+        4 => Fault::MasterDies(seconds(random, 1, 40)),
+        5 => Fault::MasterAway(seconds(random, 1, 60)),
+        6 => Fault::EtcdAway(seconds(random, 1, 40)),
+        7 => Fault::EtcdSlow(seconds(random, 1, 4), seconds(random, 5, 60)),
+        _ => Fault::TaskEnds(which, usize::try_from(random.below(2)).unwrap(), End::Code(69)),
+    }
 }
 
 fn seconds(random: &mut Random, from: u64, to: u64) -> Duration {
@@ -83,7 +141,7 @@ fn seconds(random: &mut Random, from: u64, to: u64) -> Duration {
 fn fault(random: &mut Random) -> Fault {
     let which = usize::try_from(random.below(64)).unwrap();
     let task = usize::try_from(random.below(4)).unwrap();
-    match random.below(26) {
+    match random.below(34) {
         0 | 1 => Fault::Crash(which),
         2..=4 => {
             let requests = random.below(25);
@@ -107,6 +165,7 @@ fn fault(random: &mut Random) -> Fault {
             let end = match random.below(4) {
                 0 => End::Signal("Killed".to_owned()),
                 1 => End::Code(0),
+                2 => End::Code(75),
                 _ => End::Code(69),
             };
             Fault::TaskEnds(which, task, end)
@@ -119,7 +178,23 @@ fn fault(random: &mut Random) -> Fault {
             let permille = u32::try_from(random.below(400)).unwrap();
             Fault::EtcdLossy(permille, seconds(random, 5, 60))
         }
-        _ => Fault::EtcdFull(seconds(random, 5, 60)),
+        25 => Fault::EtcdFull(seconds(random, 5, 60)),
+        26 | 27 => Fault::Move(which, seconds(random, 1, 60)),
+        28 => Fault::Swap(which, which / 8, seconds(random, 1, 60)),
+        29 => {
+            let part = 300 + u32::try_from(random.below(700)).unwrap();
+            Fault::RackOff(part, seconds(random, 5, 120))
+        }
+        30 => Fault::TasksHold(seconds(random, 5, 30)),
+        31 => {
+            let part = u32::try_from(random.below(1000)).unwrap();
+            Fault::Outage(part, seconds(random, 5, 90))
+        }
+        _ => {
+            let far = random.between(Duration::from_secs(1), Duration::from_hours(3)) / [1, 100][which % 2];
+            let far = i64::try_from(far.as_millis()).unwrap();
+            Fault::ClockJumps(which, if random.chance(500) { far } else { -far })
+        }
     }
 }
 
@@ -136,6 +211,7 @@ fn network(random: &mut Random) -> Faults {
         event_delays: some(500),
         event_reorders: some(200),
         stream_breaks: some(50),
+        agent_loss: some(100),
         ..Faults::default()
     };
     faults.delay = random.between(Duration::from_millis(5), Duration::from_secs(5));

@@ -1,9 +1,10 @@
-//! Clusters' lives in virtual time, with everything that can go wrong in them: the real core, driver and etcd store,
-//! over a fake master, its agents, and an etcd in memory. Each seed is one life, always the same.
+//! Clusters' lives in virtual time, with everything that can go wrong in them: the real core, driver and stores,
+//! over a fake master, its agents, and an etcd or a disk in memory. Each seed is one life, always the same.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod checks;
+mod disk;
 #[path = "../support/environment.rs"]
 mod environment;
 #[path = "../support/etcd.rs"]
@@ -12,6 +13,7 @@ mod faults;
 mod link;
 mod process;
 mod simulation;
+mod stored;
 mod trace;
 mod wire;
 
@@ -59,24 +61,34 @@ fn lives(test: &str, usual: u64, case: Case) {
 
 #[test]
 fn one_scheduler() {
-    lives("one_scheduler", 400, Case { schedulers: 1, restores: false });
+    lives("one_scheduler", 1000, Case::ONE);
 }
 
 #[test]
 fn two_schedulers() {
-    lives("two_schedulers", 300, Case { schedulers: 2, restores: false });
+    lives("two_schedulers", 1000, Case { schedulers: 2, ..Case::ONE });
 }
 
 #[test]
 fn etcd_restored_from_a_backup() {
-    lives("etcd_restored_from_a_backup", 200, Case { schedulers: 2, restores: true });
+    lives("etcd_restored_from_a_backup", 500, Case { schedulers: 2, restores: true, ..Case::ONE });
+}
+
+#[test]
+fn state_in_a_file() {
+    lives("state_in_a_file", 1000, Case { schedulers: 2, file: true, ..Case::ONE });
+}
+
+#[test]
+fn many_agents_fail_at_once() {
+    lives("many_agents_fail_at_once", 200, Case { schedulers: 2, many: true, ..Case::ONE });
 }
 
 #[test]
 fn a_seed_is_always_the_same_life() {
     let program = program();
-    let case = Case { schedulers: 2, restores: false };
     let hash = |seed| {
+        let case = Case { schedulers: 2, file: seed % 2 == 1, ..Case::ONE };
         let mut simulation = Simulation::new(seed, case, program.clone(), Trace::hashing());
         simulation.run(case);
         simulation.trace.hash()

@@ -13,9 +13,20 @@ use fake_master::Random;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
+use crate::disk::{Disk, Mounted};
 use crate::etcd;
 use crate::link::Simulated;
-use crate::wire::{Fuse, Posted, Wire};
+use crate::wire::{Fuse, Posted, Skew, Wire};
+
+/// `service.state`, when that is a file.
+pub const STATE_FILE: &str = "/var/lib/calico/state.json";
+
+/// Where state is.
+#[derive(Clone)]
+pub enum Place {
+    Etcd,
+    File(Disk),
+}
 
 /// See above.
 pub struct Process {
@@ -29,14 +40,21 @@ pub struct Process {
 }
 
 impl Process {
-    pub fn start(now: Duration, name: String, program: &Program, random: Random) -> Self {
+    pub fn start(
+        (now, skew): (Duration, Skew),
+        name: String,
+        program: &Program,
+        place: &Place,
+        random: Random,
+    ) -> Self {
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let leading = Arc::default();
         let wire = {
             let _runtime = runtime.enter();
-            Wire::new(now)
+            Wire::new(now, skew)
         };
-        let lead = lead(program.clone(), wire.clone(), name.clone(), random, Arc::clone(&leading));
+        let lead =
+            lead(program.clone(), wire.clone(), name.clone(), random, Arc::clone(&leading), place.clone());
         let main = Some(runtime.spawn(lead));
         Self { runtime, wire, now, main, leading, name }
     }
@@ -108,9 +126,17 @@ async fn lead(
     name: String,
     mut random: Random,
     leading: Arc<Mutex<Option<Handle>>>,
+    place: Place,
 ) -> Ended {
-    let candidate = Candidate::new(etcd::Client(wire.clone()), "/calico-dcos", "calico", &name);
-    let mut store = Opener::in_etcd(candidate);
+    let mut store = match place {
+        Place::Etcd => {
+            let etcd = etcd::Client(wire.clone());
+            Opener::in_etcd(Candidate::new(etcd, "/calico-dcos", "calico", &name))
+        }
+        Place::File(disk) => {
+            Opener::in_file(STATE_FILE.into(), Arc::new(Mounted { disk, wire: wire.clone(), process: name }))
+        }
+    };
     let subscribe = |framework, tenure: &Tenure| {
         Simulated::start(wire.clone(), framework, tenure.clone(), Random::new(random.number()))
     };

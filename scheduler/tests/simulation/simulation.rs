@@ -8,9 +8,10 @@ mod troubles;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use calico_scheduler::core::{Selector, Settings};
+use calico_scheduler::core::{Selector, Settings, Share};
 use calico_scheduler::lead::{Ended, Program};
 use calico_scheduler::state::StoreError;
 use fake_master::{AgentRef, AgentSpec, CallId, End, Happening, Random, Script, World};
@@ -18,17 +19,19 @@ use mesos_v1::master::{self, call};
 use mesos_v1::scheduler::{self, Event};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::checks::Checks;
+use crate::checks::{Checks, Sender};
+use crate::disk::Disk;
 use crate::etcd::{self, Etcd};
 use crate::faults::Fault;
-use crate::process::Process;
+use crate::process::{Place, Process};
+use crate::stored::Stored;
 use crate::trace::Trace;
-use crate::wire::{Posted, Reply, Request};
+use crate::wire::{Posted, Reply, Request, Skew};
 
 /// The Unix time at which simulations begin.
 const BEGIN: Duration = Duration::from_secs(1_700_000_000);
 /// How far a process' clock may be behind while it has nothing to do.
-const LAG: Duration = Duration::from_millis(50);
+pub const LAG: Duration = Duration::from_millis(50);
 
 /// What is simulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +39,14 @@ pub struct Case {
     pub schedulers: usize,
     /// Whether etcd is restored from an older backup.
     pub restores: bool,
+    /// Whether state is in a file, not in etcd.
+    pub file: bool,
+    /// Whether there are dozens of agents, many of which fail at the same time.
+    pub many: bool,
+}
+
+impl Case {
+    pub const ONE: Self = Self { schedulers: 1, restores: false, file: false, many: false };
 }
 
 /// One scheduler, as something like Marathon keeps it.
@@ -46,6 +57,23 @@ struct Scheduler {
     frozen: Option<Duration>,
     /// It was told something that it has not seen yet.
     told: bool,
+    /// How wrong its machine's clock is.
+    skew: Skew,
+}
+
+/// What happens to tasks that are launched.
+#[derive(Default)]
+struct Mood {
+    fail: AtomicBool,
+    hold: AtomicBool,
+    outage: AtomicBool,
+}
+
+/// Of a store.
+#[derive(Clone)]
+enum Backup {
+    Etcd(Etcd),
+    File(Vec<u8>),
 }
 
 /// What happens when its time has come.
@@ -61,12 +89,15 @@ enum Due {
 enum Ending {
     MasterDead,
     MasterAway,
-    Network { lossy: bool },
+    Network { lossy: bool, agents: bool },
     Partition(AgentRef),
     Off(AgentRef),
     Operated(AgentRef),
     Check(AgentRef, String),
     TasksFail,
+    TasksHold,
+    Outage,
+    DiskFull,
     EtcdAway,
     EtcdSlow,
     EtcdLossy,
@@ -92,7 +123,7 @@ pub struct Simulation {
     world: World,
     etcd: Etcd,
     troubles: Troubles,
-    backup: Option<Etcd>,
+    backup: Option<Backup>,
     master_away: bool,
     queue: BTreeMap<(Duration, u64), Due>,
     sequence: u64,
@@ -102,7 +133,12 @@ pub struct Simulation {
     streams: BTreeMap<Arc<str>, (Origin, mpsc::UnboundedSender<Event>)>,
     checks: Checks,
     program: Program,
-    tasks_fail: Arc<std::sync::atomic::AtomicBool>,
+    place: Place,
+    mood: Arc<Mood>,
+    /// When hosts are looked at again.
+    look: Duration,
+    /// When something was launched last.
+    launched: Duration,
     pub trace: Trace,
 }
 
@@ -115,35 +151,42 @@ impl Simulation {
             ..fake_master::Settings::default()
         };
         let mut world = World::new(BEGIN, random.number(), settings);
-        let tasks_fail = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let failing = Arc::clone(&tasks_fail);
-        world.set_scripts(move |task, random| {
-            let fails = failing.load(std::sync::atomic::Ordering::Relaxed) && random.chance(600);
-            script(task, random, fails)
-        });
-        let number = 2 + usize::try_from(random.below(4)).unwrap();
+        let mood = Arc::new(Mood::default());
+        let of_tasks = Arc::clone(&mood);
+        world.set_scripts(move |task, random| script(task, random, &of_tasks));
+        let number = if case.many { 20 + random.below(21) } else { 2 + random.below(4) };
+        let number = usize::try_from(number).unwrap();
         for spec in AgentSpec::many(number) {
             world.add_agent(spec);
         }
-        let mut checks = Checks::default();
+        let share = |random: &mut Random, percent: u8| match random.below(3) {
+            0 => Share::Percent(percent),
+            1 => Share::Number(1),
+            _ => Share::Number(2),
+        };
         program.settings = Settings {
+            max_recoveries: share(&mut random, if case.many { 10 } else { 100 }),
+            mass_failure: Share::Percent(20),
             backoff_max: Duration::from_secs(30),
             reconcile_interval: Duration::from_mins(2),
             recovery_timeout: Duration::from_mins(1),
             away_counts: Duration::from_mins(2),
             ..program.settings
         };
+        let mut checks = Checks::new(&program.settings);
         if random.chance(300) {
             let name = world.spec(AgentRef::nth(0)).hostname.to_string();
             program.settings.exclude = vec![Selector(name.clone())];
             checks.excluded.insert(name);
         }
+        let place = if case.file { Place::File(Disk::default()) } else { Place::Etcd };
         let scheduler = |_| Scheduler {
             process: None,
             incarnation: 0,
             restart: BEGIN + random.between(Duration::ZERO, Duration::from_secs(5)),
             frozen: None,
             told: false,
+            skew: Skew::default(),
         };
         let schedulers = (0..case.schedulers).map(scheduler).collect();
         Self {
@@ -161,15 +204,19 @@ impl Simulation {
             streams: BTreeMap::new(),
             checks,
             program,
-            tasks_fail,
+            place,
+            mood,
+            look: BEGIN,
+            launched: BEGIN,
             trace,
         }
     }
 
     /// A whole life: things go wrong, then nothing does any more, and all that should be there must be.
     pub fn run(&mut self, case: Case) {
-        let time = self.random.between(Duration::from_mins(1), Duration::from_mins(5));
-        for (at, fault) in crate::faults::plan(&mut self.random, time, case.restores) {
+        let least = Duration::from_mins(if case.many { 3 } else { 1 });
+        let time = self.random.between(least, Duration::from_mins(5));
+        for (at, fault) in crate::faults::plan(&mut self.random, time, case) {
             self.at(BEGIN + at, Due::Fault(fault));
         }
         self.run_until(BEGIN + time);
@@ -217,7 +264,12 @@ impl Simulation {
         for (_, happening) in self.world.advance(self.now) {
             self.happening(happening);
         }
-        self.checks.alone(&self.world);
+        // Often while tasks are launched, and always often enough to see services.
+        if self.look <= self.now {
+            self.checks.alone(&self.world);
+            let lately = self.launched + Duration::from_secs(8) > self.now;
+            self.look = self.now + if lately { Duration::from_millis(5) } else { Duration::from_secs(1) };
+        }
     }
 
     /// A scheduler runs until `next`, which what it asks may bring nearer.
@@ -229,7 +281,8 @@ impl Simulation {
             let name = format!("scheduler {number}.{}", scheduler.incarnation);
             let random = Random::new(self.random.number());
             self.trace.line(now, || format!("{name} starts"));
-            scheduler.process = Some(Process::start(now, name, &self.program, random));
+            let skew = Skew::clone(&scheduler.skew);
+            scheduler.process = Some(Process::start((now, skew), name, &self.program, &self.place, random));
             scheduler.frozen = None;
             scheduler.told = true;
         }
@@ -260,10 +313,14 @@ impl Simulation {
             if process.is_dead() {
                 self.trace.line(now, || format!("{name} dies by its fuse"));
                 self.kill(number);
+                if self.random.chance(300) {
+                    self.power_fails();
+                }
             } else if let Some(exit) = process.exit() {
                 self.trace.line(now, || format!("{name} ends: {exit}"));
                 // Another one leads: that is for people to know. A restored etcd tells two of them that they lead.
                 let expected = match &exit {
+                    Ended::Store(StoreError::Locked { .. }) => true,
                     Ended::Store(error) => matches!(error, StoreError::Superseded { .. }),
                     Ended::Driver(ended) => {
                         self.checks.restored && ended.to_string().contains("Framework failed over")
@@ -282,7 +339,11 @@ impl Simulation {
         if let Request::Call { call, .. } | Request::Subscribe(call) = &request {
             let process = self.schedulers[origin.0].process.as_ref();
             let name = process.map(|process| process.name.clone()).unwrap_or_default();
-            self.checks.call(&name, call, &self.etcd, &self.world);
+            let stored = Stored::of(&self.place, &self.etcd);
+            self.checks.call(Sender { name: &name, at }, call, stored, &self.world);
+            if call.r#type() == scheduler::call::Type::Accept {
+                (self.launched, self.look) = (self.now, self.now);
+            }
         }
         let arrives = (at + self.latency(&request)).max(self.now);
         self.at(arrives, Due::Request(origin, request, reply));
@@ -388,7 +449,7 @@ impl Simulation {
                 if self.master_away {
                     return;
                 }
-                self.checks.event(&event);
+                self.checks.event(&event, self.now);
                 if let Some((origin, sender)) = self.streams.get(&stream) {
                     let _ = sender.send(*event);
                     self.schedulers[origin.0].told = true;
@@ -445,17 +506,24 @@ impl Simulation {
 }
 
 /// What a task does.
-fn script(task: &mesos_v1::TaskInfo, random: &mut Random, fails: bool) -> Script {
+fn script(task: &mesos_v1::TaskInfo, random: &mut Random, mood: &Mood) -> Script {
     let start = random.between(Duration::from_millis(10), Duration::from_secs(3));
     let time = random.between(Duration::from_millis(10), Duration::from_secs(8));
     let service = task.check.is_some() || task.health_check.is_some();
-    let end = match (service, fails) {
-        (_, true) => {
-            Some((time, if random.chance(200) { End::Signal("Killed".into()) } else { End::Code(69) }))
-        }
-        (false, false) => Some((time, End::Code(0))),
-        (true, false) => None,
+    let is = |mood: &AtomicBool| mood.load(Ordering::Relaxed);
+    let failure = if is(&mood.hold) && !service && random.chance(400) {
+        Some(End::Code(77 + i32::try_from(random.below(3)).unwrap()))
+    } else if is(&mood.fail) && random.chance(600) {
+        Some(match random.below(5) {
+            0 => End::Signal("Killed".into()),
+            1 => End::Code(75),
+            _ => End::Code(69),
+        })
+    } else {
+        None
     };
-    let ready = (service && !fails).then_some(time);
+    let ready = if is(&mood.outage) { Duration::from_mins(5) } else { time };
+    let ready = (service && failure.is_none()).then_some(ready);
+    let end = failure.or((!service).then_some(End::Code(0))).map(|end| (time, end));
     Script { start, ready, end, ..Script::default() }
 }

@@ -1,5 +1,6 @@
 //! Between a scheduler's process and everything else: what it asks of others, at what time by its own clock.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -59,19 +60,22 @@ impl std::fmt::Debug for Reply {
 /// A request on its way.
 #[derive(Debug)]
 pub struct Posted {
-    /// When it was posted, by the process' clock: since the Unix epoch.
+    /// When it was posted: the process may be a little ahead.
     pub at: Duration,
     pub request: Request,
     pub reply: oneshot::Sender<Reply>,
 }
 
-/// The process dies with the request that comes after so many others.
+/// The process dies with the request, or the operation of its disk, that comes after so many others.
 #[derive(Debug, Clone, Copy)]
 pub struct Fuse {
     pub requests: u64,
     /// Whether that request still goes out.
     pub goes_out: bool,
 }
+
+/// By how many milliseconds the wall clock of a scheduler's machine is wrong.
+pub type Skew = Arc<AtomicI64>;
 
 /// The process' end of everything.
 #[derive(Debug, Clone)]
@@ -83,6 +87,7 @@ struct Inner {
     posted: Notify,
     /// The world's time when the process began, and its own.
     begin: (Duration, Instant),
+    skew: Skew,
 }
 
 #[derive(Debug, Default)]
@@ -92,18 +97,36 @@ struct State {
     fuse: Option<Fuse>,
 }
 
+impl State {
+    /// Whether what comes next is still done, and the process then lives or not.
+    fn burns(&mut self) -> bool {
+        match &mut self.fuse {
+            _ if self.dead => false,
+            None => true,
+            Some(Fuse { requests: 0, goes_out }) => {
+                self.dead = true;
+                *goes_out
+            }
+            Some(fuse) => {
+                fuse.requests -= 1;
+                true
+            }
+        }
+    }
+}
+
 impl Wire {
     /// In the process' runtime, which begins now.
-    pub fn new(now: Duration) -> Self {
+    pub fn new(now: Duration, skew: Skew) -> Self {
         let begin = (now, Instant::now());
-        Self(Arc::new(Inner { state: Mutex::default(), posted: Notify::new(), begin }))
+        Self(Arc::new(Inner { state: Mutex::default(), posted: Notify::new(), begin, skew }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap()
     }
 
-    /// The time, by the clock of the process: called in its runtime.
+    /// The world's time, as far as the process has come: called in its runtime.
     pub fn now(&self) -> Duration {
         let (world, own) = self.0.begin;
         world + (Instant::now() - own)
@@ -123,21 +146,22 @@ impl Wire {
         if state.dead {
             return answer;
         }
-        let mut goes_out = true;
-        if let Some(fuse) = &mut state.fuse {
-            if fuse.requests == 0 {
-                goes_out = fuse.goes_out;
-                state.dead = true;
-            } else {
-                fuse.requests -= 1;
-            }
-        }
-        if goes_out {
+        if state.burns() {
             let at = self.now();
             state.outbox.push(Posted { at, request, reply });
         }
         self.0.posted.notify_one();
         answer
+    }
+
+    /// Whether an operation of the disk is still done.
+    pub fn operation(&self) -> bool {
+        let mut state = self.state();
+        let done = state.burns();
+        if state.dead {
+            self.0.posted.notify_one();
+        }
+        done
     }
 
     /// Sends a request, and waits for its answer: for ever, when that is lost.
@@ -174,7 +198,8 @@ impl Wire {
 
 impl Clock for Wire {
     fn now(&self) -> Timestamp {
-        Timestamp(Wire::now(self).as_millis().try_into().unwrap())
+        let now = i64::try_from(Wire::now(self).as_millis()).unwrap();
+        Timestamp((now + self.0.skew.load(Ordering::Relaxed)).try_into().unwrap())
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Agent {
     pub spec: AgentSpec,
     /// The agent ID in its work directory.
     pub key: Option<AgentKey>,
+    /// The agent ID that the master has given to this process, which may not have heard of it.
+    pub given: Option<AgentKey>,
     /// The one that it had before the host was built anew.
     pub previous: Option<AgentKey>,
     /// Whether the agent's process runs.
@@ -96,6 +98,7 @@ impl Agent {
             total: Arc::clone(&spec.resources),
             spec,
             key: None,
+            given: None,
             previous: None,
             runs: false,
             partitioned: false,
@@ -193,6 +196,10 @@ impl World {
         task: &TaskInfo,
     ) {
         let Some(id) = framework.id.as_ref().map(|id| Arc::<str>::from(id.value.as_str())) else { return };
+        // Before it is registered it takes no tasks.
+        if self.agents[process].key.is_none() {
+            return;
+        }
         let script = (self.scripts)(task, &mut self.random);
         let agent = &mut self.agents[process];
         // One string for a framework, however many tasks it has.

@@ -19,6 +19,10 @@ impl World {
         agent.registered = false;
         agent.held.clear();
         let key = agent.key;
+        if key.is_none() {
+            // It has nothing of it in its work directory.
+            agent.previous = agent.given.take().or(agent.previous);
+        }
         let frameworks = &agent.frameworks;
         agent.tasks.retain(|(framework, _), task| {
             is_terminal(task.state) || frameworks.get(framework).is_some_and(|info| info.checkpoint())
@@ -61,10 +65,17 @@ impl World {
         self.stop_agent(agent);
         let process = &mut self.agents[agent.index()];
         process.previous = process.key.take().or(process.previous);
+        process.given = None;
         process.tasks.clear();
         process.frameworks.clear();
         process.total = Arc::clone(&process.spec.resources);
         process.partitioned = false;
+    }
+
+    /// The agent's process ends, and will start at another address, with its work directory and its tasks.
+    pub fn move_agent(&mut self, agent: AgentRef, hostname: &str) {
+        self.stop_agent(agent);
+        self.agents[agent.index()].spec.hostname = hostname.into();
     }
 
     /// No packet passes between the agent and the master any more.
@@ -138,6 +149,11 @@ impl World {
     pub fn tasks_on(&self, agent: AgentRef) -> impl Iterator<Item = (&str, TaskState)> {
         let tasks = self.agents.get(agent.index()).into_iter().flat_map(|agent| &agent.tasks);
         tasks.filter(|(_, task)| !is_terminal(task.state)).map(|((_, name), task)| (&**name, task.state))
+    }
+
+    /// Whether an agent's process runs.
+    pub fn is_running(&self, agent: AgentRef) -> bool {
+        self.agents.get(agent.index()).is_some_and(|agent| agent.runs)
     }
 
     /// The number of agents that were added.

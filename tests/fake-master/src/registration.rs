@@ -32,6 +32,12 @@ impl World {
     }
 
     fn register_new(&mut self, process: usize) {
+        // It asks again, for the answer was lost.
+        let given = self.agents[process].given.filter(|given| self.master.registered.contains_key(given));
+        if let Some(given) = given {
+            self.tell(given, ToAgent::Registered(given));
+            return;
+        }
         // One at the same address is dead: it had another ID.
         let old = self.agents[process].previous.filter(|old| self.master.registered.contains_key(old));
         if let Some(old) = old {
@@ -40,6 +46,7 @@ impl World {
         let id = format!("{}-S{}", self.master.id, self.master.next_agent);
         self.master.next_agent += 1;
         let key = self.identities.add(&id, process);
+        self.agents[process].given = Some(key);
         self.registry.admitted.insert(key);
         self.add_slot(key, None);
         self.tell(key, ToAgent::Registered(key));

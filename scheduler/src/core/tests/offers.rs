@@ -352,3 +352,19 @@ fn offers_stay_away_ever_longer_from_agents_whose_service_does_not_become_ready_
     assert!(has(&frame, &Effect::Revive));
     script.launches("a", TaskType::Cni);
 }
+
+/// Found by the simulation: nothing was launched any more before the filter of an hour ended.
+#[test]
+fn the_task_of_the_cluster_gets_an_offer_of_an_agent_that_was_away_when_it_made_its_last_one() {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    let init = script.launches("a", TaskType::ClusterInit);
+    script.reaches("a", TaskType::EtcdProxy);
+    script.reaches("a", TaskType::Cni);
+    script.agents(&[]);
+    script.failed("a", &init, "Command exited with status 69");
+    script.wait(Duration::from_mins(1));
+    assert_eq!(script.declines("a"), LONG);
+    let frame = script.agents(&["a"]);
+    assert!(has(&frame, &Effect::Revive));
+    script.launches("a", TaskType::ClusterInit);
+}

@@ -1,13 +1,17 @@
 //! What goes wrong, and how it ends.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fake_master::{AgentRef, AgentSpec, Faults};
+use fake_master::{AgentRef, AgentSpec, End, Faults};
+use mesos_v1::TaskState;
 use mesos_v1::master::{self, call};
 
-use super::{Due, Ending, Simulation};
+use super::{Backup, Due, Ending, Simulation};
+use crate::checks::hosts;
 use crate::faults::Fault;
+use crate::process::{Place, STATE_FILE};
 
 impl Simulation {
     fn host(&self, which: usize) -> AgentRef {
@@ -42,10 +46,22 @@ impl Simulation {
             }
             Fault::Network(faults, time) => {
                 let lossy = faults.event_loss + faults.event_reorders > 0;
+                let agents = faults.agent_loss > 0;
                 self.troubles.doubles = faults.call_doubles;
                 self.world.set_faults(Faults { call_doubles: 0, ..*faults });
-                self.later(time, Ending::Network { lossy });
+                self.later(time, Ending::Network { lossy, agents });
             }
+            Fault::ClockJumps(which, by) => {
+                let which = which % self.schedulers.len();
+                self.schedulers[which].skew.fetch_add(by, Ordering::Relaxed);
+                self.checks.clocks_jumped = true;
+            }
+            of_agents => self.fault_of_agents(of_agents),
+        }
+    }
+
+    fn fault_of_agents(&mut self, fault: Fault) {
+        match fault {
             Fault::Partition(which, time) => {
                 self.world.partition_agent(self.host(which));
                 self.later(time, Ending::Partition(self.host(which)));
@@ -66,11 +82,29 @@ impl Simulation {
                 self.world.rebuild_agent(self.host(which));
                 self.later(time, Ending::Off(self.host(which)));
             }
+            Fault::Move(which, time) => {
+                let name = format!("10.9.0.{}", self.sequence);
+                self.readdress(self.host(which), &name, time);
+            }
+            Fault::Swap(one, other, time) => {
+                let (one, other) = (self.host(one), self.host(other));
+                let name = |host| self.world.spec(host).hostname.to_string();
+                let (first, second) = (name(one), name(other));
+                self.readdress(one, &second, time);
+                self.readdress(other, &first, time / 2);
+            }
+            Fault::RackOff(part, time) => {
+                for host in self.some_hosts(part) {
+                    self.world.power_off(host);
+                    self.later(time, Ending::Off(host));
+                }
+            }
             Fault::Join => {
                 let spec = AgentSpec::many(self.world.agents() + 1).last().unwrap();
                 self.world.add_agent(spec);
             }
             Fault::Drain(which, time) => {
+                self.checks.excused.insert(self.host(which));
                 self.operate(self.host(which), call::Type::DrainAgent);
                 self.later(time, Ending::Operated(self.host(which)));
             }
@@ -78,6 +112,12 @@ impl Simulation {
                 self.operate(self.host(which), call::Type::DeactivateAgent);
                 self.later(time, Ending::Operated(self.host(which)));
             }
+            of_tasks => self.fault_of_tasks(of_tasks),
+        }
+    }
+
+    fn fault_of_tasks(&mut self, fault: Fault) {
+        match fault {
             Fault::TaskEnds(which, task, end) => {
                 if let Some((host, task)) = self.task(which, task) {
                     self.world.end_task(host, &task, &end);
@@ -90,9 +130,31 @@ impl Simulation {
                 }
             }
             Fault::TasksFail(time) => {
-                self.tasks_fail.store(true, Ordering::Relaxed);
+                self.mood.fail.store(true, Ordering::Relaxed);
                 self.later(time, Ending::TasksFail);
             }
+            Fault::TasksHold(time) => {
+                self.mood.hold.store(true, Ordering::Relaxed);
+                self.later(time, Ending::TasksHold);
+            }
+            Fault::Outage(part, time) => {
+                self.mood.outage.store(true, Ordering::Relaxed);
+                self.check_all(1);
+                for host in self.some_hosts(part) {
+                    let tasks: Vec<String> =
+                        self.world.tasks_on(host).map(|(task, _)| task.to_owned()).collect();
+                    for task in tasks {
+                        self.world.end_task(host, &task, &End::Signal("Killed".to_owned()));
+                    }
+                }
+                self.later(time, Ending::Outage);
+            }
+            of_stores => self.fault_of_stores(of_stores),
+        }
+    }
+
+    fn fault_of_stores(&mut self, fault: Fault) {
+        match fault {
             Fault::EtcdAway(time) => {
                 self.troubles.away = true;
                 self.later(time, Ending::EtcdAway);
@@ -109,13 +171,73 @@ impl Simulation {
                 self.etcd.full = true;
                 self.later(time, Ending::EtcdFull);
             }
-            Fault::EtcdSnapshot => self.backup = Some(self.etcd.clone()),
-            Fault::EtcdRestore => {
-                if let Some(backup) = self.backup.clone() {
-                    self.etcd.restore(backup, self.now);
-                    self.checks.restored = true;
+            Fault::Snapshot => match &self.place {
+                Place::Etcd => self.backup = Some(Backup::Etcd(self.etcd.clone())),
+                Place::File(disk) => self.backup = disk.surely(Path::new(STATE_FILE)).map(Backup::File),
+            },
+            Fault::Restore => self.restore(),
+            Fault::PowerFails => self.power_fails(),
+            Fault::DiskFull(time) => {
+                if let Place::File(disk) = &self.place {
+                    disk.set_full(true);
+                    self.later(time, Ending::DiskFull);
                 }
             }
+            other => unreachable!("{other:?} is one of the others"),
+        }
+    }
+
+    fn restore(&mut self) {
+        match self.backup.clone() {
+            None => return,
+            Some(Backup::Etcd(backup)) => self.etcd.restore(backup, self.now),
+            Some(Backup::File(backup)) => {
+                // Whoever replaces it ends the scheduler first.
+                (0..self.schedulers.len()).for_each(|number| self.kill(number));
+                if let Place::File(disk) = &self.place {
+                    disk.put(Path::new(STATE_FILE), backup);
+                }
+            }
+        }
+        self.checks.restored = true;
+    }
+
+    /// The schedulers' machine loses its power, when that is one.
+    pub(super) fn power_fails(&mut self) {
+        if let Place::File(disk) = self.place.clone() {
+            (0..self.schedulers.len()).for_each(|number| self.kill(number));
+            disk.lose_power(&mut self.random);
+        }
+    }
+
+    /// A host goes, and comes with another name.
+    fn readdress(&mut self, host: AgentRef, name: &str, time: Duration) {
+        // Who is excluded is known by name.
+        let excluded = |name: &str| self.checks.excluded.contains(name);
+        if !excluded(name) && !excluded(&self.world.spec(host).hostname) {
+            self.checks.excused.insert(host);
+            self.world.move_agent(host, name);
+            self.later(time, Ending::Off(host));
+        }
+    }
+
+    /// So many of 1000 hosts.
+    fn some_hosts(&mut self, part: u32) -> Vec<AgentRef> {
+        let hosts = (0..self.world.agents()).map(AgentRef::nth);
+        hosts.filter(|_| self.random.chance(part)).collect()
+    }
+
+    /// The checks of everything that runs exit so.
+    fn check_all(&mut self, code: i32) {
+        let running = |(host, task, state): (AgentRef, &str, _)| {
+            (state == TaskState::TaskRunning).then(|| (host, task.to_owned()))
+        };
+        let all: Vec<(AgentRef, String)> = hosts(&self.world).filter_map(running).collect();
+        for (host, task) in all {
+            if code == 0 {
+                self.world.set_health(host, &task, true);
+            }
+            self.world.set_check(host, &task, code);
         }
     }
 
@@ -132,12 +254,15 @@ impl Simulation {
                 self.master_away = false;
                 self.break_streams();
             }
-            Ending::Network { lossy } => {
+            Ending::Network { lossy, agents } => {
                 self.troubles.doubles = 0;
                 self.world.set_faults(Faults::default());
                 // TCP loses nothing without breaking; what was lost here comes to light as it does then.
                 if lossy {
                     self.break_streams();
+                }
+                if agents {
+                    self.agents_connect_anew();
                 }
             }
             Ending::Partition(agent) => self.world.heal_agent(agent),
@@ -148,7 +273,17 @@ impl Simulation {
                 }
             }
             Ending::Check(agent, task) => drop(self.world.set_check(agent, &task, 0)),
-            Ending::TasksFail => self.tasks_fail.store(false, Ordering::Relaxed),
+            Ending::TasksFail => self.mood.fail.store(false, Ordering::Relaxed),
+            Ending::TasksHold => self.mood.hold.store(false, Ordering::Relaxed),
+            Ending::Outage => {
+                self.mood.outage.store(false, Ordering::Relaxed);
+                self.check_all(0);
+            }
+            Ending::DiskFull => {
+                if let Place::File(disk) = &self.place {
+                    disk.set_full(false);
+                }
+            }
             Ending::EtcdAway => {
                 self.troubles.away = false;
                 self.etcd.elect(self.now);
@@ -156,6 +291,16 @@ impl Simulation {
             Ending::EtcdSlow => self.troubles.slow = Duration::ZERO,
             Ending::EtcdLossy => self.troubles.loss = 0,
             Ending::EtcdFull => self.etcd.full = false,
+        }
+    }
+
+    /// As when the connections broke in which something was lost.
+    fn agents_connect_anew(&mut self) {
+        for host in (0..self.world.agents()).map(AgentRef::nth) {
+            if self.world.is_running(host) {
+                self.world.stop_agent(host);
+                self.world.start_agent(host);
+            }
         }
     }
 

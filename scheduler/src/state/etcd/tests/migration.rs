@@ -1,4 +1,5 @@
-//! From state in the form of version 0.5.0, written by hand.
+//! From state as the last scheduler with schema version 1 stored it (commit 82ac9f4, of 0.5.0): recorded from its program,
+//! while it installed four agents of the fake master, one of which it held, one of which had just been launched on.
 
 use std::collections::BTreeMap;
 
@@ -38,10 +39,12 @@ async fn what_version_1_stored_is_read_and_only_the_leader_rewrites_it() {
     let mut candidate = server.candidate("first");
     let (_store, state, _) = lead(&mut candidate).await;
     assert_eq!(state.framework_id.as_ref().unwrap().0, dump["framework-id"].as_str().unwrap());
-    assert_eq!(state.agents.len(), 2);
-    let record = &state.agents[&"10.87.0.11:5051".into()];
+    assert_eq!(state.agents.len(), 4);
+    let record = &state.agents[&"10.87.0.12:5051".into()];
     assert!(matches!(record.tasks[&TaskType::Cni].phase, Phase::Done { .. }));
     assert_eq!(record.tasks[&TaskType::EtcdProxy].failures, 1);
+    let held = &state.agents[&"10.87.0.13:5051".into()].tasks[&TaskType::Cni];
+    assert!(matches!(held.phase, Phase::Held { .. }));
     let today = serde_json::to_value(Schema::today(MIGRATIONS)).unwrap();
     dump.insert("schema".to_owned(), today);
     assert_eq!(keys(&server).await, dump, "records were rewritten that are what they were");
@@ -63,13 +66,13 @@ async fn a_migration_that_is_broken_off_is_done_again_from_where_it_was() {
     let before = server.revision().await.unwrap();
     let mut candidate = server.candidate("first").with_migrations(INVENTED);
     let (store, state, _) = lead(&mut candidate).await;
-    assert_eq!(state.agents.len(), 2);
+    assert_eq!(state.agents.len(), 4);
     let found = keys(&server).await;
     assert_eq!(found["schema"]["version"], 3);
     assert_eq!(found["agents/10.87.0.11:5051"], done);
     assert_eq!(found["agents/10.87.0.12:5051"]["rack"], "unknown");
     assert_eq!((&found["framework-id"], &found["cluster"]), (&dump["framework-id"], &dump["cluster"]));
-    // The leadership key, one record, the schema.
+    // The leadership key, three records, the schema.
     assert_eq!(server.revision().await.unwrap(), before + 3);
     drop(store);
     candidate.resign().await;

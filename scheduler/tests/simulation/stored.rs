@@ -1,0 +1,75 @@
+//! What is stored, as one sees it who looks into etcd or at the disk.
+
+use std::path::Path;
+
+use calico_scheduler::core::{AgentRecord, ClusterRecord, State, TaskId, TaskRecord, Tasks};
+
+use crate::disk::Disk;
+use crate::etcd::Etcd;
+use crate::process::{Place, STATE_FILE};
+
+const BELOW: &str = "/calico-dcos/calico/";
+
+/// See above.
+#[derive(Clone, Copy)]
+pub enum Stored<'a> {
+    Etcd(&'a Etcd),
+    File(&'a Disk),
+}
+
+impl<'a> Stored<'a> {
+    pub fn of(place: &'a Place, etcd: &'a Etcd) -> Self {
+        match place {
+            Place::Etcd => Self::Etcd(etcd),
+            Place::File(disk) => Self::File(disk),
+        }
+    }
+
+    /// Who leads, as the store has it.
+    pub fn leader(self) -> Option<String> {
+        match self {
+            Self::Etcd(etcd) => {
+                let (_, value) = etcd.below("/calico-dcos/calico/leader").next()?;
+                let value: serde_json::Value = serde_json::from_slice(value).unwrap();
+                Some(value["holder"].as_str().unwrap().to_owned())
+            }
+            Self::File(disk) => disk.holder(Path::new(&format!("{STATE_FILE}.lock"))),
+        }
+    }
+
+    /// The record that says that this task is alive. In a file: one that outlives a loss of power.
+    pub fn task(self, task: &TaskId) -> Option<TaskRecord> {
+        let of = |tasks: Tasks| {
+            let mut records = tasks.into_iter().map(|(_, record)| record);
+            records.find(|record| record.phase.live().is_some_and(|(live, _)| live == task))
+        };
+        match self {
+            Self::Etcd(etcd) => {
+                etcd.below(BELOW).filter(|(_, value)| contains(value, &task.0)).find_map(|(key, value)| {
+                    if key.ends_with("/cluster") {
+                        of(serde_json::from_slice::<ClusterRecord>(value).unwrap().tasks)
+                    } else if key.contains("/agents/") {
+                        of(serde_json::from_slice::<AgentRecord>(value).unwrap().tasks)
+                    } else {
+                        None
+                    }
+                })
+            }
+            Self::File(disk) => {
+                let sure = disk.surely(Path::new(STATE_FILE));
+                let file = sure.expect("something is done, and a loss of power may take back what is stored");
+                if !contains(&file, &task.0) {
+                    return None;
+                }
+                let mut file: serde_json::Value = serde_json::from_slice(&file).unwrap();
+                let state: State = serde_json::from_value(file["state"].take()).unwrap();
+                let agents = state.agents.into_values().map(|agent| agent.tasks.clone());
+                agents.chain([state.cluster.tasks]).find_map(of)
+            }
+        }
+    }
+}
+
+fn contains(value: &[u8], text: &str) -> bool {
+    memchr::memmem::find(value, text.as_bytes()).is_some()
+}
