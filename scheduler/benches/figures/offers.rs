@@ -1,13 +1,11 @@
 //! Offers decoded and decided: from the bytes of the master's stream to what is to be stored and done.
 
-use std::time::Duration;
-
 use calico_scheduler::core::Core;
 use criterion::{BatchSize, Criterion};
 
 use crate::cluster::{OFFERS, Progress, core, decide, offers, state};
 use crate::cpu::{self, CpuTime};
-use crate::table::{Goal, Row};
+use crate::table::{Goal, Row, median};
 
 const AGENTS: usize = 10_000;
 
@@ -81,18 +79,14 @@ pub fn growth() -> Vec<Row> {
             with_many.push(b);
         }
     }
-    let ratio = median(with_many).as_secs_f64() / median(with_few).as_secs_f64();
+    let ratio = median(with_many) / median(with_few);
     let what = format!("cost of an offer, {MANY} agents against {FEW}");
     vec![Row { what, value: ratio, unit: "times", goal: Goal::AtMost(1.1) }]
 }
 
-fn time(core: &mut Core, message: &bytes::Bytes) -> Duration {
+/// Seconds of processor time for one message.
+fn time(core: &mut Core, message: &bytes::Bytes) -> f64 {
     let start = cpu::now();
     std::hint::black_box(decide(core, message));
-    cpu::since(start)
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
+    cpu::since(start).as_secs_f64()
 }

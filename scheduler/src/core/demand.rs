@@ -10,6 +10,7 @@ use super::Core;
 use super::frame::{Effect, Frame};
 use super::ids::{AgentId, AgentKey, Timestamp};
 use super::progress::Next;
+use super::state::AgentRecord;
 
 /// For so long offers are let in for what they may have reserved: every agent with such has been offered by then.
 const GIVE_BACK: Duration = Duration::from_secs(10);
@@ -149,20 +150,26 @@ impl Demand {
 impl Core {
     /// Sorts one agent by what comes next on it.
     pub(super) fn reconsider(&mut self, key: &AgentKey) {
-        let Some(agent) = self.state.agents.get(key) else {
-            self.notices.note(key, &Next::Complete, self.clock.now());
-            self.demand.forget(key);
-            return;
-        };
+        match self.state.agents.get(key).cloned() {
+            Some(agent) => self.reconsider_record(&agent),
+            None => {
+                self.notices.note(key, &Next::Complete, self.clock.now());
+                self.demand.forget(key);
+            }
+        }
+    }
+
+    /// The same, by the agent's record.
+    pub(super) fn reconsider_record(&mut self, agent: &AgentRecord) {
+        let key = &agent.key;
         let (next, behind) = self.outlook(agent);
         let recovers = match next {
             Next::Launch(task_type, _) => agent.tasks.get(&task_type).is_some_and(|record| record.reached),
             _ => false,
         };
         self.demand.sort(key, &agent.id, &next, behind);
-        let registered = self.index.agents.get_mut(&agent.id).filter(|r| r.key == *key);
         self.notices.note(key, &next, self.clock.now());
-        if let Some(registered) = registered {
+        if let Some(registered) = self.index.agents.get_mut(&agent.id).filter(|r| r.key == *key) {
             registered.next = next;
             registered.recovers = recovers;
         }

@@ -1,7 +1,7 @@
 //! Asking the master about tasks: all live ones after each subscription until each has answered, those whose
 //! launch stays without an answer, and all there are every now and then.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Core;
@@ -36,7 +36,7 @@ pub(super) struct Reconciliation {
     newest: Option<Timestamp>,
     began: Option<Timestamp>,
     /// When launches run out of time.
-    timeouts: BTreeSet<(Timestamp, TaskId)>,
+    timeouts: BTreeMap<Timestamp, Vec<TaskId>>,
     /// Tasks that must end, and when they are told again.
     kills: BTreeMap<TaskId, (AgentId, Timestamp)>,
 }
@@ -86,7 +86,7 @@ impl Reconciliation {
 
     /// A launch that should be heard of before `deadline`.
     pub fn launched(&mut self, deadline: Timestamp, task: TaskId) {
-        self.timeouts.insert((deadline, task));
+        self.timeouts.entry(deadline).or_default().push(task);
     }
 
     /// An update of this task came.
@@ -216,15 +216,14 @@ impl Core {
     }
 
     fn collect_timeouts(&mut self, now: Timestamp) {
-        while let Some((deadline, task)) = self.reconciliation.timeouts.pop_first() {
-            if deadline > now {
-                self.reconciliation.timeouts.insert((deadline, task));
-                return;
-            }
-            let Some(slot) = self.index.tasks.get(&task) else { continue };
-            if let Some(Phase::Launched { agent, .. }) = self.phase(slot) {
-                let agent = agent.clone();
-                self.reconciliation.ask_about(task, agent);
+        while let Some(first) = self.reconciliation.timeouts.first_entry().filter(|first| *first.key() <= now)
+        {
+            for task in first.remove() {
+                let Some(slot) = self.index.tasks.get(&task) else { continue };
+                if let Some(Phase::Launched { agent, .. }) = self.phase(slot) {
+                    let agent = agent.clone();
+                    self.reconciliation.ask_about(task, agent);
+                }
             }
         }
     }
