@@ -54,7 +54,7 @@ test-long: deps
 # Built and prepared first, as for `test`: the figures are taken with a real etcd.
 bench: deps build
 	base=$$($(BUILD)/cluster prepare) && \
-	  ETCD_BINARY=$$base/usr/bin/etcd cargo bench --locked -p calico-scheduler --bench figures
+	  ETCD_BINARY=$$base/usr/bin/etcd cargo bench --locked --profile figures -p calico-scheduler --bench figures
 
 lint:
 	cargo fmt --check

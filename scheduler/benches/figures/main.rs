@@ -1,4 +1,4 @@
-//! All figures of `docs/performance.md`: `make bench`, or `cargo bench -p calico-scheduler -- PART` for some of them.
+//! All figures of `docs/performance.md`, which says how to take some of them: `make bench`.
 
 #![allow(
     clippy::unwrap_used,
