@@ -51,8 +51,10 @@ test-long: deps
 	PROPTEST_CASES=$(CASES) cargo nextest run --locked --profile long -p calico-scheduler -p mesos-v1 \
 	  --lib --test scheduler -E 'kind(lib) | test(fuzz::)'
 
-bench:
-	cargo bench --locked -p calico-scheduler --bench figures
+# Built and prepared first, as for `test`: the figures are taken with a real etcd.
+bench: deps build
+	base=$$($(BUILD)/cluster prepare) && \
+	  ETCD_BINARY=$$base/usr/bin/etcd cargo bench --locked --profile figures -p calico-scheduler --bench figures
 
 lint:
 	cargo fmt --check

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use calico_scheduler::config::Config;
-use calico_scheduler::core::{Agent, Core, Event, Input, Settings, Standing, State, TaskType, Timestamp};
+use calico_scheduler::core::{
+    Agent, CheckResult, Core, Effect, Event, Input, Settings, Standing, State, TaskId, TaskState, TaskType,
+    Timestamp, Update,
+};
 use calico_scheduler::mesos::{Record, read};
 use calico_scheduler::tasks::TaskTypes;
 use mesos_v1 as mesos;
@@ -48,20 +51,25 @@ fn agent_id(n: usize) -> String {
 
 /// What is stored of a cluster of so many agents.
 pub fn state(agents: usize, progress: Progress) -> State {
+    state_of((0..agents).map(agent_id), progress)
+}
+
+/// The same of agents with these IDs.
+pub fn state_of(ids: impl Iterator<Item = String>, progress: Progress) -> State {
     let targets: BTreeMap<TaskType, String> =
         tasks().specs().into_iter().map(|(task_type, spec)| (task_type, spec.target.0)).collect();
-    let live = |n: usize, task_type: TaskType| {
+    let live = |n: usize, id: &str, task_type: TaskType| {
         json!({
             "phase": "active", "run": "ready", "since": NOW.0 - 3_600_000, "target": targets[&task_type],
-            "task": format!("{task_type}.{}.5051.18bcfe56800", hostname(n)), "agent": agent_id(n), "reached": true,
+            "task": format!("{task_type}.{}.5051.18bcfe56800", hostname(n)), "agent": id, "reached": true,
         })
     };
     let done = |task_type: TaskType| json!({"phase": "done", "at": NOW.0 - 3_600_000, "target": targets[&task_type], "reached": true});
-    let agents = (0..agents).map(|n| {
+    let agents = ids.enumerate().map(|(n, id)| {
         let mut tasks = json!({
-            "etcd-proxy": live(n, TaskType::EtcdProxy),
+            "etcd-proxy": live(n, &id, TaskType::EtcdProxy),
             "cni": done(TaskType::Cni),
-            "calico-node": live(n, TaskType::CalicoNode),
+            "calico-node": live(n, &id, TaskType::CalicoNode),
         });
         match progress {
             Progress::Complete => {}
@@ -75,7 +83,7 @@ pub fn state(agents: usize, progress: Progress) -> State {
         }
         let key = format!("{}:5051", hostname(n));
         let record = json!({
-            "key": key, "id": agent_id(n), "version": "1.11.0", "first_seen": NOW.0 - 7_200_000, "tasks": tasks,
+            "key": key, "id": id, "version": "1.11.0", "first_seen": NOW.0 - 7_200_000, "tasks": tasks,
         });
         (key, record)
     });
@@ -97,14 +105,35 @@ fn inventory(agents: usize) -> Vec<Agent> {
     (0..agents).map(agent).collect()
 }
 
-/// A scheduler that is subscribed, and knows the agents.
+/// A scheduler that is subscribed, knows the agents, and has heard of all tasks.
 pub fn core(state: State) -> Core {
     let agents = state.agents.len();
     let framework = state.framework_id.clone().unwrap();
     let mut core = Core::new(Settings::new(tasks().specs()), state);
     core.handle(NOW, Input::Event(Event::Subscribed(framework)));
-    core.handle(NOW, Input::Agents(inventory(agents)));
+    let frame = core.handle(NOW, Input::Agents(inventory(agents)));
+    // The master tells of every live task of which it was asked, and last of the one that there never was.
+    let asked = frame.effects.iter().filter_map(|effect| match effect {
+        Effect::Reconcile(tasks) => tasks.last().map(|(task, _)| task.clone()),
+        _ => None,
+    });
+    for task in asked {
+        core.handle(NOW, Input::Event(Event::Update(update(task, TaskState::Gone))));
+    }
     core
+}
+
+/// What the master says of a task.
+fn update(task: TaskId, state: TaskState) -> Update {
+    Update {
+        task,
+        agent: None,
+        state,
+        message: String::new(),
+        healthy: None,
+        check: CheckResult::None,
+        uuid: None,
+    }
 }
 
 fn scalar(name: &str, amount: f64) -> mesos::Resource {

@@ -1,4 +1,4 @@
-//! All figures of `docs/performance.md`: `make bench`, or `cargo bench -p calico-scheduler -- PART` for some of them.
+//! All figures of `docs/performance.md`, which says how to take some of them: `make bench`.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,8 +10,12 @@ mod cluster;
 mod cpu;
 #[path = "../../tests/support/environment.rs"]
 mod environment;
+mod etcd;
 mod offers;
+mod process;
+mod store;
 mod table;
+mod whole;
 
 use std::path::PathBuf;
 
@@ -36,6 +40,16 @@ fn main() {
     }
     if is_wanted("growth") {
         rows.extend(offers::growth());
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    if is_wanted("store") {
+        rows.extend(runtime.block_on(store::rows()));
+    }
+    if is_wanted("many") {
+        rows.extend(runtime.block_on(whole::many()));
+    }
+    if is_wanted("idle") {
+        rows.extend(runtime.block_on(whole::ordinary()));
     }
     table::print(&rows);
 }

@@ -7,6 +7,8 @@ pub enum Goal {
     AtLeast(f64),
     /// Not more.
     AtMost(f64),
+    /// It explains another figure.
+    None,
 }
 
 /// One figure.
@@ -29,6 +31,7 @@ pub fn print(rows: &[Row]) {
         let (goal, verdict) = match goal {
             Goal::AtLeast(least) => (format!("at least {}", shown(*least)), value >= least),
             Goal::AtMost(most) => (format!("at most {}", shown(*most)), value <= most),
+            Goal::None => (String::new(), true),
         };
         println!(
             "| {what} | {} {unit} | {goal} | {} |",
@@ -49,6 +52,12 @@ fn shown(value: f64) -> String {
         value if value >= 10.0 => format!("{value:.0}"),
         value => format!("{value:.3}").trim_end_matches('0').trim_end_matches('.').to_owned(),
     }
+}
+
+/// The middle one of several measurements.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// Criterion's mean of a benchmark, in seconds; none when it has not run.

@@ -10,7 +10,7 @@ use super::Core;
 use super::frame::{Effect, Frame};
 use super::ids::{AgentId, AgentKey, Timestamp};
 use super::progress::Next;
-use super::state::under_way_since;
+use super::state::{AgentRecord, under_way_since};
 
 /// For so long offers are let in for what they may have reserved: every agent with such has been offered by then.
 const GIVE_BACK: Duration = Duration::from_secs(10);
@@ -162,11 +162,18 @@ impl Demand {
 impl Core {
     /// Sorts one agent by what comes next on it.
     pub(super) fn reconsider(&mut self, key: &AgentKey) {
-        let Some(agent) = self.state.agents.get(key) else {
-            self.notices.note(key, &Next::Complete, self.clock.now());
-            self.demand.forget(key);
-            return;
-        };
+        match self.state.agents.get(key).cloned() {
+            Some(agent) => self.reconsider_record(&agent),
+            None => {
+                self.notices.note(key, &Next::Complete, self.clock.now());
+                self.demand.forget(key);
+            }
+        }
+    }
+
+    /// The same, by the agent's record.
+    pub(super) fn reconsider_record(&mut self, agent: &AgentRecord) {
+        let key = &agent.key;
         let (next, behind) = self.outlook(agent);
         let recovers = match next {
             Next::Launch(task_type, _) => agent.tasks.get(&task_type).is_some_and(|record| record.reached),
@@ -174,9 +181,8 @@ impl Core {
         };
         self.demand.sort(key, &agent.id, &next, behind);
         let waits_since = under_way_since(&agent.tasks);
-        let registered = self.index.agents.get_mut(&agent.id).filter(|r| r.key == *key);
         self.notices.note(key, &next, self.clock.now());
-        if let Some(registered) = registered {
+        if let Some(registered) = self.index.agents.get_mut(&agent.id).filter(|r| r.key == *key) {
             registered.next = next;
             registered.recovers = recovers;
             registered.waits_since = waits_since;

@@ -1,6 +1,6 @@
 //! The names that everything in the core is found by.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -148,12 +148,15 @@ impl TaskId {
     /// The ID of a launch: unique because an agent launches a task type at most once in a millisecond.
     pub fn new(task_type: TaskType, agent: &AgentKey, at: Timestamp) -> Self {
         // Mesos makes a directory of it: no separators, and no `:` that shells and mounts stumble over.
-        let agent: String = agent
-            .0
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '.' })
-            .collect();
-        Self(format!("{task_type}.{agent}.{:x}", at.0))
+        let mut id = String::with_capacity(task_type.name().len() + agent.0.len() + 18);
+        id.push_str(task_type.name());
+        id.push('.');
+        id.extend(
+            agent.0.chars().map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '.' }),
+        );
+        // Writing to a text does not fail.
+        let _ = write!(id, ".{:x}", at.0);
+        Self(id)
     }
 
     /// When this ID was made, if it was made by us.

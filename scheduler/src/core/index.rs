@@ -5,7 +5,7 @@ use rustc_hash::FxHashMap;
 use super::dated::Dated;
 use super::ids::{AgentId, AgentKey, TaskId, TaskType, Timestamp};
 use super::progress::Next;
-use super::state::{AgentRecord, Slot, State, StateChange, Tasks};
+use super::state::{AgentRecord, Replaced, Slot, State, StateChange, Tasks};
 
 /// The index.
 #[derive(Debug, Default)]
@@ -50,30 +50,25 @@ impl Index {
         self.agents.get(id).map(|registered| &registered.key)
     }
 
-    /// Takes out what the record that is about to be replaced put in, and puts in the new one's.
-    pub fn update(&mut self, state: &State, change: &StateChange) {
-        match change {
-            StateChange::Framework { .. } => {}
-            StateChange::Cluster(record) => {
-                self.replace(&state.cluster.tasks, &record.tasks, Slot::Cluster);
+    /// Takes out what the record that was `replaced` put in, and puts in the new one's.
+    pub fn update(&mut self, replaced: &Replaced, change: &StateChange) {
+        match (replaced, change) {
+            (Replaced::Cluster(old), StateChange::Cluster(record)) => {
+                self.replace(&old.tasks, &record.tasks, Slot::Cluster);
             }
-            StateChange::Agent(record) => match state.agents.get(&record.key) {
-                Some(old) if old.id == record.id => {
-                    self.replace(&old.tasks, &record.tasks, |t| Slot::Agent(record.key.clone(), t));
-                    self.attend(record);
-                }
-                old => {
-                    if let Some(old) = old {
-                        self.forget(old);
-                    }
-                    self.remember(record);
-                }
-            },
-            StateChange::Forget { key } => {
-                if let Some(old) = state.agents.get(key) {
+            (Replaced::Agent(Some(old)), StateChange::Agent(record)) if old.id == record.id => {
+                self.replace(&old.tasks, &record.tasks, |t| Slot::Agent(record.key.clone(), t));
+                self.attend(record);
+            }
+            (Replaced::Agent(old), change) => {
+                if let Some(old) = old {
                     self.forget(old);
                 }
+                if let StateChange::Agent(record) = change {
+                    self.remember(record);
+                }
             }
+            (Replaced::Framework(_) | Replaced::Cluster(_), _) => {}
         }
     }
 

@@ -42,7 +42,9 @@ pub use offered::Resources;
 pub use resources::{Needs, RESERVATION_LABEL, Reservation, Resource, Shortage, Value, thousandths};
 pub use share::{Share, ShareError};
 pub use spec::{Goal, MesosVersion, Reservations, Selector, Settings, Spec};
-pub use state::{AgentRecord, ClusterRecord, Phase, Run, Slot, State, StateChange, TaskRecord, Tasks};
+pub use state::{
+    AgentRecord, ClusterRecord, Phase, Replaced, Run, Slot, State, StateChange, TaskRecord, Tasks,
+};
 pub use view::{
     AgentView, PhaseView, PlanView, RecoveryView, ShortageView, Status, StepView, TaskView, View,
 };
@@ -156,23 +158,21 @@ impl Core {
 
     /// The one way in which state changes.
     fn change(&mut self, frame: &mut Frame, change: StateChange) {
-        self.index.update(&self.state, &change);
-        let touched = match &change {
-            StateChange::Framework { .. } => None,
-            StateChange::Cluster(_) => Some(None),
-            StateChange::Agent(record) => Some(Some(record.key.clone())),
-            StateChange::Forget { key } => Some(Some(key.clone())),
-        };
-        self.state.apply(change.clone());
-        frame.changes.push(change);
-        match touched {
-            Some(Some(key)) => {
-                self.reconsider(&key);
-                self.recount(&key);
+        let replaced = self.state.apply(change.clone());
+        self.index.update(&replaced, &change);
+        match &change {
+            StateChange::Framework { .. } => {}
+            StateChange::Cluster(_) => self.reconsider_cluster(),
+            StateChange::Agent(record) => {
+                self.reconsider_record(record);
+                self.recount_record(&record.key, Some(record));
             }
-            Some(None) => self.reconsider_cluster(),
-            None => {}
+            StateChange::Forget { key } => {
+                self.reconsider(key);
+                self.recount(key);
+            }
         }
+        frame.changes.push(change);
     }
 
     /// Stores `record` in its slot.

@@ -197,9 +197,10 @@ impl Core {
         }
         let slot = Slot::of(task_type, key);
         let task = TaskId::new(task_type, key, now);
+        let before = self.state.task(&slot);
+        let reached = before.is_some_and(|record| record.reached);
         // What another configuration did does not count against this one.
-        let reached = self.state.task(&slot).is_some_and(|record| record.reached);
-        let before = self.state.task(&slot).filter(|record| record.target.as_ref() == Some(&target));
+        let before = before.filter(|record| record.target.as_ref() == Some(&target));
         let record = TaskRecord {
             reached,
             recovery: reached.then_some(now),

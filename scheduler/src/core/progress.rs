@@ -79,9 +79,8 @@ impl Core {
 
     /// The first task type in order that has not reached its goal on an agent.
     fn open(&self, agent: &AgentRecord) -> Option<(TaskType, &Spec, Next)> {
-        let wanted = self
-            .specs(Scope::Agent)
-            .filter(|(_, spec)| spec.enabled && Self::skipped(spec, &agent.version).is_none());
+        let version = agent.mesos_version();
+        let wanted = self.specs(Scope::Agent).filter(|(_, spec)| spec.fits(version));
         let mut nexts = wanted.map(|(task_type, spec)| {
             (task_type, spec, Self::next_in(task_type, spec, agent.tasks.get(&task_type)))
         });

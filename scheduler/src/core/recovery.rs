@@ -58,9 +58,14 @@ impl std::fmt::Display for Extent {
 impl Core {
     /// Counts one agent anew.
     pub(super) fn recount(&mut self, key: &AgentKey) {
-        let record = self.state.agents.get(key).filter(|record| !record.aside);
+        let record = self.state.agents.get(key).cloned();
+        self.recount_record(key, record.as_deref());
+    }
+
+    /// The same, by the agent's record, where there is one.
+    pub(super) fn recount_record(&mut self, key: &AgentKey, record: Option<&AgentRecord>) {
         let (mut down, mut away) = (false, None);
-        match (record, self.presence(key)) {
+        match (record.filter(|record| !record.aside), self.presence(key)) {
             (Some(record), Some(presence)) if presence.is_away() || presence.counts() => {
                 // One that was away before the master changed is so until it is back.
                 away = record.absent_since.filter(|_| *presence != Presence::Active);
@@ -83,14 +88,14 @@ impl Core {
     }
 
     fn is_down(&self, record: &AgentRecord) -> bool {
-        self.services(record).any(TaskRecord::is_down)
+        record.tasks.values().any(TaskRecord::is_down) && self.services(record).any(TaskRecord::is_down)
     }
 
     /// The tasks of an agent that are wanted there.
     fn services<'a>(&'a self, record: &'a AgentRecord) -> impl Iterator<Item = &'a TaskRecord> {
-        let wanted = record.tasks.iter().filter(|(task_type, _)| {
-            let spec = self.settings.specs.get(task_type);
-            spec.is_some_and(|spec| Self::skipped(spec, &record.version).is_none())
+        let version = record.mesos_version();
+        let wanted = record.tasks.iter().filter(move |(task_type, _)| {
+            self.settings.specs.get(task_type).is_some_and(|spec| spec.fits(version))
         });
         wanted.map(|(_, task)| task)
     }

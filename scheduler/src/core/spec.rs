@@ -134,6 +134,13 @@ pub struct Spec {
     pub min_mesos: MesosVersion,
 }
 
+impl Spec {
+    /// Whether it is wanted on an agent of this Mesos version.
+    pub(super) fn fits(&self, version: Option<MesosVersion>) -> bool {
+        self.enabled && version.is_some_and(|version| version >= self.min_mesos)
+    }
+}
+
 /// What counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goal {

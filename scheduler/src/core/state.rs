@@ -8,6 +8,7 @@ use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{AgentId, AgentKey, FrameworkId, Scope, TargetHash, TaskId, TaskType, Timestamp};
+use super::spec::MesosVersion;
 
 /// Everything that survives a restart of the scheduler.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -56,6 +57,11 @@ impl AgentRecord {
     /// The record of an agent that was not known so far.
     pub fn new(key: AgentKey, id: AgentId, version: String, first_seen: Timestamp) -> Self {
         Self { key, id, version, first_seen, absent_since: None, aside: false, tasks: Tasks::new() }
+    }
+
+    /// Its Mesos version; none when it cannot be read.
+    pub fn mesos_version(&self) -> Option<MesosVersion> {
+        MesosVersion::parse(&self.version)
     }
 
     /// The launches that may still be alive.
@@ -242,18 +248,25 @@ pub enum StateChange {
     },
 }
 
+/// What was there before a change.
+#[derive(Debug)]
+pub enum Replaced {
+    /// Another ID, or none.
+    Framework(Option<FrameworkId>),
+    /// The cluster's record.
+    Cluster(ClusterRecord),
+    /// The agent's record, if there was one at its address.
+    Agent(Option<Arc<AgentRecord>>),
+}
+
 impl State {
     /// Applies one change.
-    pub fn apply(&mut self, change: StateChange) {
+    pub fn apply(&mut self, change: StateChange) -> Replaced {
         match change {
-            StateChange::Framework { id } => self.framework_id = Some(id),
-            StateChange::Cluster(record) => self.cluster = record,
-            StateChange::Agent(record) => {
-                self.agents.insert(record.key.clone(), record);
-            }
-            StateChange::Forget { key } => {
-                self.agents.remove(&key);
-            }
+            StateChange::Framework { id } => Replaced::Framework(self.framework_id.replace(id)),
+            StateChange::Cluster(record) => Replaced::Cluster(std::mem::replace(&mut self.cluster, record)),
+            StateChange::Agent(record) => Replaced::Agent(self.agents.insert(record.key.clone(), record)),
+            StateChange::Forget { key } => Replaced::Agent(self.agents.remove(&key)),
         }
     }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use mesos_v1::master::{Call, Response, call, response};
-use prost::Message as _;
+use mesos_v1::master::{AgentHead, AgentsResponse, Call, agent_head, call};
+use prost::{DecodeError, Message as _};
 use tokio::time::timeout;
 
 use super::access::{Access, AccessError};
@@ -47,26 +48,30 @@ pub async fn agents(access: &Access, server: &Server) -> Result<Vec<Agent>, Oper
         return Err(OperatorError::Refused(answer.status, advice));
     }
     let body = timeout(ANSWER, answer.bytes(LONGEST_RECORD)).await.map_err(|_| OperatorError::Slow)?;
-    let body = body.map_err(AccessError::from)?;
-    let answer = Response::decode(body).map_err(|error| OperatorError::Answer(error.to_string()))?;
-    let agents = answer.get_agents.ok_or_else(|| OperatorError::Answer("it names no agents".to_owned()))?;
-    Ok(listed(agents))
+    listed(body.map_err(AccessError::from)?)
 }
 
-/// The agents of the answer. A master that has just been elected knows all that were registered with the one before, from
-/// its registry, and lists those apart that have not registered with it yet: their resources and attributes, no more.
-/// After `--agent_reregister_timeout` (10 min) they are unreachable, and listed no longer.
-pub fn listed(answer: response::GetAgents) -> Vec<Agent> {
-    let registered = answer.agents.into_iter().filter_map(agent);
-    let recovered = answer.recovered_agents.into_iter().filter_map(|info| {
-        let agent = agent(response::get_agents::Agent { agent_info: info, ..Default::default() })?;
-        Some(Agent { standing: Standing::Recovering, ..agent })
+/// The agents of the body of an answer to `GET_AGENTS`. A master that has just been elected knows all that were registered
+/// with the one before, from its registry, and lists those apart that have not registered with it yet: their resources and
+/// attributes, no more. After `--agent_reregister_timeout` (10 min) they are unreachable, and listed no longer.
+pub fn listed(answer: Bytes) -> Result<Vec<Agent>, OperatorError> {
+    let invalid = |error: DecodeError| OperatorError::Answer(error.to_string());
+    let answer = AgentsResponse::decode(answer).map_err(invalid)?;
+    let list = answer.get_agents.ok_or_else(|| OperatorError::Answer("it names no agents".to_owned()))?;
+    let registered = list.agents.into_iter().map(|bytes| AgentHead::decode(&bytes[..]));
+    let recovered = list.recovered_agents.into_iter().map(|bytes| {
+        let agent_info = agent_head::Info::decode(&bytes[..])?;
+        Ok(AgentHead { agent_info, ..Default::default() })
     });
-    registered.chain(recovered).collect()
+    let registered = registered.map(|head| head.map(agent));
+    let recovered = recovered.map(|head: Result<AgentHead, DecodeError>| {
+        head.map(|head| agent(head).map(|agent| Agent { standing: Standing::Recovering, ..agent }))
+    });
+    registered.chain(recovered).filter_map(|agent| agent.map_err(invalid).transpose()).collect()
 }
 
 /// An agent of the answer; none when the master does not say who it is.
-fn agent(agent: response::get_agents::Agent) -> Option<Agent> {
+fn agent(agent: AgentHead) -> Option<Agent> {
     let info = agent.agent_info;
     let key = AgentKey(format!("{}:{}", info.hostname, info.port()));
     let id = AgentId(info.id.map(|id| id.value).filter(|id| !id.is_empty())?);
@@ -92,18 +97,78 @@ fn agent(agent: response::get_agents::Agent) -> Option<Agent> {
 
 #[cfg(test)]
 mod tests {
-    use mesos_v1::{AgentInfo, DrainInfo, TimeInfo};
+    use mesos_v1::master::{Response, response};
+    use mesos_v1::{AgentInfo, Attribute, DrainInfo, Resource, TimeInfo, value};
 
     use super::*;
+
+    /// What is read of an answer with this one agent.
+    fn read(agent: response::get_agents::Agent) -> Agent {
+        let get_agents = response::GetAgents { agents: vec![agent], ..Default::default() };
+        let answer = Response {
+            r#type: Some(response::Type::GetAgents.into()),
+            get_agents: Some(get_agents),
+            ..Default::default()
+        };
+        listed(answer.encode_to_vec().into()).unwrap().remove(0)
+    }
+
+    #[test]
+    fn of_an_agent_its_address_id_version_and_attributes_are_read() {
+        let resource = Resource { name: "cpus".into(), ..Default::default() };
+        let rack = Attribute {
+            name: "rack".into(),
+            r#type: value::Type::Text.into(),
+            text: Some(value::Text { value: "a7".into() }),
+            ..Default::default()
+        };
+        let agent_info = AgentInfo {
+            hostname: "h".into(),
+            id: Some("S1".into()),
+            port: Some(5052),
+            resources: vec![resource.clone()],
+            attributes: vec![rack],
+            ..Default::default()
+        };
+        let agent = response::get_agents::Agent {
+            agent_info,
+            active: true,
+            version: "1.11.0".into(),
+            total_resources: vec![resource],
+            ..Default::default()
+        };
+        let expected = Agent {
+            key: "h:5052".into(),
+            id: "S1".into(),
+            version: "1.11.0".into(),
+            standing: Standing::Active,
+            attributes: vec!["rack:a7".into()],
+        };
+        assert_eq!(read(agent.clone()), expected);
+        let port = AgentInfo { port: None, ..agent.agent_info.clone() };
+        assert_eq!(read(response::get_agents::Agent { agent_info: port, ..agent }).key, "h:5051".into());
+    }
+
+    #[test]
+    fn an_agent_without_an_id_is_left_out_and_what_is_no_list_is_an_error() {
+        let nobody = response::GetAgents { agents: vec![Default::default()], ..Default::default() };
+        let answer = Response { get_agents: Some(nobody), ..Default::default() };
+        assert_eq!(listed(answer.encode_to_vec().into()).unwrap(), []);
+        let error = listed(Bytes::new()).unwrap_err().to_string();
+        assert!(error.contains("names no agents"), "{error}");
+        listed(Bytes::from_static(b"\x52\x03\x0a\x01\xff")).unwrap_err();
+    }
 
     #[test]
     fn agents_that_have_not_registered_with_a_new_master_are_listed_as_recovering() {
         let info = |id: &str| AgentInfo { hostname: "h".into(), id: Some(id.into()), ..Default::default() };
         let there =
             response::get_agents::Agent { agent_info: info("S1"), active: true, ..Default::default() };
-        let answer =
+        let get_agents =
             response::GetAgents { agents: vec![there], recovered_agents: vec![info("S2"), info("")] };
-        let standings: Vec<_> = listed(answer).into_iter().map(|agent| (agent.id, agent.standing)).collect();
+        let answer = Response { get_agents: Some(get_agents), ..Default::default() };
+        let listed = listed(answer.encode_to_vec().into()).unwrap();
+        let standings: Vec<_> = listed.into_iter().map(|agent| (agent.id, agent.standing)).collect();
         assert_eq!(
             standings,
             [("S1".into(), Standing::Active), ("S2".into(), Standing::Recovering)],
@@ -115,7 +180,7 @@ mod tests {
     fn an_agent_stands_as_the_master_says() {
         let listed = |agent: response::get_agents::Agent| {
             let agent_info = AgentInfo { hostname: "h".into(), id: Some("S1".into()), ..Default::default() };
-            super::agent(response::get_agents::Agent { agent_info, ..agent }).unwrap().standing
+            read(response::get_agents::Agent { agent_info, ..agent }).standing
         };
         let active = response::get_agents::Agent { active: true, ..Default::default() };
         assert_eq!(listed(active.clone()), Standing::Active);

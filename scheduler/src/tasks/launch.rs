@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mesos_v1 as mesos;
 
-use super::{Probe, TaskTypes, Template};
+use super::{Hashed, Probe, TaskTypes, Template};
 use crate::core::{AgentId, TaskId, TaskType};
 
 /// Where a task goes, and what it takes there.
@@ -21,7 +21,7 @@ pub struct Place {
 impl TaskTypes {
     /// The message that launches `task`; none when the operator does not want this task type.
     pub fn task_info(&self, task_type: TaskType, task: &TaskId, place: Place) -> Option<mesos::TaskInfo> {
-        let template = self.templates.get(&task_type)?;
+        let Hashed { template, target } = self.templates.get(&task_type)?;
         let health = template.health.as_ref().map(|probe| mesos::HealthCheck {
             r#type: Some(mesos::health_check::Type::Command.into()),
             command: Some(command(template, &probe.args, &place.address, Vec::new())),
@@ -44,7 +44,7 @@ impl TaskTypes {
             labels: Some(mesos::Labels {
                 labels: vec![mesos::Label {
                     key: "calico-dcos.target".to_owned(),
-                    value: Some(template.target().0),
+                    value: Some(target.0.clone()),
                 }],
             }),
             ..Default::default()

@@ -47,6 +47,13 @@ pub struct Template {
     min_mesos: MesosVersion,
 }
 
+/// A template, and the hash of it.
+#[derive(Debug, Clone)]
+struct Hashed {
+    template: Template,
+    target: TargetHash,
+}
+
 /// A command that the executor runs again and again beside the task.
 #[derive(Debug, Clone, Serialize)]
 struct Probe {
@@ -98,7 +105,7 @@ impl Template {
         TargetHash(hex::encode(Sha256::digest(text.as_bytes())))
     }
 
-    fn spec(&self) -> Spec {
+    fn spec(&self, target: TargetHash) -> Spec {
         let goal = if self.service {
             Goal::Running { check: self.check.is_some(), health: self.health.is_some() }
         } else {
@@ -108,7 +115,7 @@ impl Template {
             enabled: true,
             goal,
             needs: self.needs,
-            target: self.target(),
+            target,
             after: self.after.clone(),
             min_mesos: self.min_mesos,
         }
@@ -118,7 +125,7 @@ impl Template {
 /// Every task type that the operator wants, ready to be launched.
 #[derive(Debug, Default, Clone)]
 pub struct TaskTypes {
-    templates: BTreeMap<TaskType, Template>,
+    templates: BTreeMap<TaskType, Hashed>,
 }
 
 impl TaskTypes {
@@ -131,14 +138,16 @@ impl TaskTypes {
                 TaskType::Cni => cni::template(config),
                 TaskType::CalicoNode => calico_node::template(config),
             };
-            Some((task_type, template?))
+            let template = template?;
+            Some((task_type, Hashed { target: template.target(), template }))
         });
         Self { templates: templates.collect() }
     }
 
     /// What the core needs to know of them.
     pub fn specs(&self) -> BTreeMap<TaskType, Spec> {
-        self.templates.iter().map(|(task_type, template)| (*task_type, template.spec())).collect()
+        let spec = |hashed: &Hashed| hashed.template.spec(hashed.target.clone());
+        self.templates.iter().map(|(task_type, hashed)| (*task_type, spec(hashed))).collect()
     }
 }
 

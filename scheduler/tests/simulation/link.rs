@@ -9,7 +9,9 @@ use calico_scheduler::mesos::{self, ClientEvent, Link, OperatorError, StreamNumb
 use calico_scheduler::state::Tenure;
 use fake_master::Random;
 use mesos_v1::FrameworkInfo;
+use mesos_v1::master::Response;
 use mesos_v1::scheduler::{Call, call};
+use prost::Message as _;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -78,7 +80,10 @@ impl Link for Simulated {
 
     async fn agents(&self, _leader: &Server) -> Result<Vec<Agent>, OperatorError> {
         match timeout(ANSWER, self.wire.ask(Request::Agents)).await {
-            Ok(Reply::Agents(Some(agents))) => Ok(mesos::listed(agents)),
+            Ok(Reply::Agents(Some(agents))) => {
+                let answer = Response { get_agents: Some(agents), ..Default::default() };
+                mesos::listed(answer.encode_to_vec().into())
+            }
             Ok(_) => Err(OperatorError::Answer("no master leads".to_owned())),
             Err(_) => Err(OperatorError::Slow),
         }

@@ -1,5 +1,7 @@
 //! Agents as they are: processes with tasks, whose updates are sent until they are acknowledged.
 
+mod earlier;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;

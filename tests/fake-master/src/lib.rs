@@ -55,6 +55,6 @@ pub use faults::Faults;
 pub use random::Random;
 pub use resources::{Amount, Part, Quantities, Resources};
 pub use script::{End, Script};
-pub use server::Server;
+pub use server::{Server, Traffic};
 pub use settings::{AgentRef, AgentSpec, Settings, Time};
 pub use world::{Answer, CallId, Happening, World};

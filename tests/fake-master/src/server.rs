@@ -1,6 +1,6 @@
 //! The world over HTTP on the loopback, in real time: for clients and whole schedulers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -16,7 +16,7 @@ use axum::routing::any;
 use futures::stream;
 use mesos_v1::PROTOBUF;
 use mesos_v1::recordio::RecordEncoder;
-use mesos_v1::scheduler::{Call, Event, call};
+use mesos_v1::scheduler::{Call, Event, call, event};
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
@@ -40,6 +40,19 @@ pub struct Server {
     _tasks: JoinSet<()>,
 }
 
+/// What has passed through a server.
+#[derive(Debug, Clone, Default)]
+pub struct Traffic {
+    /// Calls of the scheduler API, whatever became of them: how many of each kind.
+    pub calls: BTreeMap<call::Type, u64>,
+    /// When the first of a kind came.
+    pub first: BTreeMap<call::Type, Instant>,
+    /// Events that were sent: how many of each kind.
+    pub events: BTreeMap<event::Type, u64>,
+    /// Calls of the operator API.
+    pub operator: u64,
+}
+
 #[derive(Debug)]
 struct Shared {
     inner: Mutex<Inner>,
@@ -53,13 +66,14 @@ struct Shared {
 struct Inner {
     world: World,
     streams: HashMap<Arc<str>, mpsc::UnboundedSender<Event>>,
+    traffic: Traffic,
 }
 
 impl Server {
     /// Serves `world`, whose time goes on from now.
     pub async fn start(world: World) -> io::Result<Self> {
         let began = (Instant::now(), world.now());
-        let inner = Mutex::new(Inner { world, streams: HashMap::new() });
+        let inner = Mutex::new(Inner { world, streams: HashMap::new(), traffic: Traffic::default() });
         let shared = Arc::new(Shared { inner, changed: Notify::new(), began });
         let routes = Router::new()
             .route(SCHEDULER, any(scheduler))
@@ -82,7 +96,7 @@ impl Server {
             None => (StatusCode::SERVICE_UNAVAILABLE, "No leader elected").into_response(),
         };
         let world = World::new(Time::ZERO, 0, crate::Settings::default());
-        let inner = Mutex::new(Inner { world, streams: HashMap::new() });
+        let inner = Mutex::new(Inner { world, streams: HashMap::new(), traffic: Traffic::default() });
         let shared = Arc::new(Shared { inner, changed: Notify::new(), began: (Instant::now(), Time::ZERO) });
         Self::serve(shared, Router::new().fallback(redirect), std::future::pending()).await
     }
@@ -101,6 +115,11 @@ impl Server {
             let _ = axum::serve(listener, routes).await;
         });
         Ok(Self { authority, shared, _tasks: tasks })
+    }
+
+    /// What has passed through so far.
+    pub fn traffic(&self) -> Traffic {
+        self.shared.lock().traffic.clone()
     }
 
     /// Looks at the world, or changes it, as it is now.
@@ -137,6 +156,7 @@ impl Inner {
                 Happening::Event { stream, event } => {
                     // A reader that is gone is seen when its stream is dropped.
                     if let Some(stream) = self.streams.get(&stream) {
+                        *self.traffic.events.entry(event.r#type()).or_default() += 1;
                         let _ = stream.send(*event);
                     }
                 }
@@ -205,6 +225,8 @@ async fn scheduler(
     let stream = headers.get("Mesos-Stream-Id").map(|id| id.to_str().unwrap_or("?").to_owned());
     let (sender, receiver) = mpsc::unbounded_channel();
     let answer = shared.now(|inner| {
+        *inner.traffic.calls.entry(call.r#type()).or_default() += 1;
+        inner.traffic.first.entry(call.r#type()).or_insert_with(Instant::now);
         let answer = inner.world.call(stream.as_deref(), &call);
         if let Some(stream) = &answer.stream {
             inner.streams.insert(Arc::clone(stream), sender);
@@ -256,7 +278,11 @@ async fn operator(
         Ok(call) => call,
         Err(refusal) => return *refusal,
     };
-    match shared.now(|inner| inner.world.operator(&call)) {
+    let answer = shared.now(|inner| {
+        inner.traffic.operator += 1;
+        inner.world.operator(&call)
+    });
+    match answer {
         Ok(response) => ([(header::CONTENT_TYPE, PROTOBUF)], response.encode_to_vec()).into_response(),
         Err((status, body)) => {
             refuse(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body)

@@ -4,9 +4,9 @@ use fake_master::{AgentRef, AgentSpec, End, Script, World};
 use mesos_v1::TaskState::{TaskGone, TaskRunning, TaskUnknown};
 use mesos_v1::scheduler::{Call, call, event};
 use mesos_v1::task_status::Reason;
-use mesos_v1::{TaskState, TaskStatus, master};
+use mesos_v1::{FrameworkInfo, Offer, TaskState, TaskStatus, master};
 
-use crate::scheduler::{Scheduler, cluster, seconds, task};
+use crate::scheduler::{Scheduler, cluster, info, seconds, task};
 
 const A: fn() -> AgentRef = || AgentRef::nth(0);
 
@@ -263,4 +263,21 @@ fn a_drained_agent_ends_its_tasks_and_is_offered_again_when_it_is_reactivated() 
     scheduler.wait(&mut world, seconds(1));
     assert_eq!(scheduler.offers().len(), 1);
     assert_eq!(state(&world), (true, false, None));
+}
+
+#[test]
+fn what_a_framework_left_running_is_there_when_it_subscribes() {
+    let mut world = cluster([AgentSpec::new("a")]);
+    let agent = world.agent_id(A()).unwrap().to_owned();
+    let there = Offer { agent_id: agent.as_str().into(), ..Default::default() };
+    let info = FrameworkInfo { id: Some("earlier".into()), ..info(&["*"]) };
+    world.already_runs(A(), &info.clone().into(), &task("t", &there, 1.0)).unwrap();
+    let mut scheduler = Scheduler::subscribe_as(&mut world, info);
+    assert_eq!(world.master_tasks("earlier"), [("t", &*agent, TaskRunning)]);
+    scheduler.wait(&mut world, seconds(2));
+    let free = scheduler.offers().into_iter().flat_map(|offer| offer.resources);
+    let cpus: f64 = free.filter(|r| r.name == "cpus").filter_map(|r| Some(r.scalar?.value)).sum();
+    assert!((cpus - 3.0).abs() < 0.001, "{cpus}");
+    reconcile(&scheduler, &mut world, &[("t", Some(&agent))]);
+    assert_eq!(scheduler.follow(&mut world, seconds(2)), [TaskRunning]);
 }

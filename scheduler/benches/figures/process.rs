@@ -1,0 +1,68 @@
+//! The scheduler's own program, and what the kernel tells of it.
+
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use crate::environment::environment;
+
+/// A running scheduler. It ends when it is dropped.
+pub struct Scheduler {
+    child: Child,
+    /// When it was started.
+    pub began: Instant,
+}
+
+impl Scheduler {
+    /// Starts one for the master at `master`, whose state is at `state`.
+    pub fn start(master: &str, state: &str) -> Self {
+        let set = [
+            ("CALICO_SERVICE_STATE", state),
+            ("CALICO_MESOS_MASTER", master),
+            ("CALICO_SERVICE_API_LISTEN", "127.0.0.1:0"),
+            ("CALICO_SERVICE_LOG", "error"),
+        ];
+        let began = Instant::now();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_calico-scheduler"));
+        let child = command.env_clear().envs(environment(&set)).spawn().unwrap();
+        Self { child, began }
+    }
+
+    /// Asks it to end, so that the next one leads at once, and waits until it has.
+    pub fn end(mut self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").arg(id).status().unwrap().success());
+        self.child.wait().unwrap();
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{name}", self.child.id()))
+    }
+
+    /// Resident memory in MB (2^20 bytes): now, and at most so far.
+    pub fn memory(&self) -> (f64, f64) {
+        let status = std::fs::read_to_string(self.file("status")).unwrap();
+        let megabytes = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+        };
+        (megabytes("VmRSS:"), megabytes("VmHWM:"))
+    }
+
+    /// Processor time of all its threads, to the nanosecond. Its threads live as long as it.
+    pub fn cpu(&self) -> Duration {
+        let threads = std::fs::read_dir(self.file("task")).unwrap();
+        let spent = threads.map(|thread| {
+            let text = std::fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap_or_default();
+            text.split_whitespace().next().and_then(|field| field.parse::<u64>().ok()).unwrap_or_default()
+        });
+        Duration::from_nanos(spent.sum())
+    }
+}
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
