@@ -41,7 +41,7 @@ fn spec(task_type: TaskType) -> Spec {
         enabled: true,
         goal,
         needs: Needs { cpus: 100, mem: 64_000 },
-        target: TargetHash(format!("target of {task_type}")),
+        target: TargetHash::from(format!("target of {task_type}")),
         after,
         min_mesos,
     }
@@ -54,7 +54,7 @@ fn settings() -> Settings {
 /// An agent that takes tasks, at an address derived from `host`.
 fn agent(host: &str, id: &str) -> Agent {
     Agent {
-        key: AgentKey(format!("{host}:5051")),
+        key: AgentKey::from(format!("{host}:5051")),
         id: id.into(),
         version: "1.11.0".into(),
         standing: Standing::Active,

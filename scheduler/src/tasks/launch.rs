@@ -34,8 +34,8 @@ impl TaskTypes {
         });
         Some(mesos::TaskInfo {
             name: task_type.name().to_owned(),
-            task_id: task.0.as_str().into(),
-            agent_id: place.agent.0.as_str().into(),
+            task_id: (&*task.0).into(),
+            agent_id: (&*place.agent.0).into(),
             resources: place.resources,
             command: Some(command(template, &template.args, &place.address, uris(template))),
             health_check: health,
@@ -44,7 +44,7 @@ impl TaskTypes {
             labels: Some(mesos::Labels {
                 labels: vec![mesos::Label {
                     key: "calico-dcos.target".to_owned(),
-                    value: Some(target.0.clone()),
+                    value: Some(target.to_string()),
                 }],
             }),
             ..Default::default()
