@@ -69,7 +69,7 @@ async fn seen(server: &Server, what: &str, is: impl Fn(&Traffic) -> bool) {
 pub async fn many() -> Vec<Row> {
     let etcd = Etcd::start().await;
     let url = etcd.url("many");
-    let (mut loading, mut restarts) = (Vec::new(), Vec::new());
+    let (mut loading, mut restarts, mut spent) = (Vec::new(), Vec::new(), Vec::new());
     let mut rows = Vec::new();
     for round in 0..RESTARTS {
         let lacking = MANY / 2;
@@ -84,6 +84,7 @@ pub async fn many() -> Vec<Row> {
         let server = Server::start(world).await.unwrap();
         let scheduler = Scheduler::start(&server.authority, &url);
         seen(&server, "a launch", |traffic| traffic.calls.contains_key(&call::Type::Accept)).await;
+        spent.push(scheduler.cpu().as_secs_f64());
         let first = server.traffic().first;
         let after = |kind| first[&kind].duration_since(scheduler.began).as_secs_f64();
         loading.push(after(call::Type::Subscribe));
@@ -105,8 +106,12 @@ pub async fn many() -> Vec<Row> {
     }
     let what = format!("restart, {MANY} agents, until the one launch that is wanted");
     rows.push(Row { what, value: median(restarts), unit: "s", goal: Goal::AtMost(2.0) });
-    let what = "of that, until all is loaded and it subscribes".to_owned();
-    rows.push(Row { what, value: median(loading), unit: "s", goal: Goal::None });
+    for (what, values) in [
+        ("of that, until all is loaded and it subscribes", loading),
+        ("of that, the scheduler's processor time", spent),
+    ] {
+        rows.push(Row { what: what.to_owned(), value: median(values), unit: "s", goal: Goal::None });
+    }
     rows
 }
 
