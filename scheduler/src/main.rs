@@ -109,6 +109,8 @@ async fn lead(config: &Config, opener: &mut state::Opener, role: &watch::Sender<
             forget_after: config.agents.forget_after,
             max_recoveries: config.recovery.max_concurrent,
             mass_failure: config.recovery.mass_failure,
+            max_restarts: config.rollout.max_concurrent_restarts,
+            agent_timeout: config.rollout.agent_timeout,
             ..core::Settings::new(tasks.specs())
         };
         let framework = framework_info(config, stored.framework_id.as_ref());

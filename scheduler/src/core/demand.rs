@@ -155,16 +155,13 @@ impl Core {
             return;
         };
         let (next, behind) = self.outlook(agent);
-        let recovers = match next {
-            Next::Launch(task_type, _) => agent.tasks.get(&task_type).is_some_and(|record| record.reached),
-            _ => false,
-        };
+        let limit = self.limit_of(agent, &next);
         self.demand.sort(key, &agent.id, &next, behind);
         let registered = self.index.agents.get_mut(&agent.id).filter(|r| r.key == *key);
         self.notices.note(key, &next, self.clock.now());
         if let Some(registered) = registered {
             registered.next = next;
-            registered.recovers = recovers;
+            registered.limit = limit;
         }
     }
 

@@ -46,6 +46,9 @@ pub(super) struct Inventory {
     pub duplicates: BTreeMap<AgentId, (AgentKey, String)>,
     /// How many are [`Presence::Active`].
     pub active: usize,
+    /// How many there are that are not left alone, whether they are there at present or not: a master that has just
+    /// begun to lead does not know all of them yet.
+    pub members: usize,
 }
 
 /// A list of agents, read.
@@ -90,7 +93,9 @@ impl Core {
             }
         }
         let active = presence.values().filter(|presence| **presence == Presence::Active).count();
-        Listing { agents, inventory: Inventory { presence, duplicates, active } }
+        let alone = |presence: &&Presence| matches!(presence, Presence::Excluded(_) | Presence::Duplicate(_));
+        let members = presence.values().filter(|presence| !alone(presence)).count();
+        Listing { agents, inventory: Inventory { presence, duplicates, active, members } }
     }
 
     /// Who has an address that several claim: the smallest of these.

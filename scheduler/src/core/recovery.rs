@@ -15,7 +15,7 @@ use super::dated::Dated;
 use super::frame::{Decision, Frame};
 use super::ids::{AgentKey, TaskType, Timestamp};
 use super::listing::Presence;
-use super::state::{AgentRecord, Slot, TaskRecord};
+use super::state::{AgentRecord, TaskRecord};
 
 /// How long offers stay away from agents whose recovery is held. Their number decides how soon one comes when a
 /// recovery may begin: a REVIVE would bring those of all agents.
@@ -63,7 +63,9 @@ impl Core {
         match (record, self.presence(key)) {
             (Some(record), Some(Presence::Active)) => down = self.is_down(record),
             (Some(record), Some(presence))
-                if presence.is_away() && self.services(record).any(|t| t.reached) =>
+                if presence.is_away()
+                    && record.disrupted().is_none()
+                    && self.services(record).any(|t| t.reached) =>
             {
                 away = record.absent_since;
             }
@@ -82,15 +84,16 @@ impl Core {
         }
     }
 
+    /// Where we may have restarted what services need, it is no failure that they are down.
     fn is_down(&self, record: &AgentRecord) -> bool {
-        self.services(record).any(TaskRecord::is_down)
+        record.disrupted().is_none() && self.services(record).any(TaskRecord::is_down)
     }
 
     /// The tasks of an agent that are wanted there.
     fn services<'a>(&'a self, record: &'a AgentRecord) -> impl Iterator<Item = &'a TaskRecord> {
         let wanted = record.tasks.iter().filter(|(task_type, _)| {
             let spec = self.settings.specs.get(task_type);
-            spec.is_some_and(|spec| Self::skipped(spec, &record.version).is_none())
+            spec.is_some_and(|spec| self.skipped(**task_type, spec, record).is_none())
         });
         wanted.map(|(_, task)| task)
     }
@@ -159,7 +162,10 @@ impl Core {
 
     /// Why a launch must wait because it is a recovery, if it must.
     pub(super) fn held_back(&self, key: &AgentKey, task_type: TaskType) -> Option<String> {
-        self.state.task(&Slot::of(task_type, key)).filter(|record| record.reached)?;
+        let agent = self.state.agents.get(key)?;
+        if !self.recovers(agent, task_type) {
+            return None;
+        }
         if !self.recoveries_are_full() {
             return None;
         }

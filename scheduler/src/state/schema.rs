@@ -1,7 +1,8 @@
 //! The form in which records are stored, and how an older one becomes today's.
 //!
 //! Version 1 held its number alone. Version 2 also names the scheduler that wrote it, so that one that finds a newer
-//! form can say which scheduler to start; its records are those of version 1.
+//! form can say which scheduler to start; its records are those of version 1. Version 3 has task types, phases and a slot
+//! for restarts that older schedulers do not know; what they held because it needed a restart waits for that.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -32,7 +33,18 @@ type Step = fn(Part, &mut Value);
 pub(super) struct Migrations(pub &'static [Step]);
 
 /// All there are.
-pub(super) const MIGRATIONS: Migrations = Migrations(&[|_, _| {}]);
+pub(super) const MIGRATIONS: Migrations = Migrations(&[|_, _| {}, wait_for_restart]);
+
+/// To version 3: an install that ended with status 79 was held like one that has failed for good.
+fn wait_for_restart(part: Part, record: &mut Value) {
+    let tasks = record.get_mut("tasks").and_then(Value::as_object_mut).filter(|_| part == Part::Agent);
+    for task in tasks.into_iter().flat_map(|tasks| tasks.values_mut()) {
+        let failure = task.get("failure").and_then(Value::as_str).unwrap_or_default();
+        if task.get("phase") == Some(&Value::from("held")) && failure.contains("exited with status 79 ") {
+            task["phase"] = Value::from("needs-restart");
+        }
+    }
+}
 
 impl Schema {
     /// Today's.

@@ -20,6 +20,7 @@ fn task_info(config: &Config, task_type: TaskType) -> mesos::TaskInfo {
     let place = Place {
         agent: "S1".into(),
         address: "10.0.0.11:5051".into(),
+        may_restart: false,
         resources: vec![mesos::Resource::default()],
     };
     TaskTypes::new(config).task_info(task_type, &TaskId::from("t1"), place).unwrap()
