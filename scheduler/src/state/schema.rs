@@ -104,11 +104,13 @@ pub(super) mod tests {
                 record["rack"] = place;
             }
         },
+        // So that this is newer than what there really is.
+        |_, _| {},
     ]);
 
     #[test]
     fn a_record_goes_through_every_version_and_twice_is_as_once() {
-        assert_eq!(MIGRATIONS.version(), 2);
+        assert_eq!(MIGRATIONS.version(), 3);
         for from in [1, 2] {
             let mut record = json!({"key": "a:1"});
             if from == 2 {
@@ -122,6 +124,24 @@ pub(super) mod tests {
         let mut other = json!("F1");
         INVENTED.apply(1, Part::FrameworkId, &mut other);
         assert_eq!(other, json!("F1"));
+    }
+
+    #[test]
+    fn what_was_held_for_a_restart_waits_for_it_and_all_else_stays() {
+        let failure = |status| format!("Command exited with status {status} (what it means): error: more");
+        let held = |status| json!({"phase": "held", "since": 5, "target": "t", "failure": failure(status)});
+        let mut record = json!({"key": "a:1", "tasks": {"cni": held(79), "calico-node": held(78)}});
+        let mut waits = held(79);
+        waits["phase"] = json!("needs-restart");
+        let expect = json!({"key": "a:1", "tasks": {"cni": waits, "calico-node": held(78)}});
+        MIGRATIONS.apply(2, Part::Agent, &mut record);
+        assert_eq!(record, expect);
+        MIGRATIONS.apply(2, Part::Agent, &mut record);
+        assert_eq!(record, expect);
+        let cluster = json!({"tasks": {"cluster-init": held(79)}});
+        let mut same = cluster.clone();
+        MIGRATIONS.apply(2, Part::Cluster, &mut same);
+        assert_eq!(same, cluster);
     }
 
     #[test]

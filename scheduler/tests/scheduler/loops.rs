@@ -61,6 +61,8 @@ pub fn task_types() -> TaskTypes {
         ("CALICO_ETCD_PROXY", "direct"),
         ("CALICO_CNI_ENABLE", "false"),
         ("CALICO_NODE_ENABLE", "false"),
+        ("CALICO_DOCKER_ENABLE", "false"),
+        ("CALICO_LIBNETWORK_ENABLE", "false"),
     ]);
     TaskTypes::new(&Config::from_env(&env).unwrap())
 }

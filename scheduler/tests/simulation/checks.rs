@@ -118,19 +118,30 @@ impl Checks {
             assert!(!self.excluded.contains(&**name), "{id} is launched on {name}, which is excluded");
         }
         self.order(&agent, task_type);
+        self.slots(&id, task, etcd);
         let launched = Launched { task_type, agent, given_up: false };
         assert!(self.launched.insert(id.clone(), launched).is_none(), "{id} is launched twice");
     }
 
+    /// What may restart something has a slot, and there is no other.
+    fn slots(&self, id: &TaskId, task: &TaskInfo, etcd: &Etcd) {
+        let may_restart = task.command.as_ref().is_some_and(|c| c.arguments.iter().any(|a| a == "--allow-restart"));
+        let agents = etcd.below(BELOW).filter(|(key, _)| key.contains("/agents/"));
+        let agents = agents.map(|(_, value)| serde_json::from_slice::<AgentRecord>(value).unwrap());
+        let slots: Vec<_> = agents.filter(|agent| agent.disrupted().is_some()).map(|agent| agent.id).collect();
+        if may_restart && !self.restored {
+            assert_eq!(slots, [AgentId(task.agent_id.value.clone())], "{id} may restart something");
+        }
+    }
+
     /// What comes before has reached its goal.
     fn order(&self, agent: &AgentId, task_type: TaskType) {
-        let before: &[TaskType] = match task_type {
-            TaskType::ClusterInit | TaskType::EtcdProxy => &[],
-            TaskType::Cni => &[TaskType::EtcdProxy],
-            TaskType::CalicoNode => &[TaskType::EtcdProxy, TaskType::Cni],
-        };
+        let before = TaskType::ALL.into_iter().filter(|earlier| match task_type.scope() {
+            Scope::Agent => earlier.scope() == Scope::Agent && *earlier < task_type,
+            Scope::Cluster => task_type == TaskType::DockerNetwork && *earlier == TaskType::Libnetwork,
+        });
         for earlier in before {
-            let there = self.reached.contains(&(agent.clone(), *earlier));
+            let there = self.reached.contains(&(agent.clone(), earlier));
             assert!(there, "{task_type} is launched on {agent} before {earlier} was there");
         }
         let initialised = self.reached.iter().any(|(_, reached)| *reached == TaskType::ClusterInit);
@@ -162,10 +173,13 @@ impl Checks {
             launched.given_up = true;
         }
         let check = status.check_status.as_ref().and_then(|check| check.command.as_ref()?.exit_code);
-        let service = matches!(launched.task_type, TaskType::EtcdProxy | TaskType::CalicoNode);
+        let services = [TaskType::EtcdProxy, TaskType::CalicoNode, TaskType::Libnetwork];
+        let service = services.contains(&launched.task_type);
         let reached = match state {
             TaskState::TaskRunning => service && check == Some(0),
             TaskState::TaskFinished => !service,
+            // What the host cannot have is passed over.
+            TaskState::TaskFailed => status.message().ends_with("status 80"),
             _ => false,
         };
         if reached {

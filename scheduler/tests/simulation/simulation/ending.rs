@@ -1,6 +1,6 @@
 //! Whether all is as it should be when nothing goes wrong any more.
 
-use calico_scheduler::core::{Status, TaskType, View};
+use calico_scheduler::core::{Scope, Status, TaskType, View};
 use mesos_v1::TaskState;
 
 use super::Simulation;
@@ -44,8 +44,11 @@ impl Simulation {
             if shown.agent_id.0 != id || shown.presence != "active" {
                 return Some(format!("{key} is shown as {}, {}", shown.agent_id, shown.presence));
             }
-            for task_type in [TaskType::EtcdProxy, TaskType::Cni, TaskType::CalicoNode] {
+            for task_type in TaskType::ALL.into_iter().filter(|t| t.scope() == Scope::Agent) {
                 let task = shown.tasks.iter().find(|task| task.task_type == task_type);
+                if task.is_some_and(|task| task.skipped.is_some()) {
+                    continue;
+                }
                 let task_id = task.and_then(|task| task.task_id.as_ref());
                 let there = match task_id {
                     Some(task_id) => hosts(&self.world).any(|(host, task, state)| {
@@ -53,7 +56,10 @@ impl Simulation {
                             && task == task_id.0
                             && state == TaskState::TaskRunning
                     }),
-                    None => task_type == TaskType::Cni && self.checks.has_reached(id, task_type),
+                    None => {
+                        let install = matches!(task_type, TaskType::Cni | TaskType::DockerClusterStore);
+                        install && self.checks.has_reached(id, task_type)
+                    }
                 };
                 if !there {
                     return Some(format!("{key} has no {task_type}, and {task_id:?} is shown"));
