@@ -101,7 +101,11 @@ impl Core {
             if disruptive && agent.disrupted().is_none() {
                 agent.disruption = Some(Disruption { task_type, since: now, failure: None });
                 taken = true;
-            } else if agent.disruption.as_ref().is_some_and(|d| d.failure.is_some() && d.task_type == task_type) {
+            } else if agent
+                .disruption
+                .as_ref()
+                .is_some_and(|d| d.failure.is_some() && d.task_type == task_type)
+            {
                 // The operator has acted: it begins anew.
                 agent.disruption = None;
             }
@@ -131,7 +135,8 @@ impl Core {
     }
 
     fn is_healthy(&self, agent: &AgentRecord) -> bool {
-        let (Some(disruption), Some(Presence::Active)) = (&agent.disruption, self.presence(&agent.key)) else {
+        let (Some(disruption), Some(Presence::Active)) = (&agent.disruption, self.presence(&agent.key))
+        else {
             return false;
         };
         self.unsettled(agent, disruption).is_none() && self.down_on(agent).next().is_none()

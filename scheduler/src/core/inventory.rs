@@ -12,7 +12,7 @@ use super::state::{AgentRecord, Phase, StateChange};
 
 impl Core {
     pub(super) fn agents(&mut self, now: Timestamp, agents: Vec<Agent>, frame: &mut Frame) {
-        let first = self.inventory.is_none();
+        let (first, crowded) = (self.inventory.is_none(), self.crowded());
         let before = self.inventory.take().unwrap_or_default();
         let Listing { agents: listed, inventory } = self.listing(agents);
         let mut changed: Vec<AgentKey> = inventory
@@ -29,7 +29,6 @@ impl Core {
             }
         }
         // What a changed record means for its agent depends on the new list.
-        let crowded = self.crowded();
         self.inventory = Some(inventory);
         let crowds = crowded != self.crowded();
         let mut moved = self.moved(&listed, frame);

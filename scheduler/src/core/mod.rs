@@ -42,7 +42,9 @@ pub use offered::Resources;
 pub use resources::{Needs, RESERVATION_LABEL, Reservation, Resource, Shortage, Value, thousandths};
 pub use share::{Share, ShareError};
 pub use spec::{Goal, MesosVersion, MostAgents, Reservations, Restart, Selector, Settings, Spec};
-pub use state::{AgentRecord, ClusterRecord, Disruption, Phase, Run, Slot, State, StateChange, TaskRecord, Tasks};
+pub use state::{
+    AgentRecord, ClusterRecord, Disruption, Phase, Run, Slot, State, StateChange, TaskRecord, Tasks,
+};
 pub use view::{
     AgentView, PhaseView, PlanView, RecoveryView, ShortageView, Status, StepView, TaskView, View,
 };

@@ -94,11 +94,9 @@ impl Core {
         Some(match &registered.next {
             Next::Held(_) => Offered::Idle,
             Next::Complete if !self.demand.wants_any() => Offered::Idle,
-            next => Offered::Agent {
-                key: registered.key.clone(),
-                next: next.clone(),
-                limit: registered.limit,
-            },
+            next => {
+                Offered::Agent { key: registered.key.clone(), next: next.clone(), limit: registered.limit }
+            }
         })
     }
 

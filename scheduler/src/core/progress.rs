@@ -32,7 +32,9 @@ impl Core {
         }
         match agent.tasks.get(&task_type) {
             None => {
-                if let Some(MostAgents { option, number }) = spec.most_agents.filter(|_| self.is_crowded(spec)) {
+                if let Some(MostAgents { option, number }) =
+                    spec.most_agents.filter(|_| self.is_crowded(spec))
+                {
                     let agents = self.inventory.as_ref().map_or(0, |inventory| inventory.members);
                     return Some(format!("more than {option} = {number} agents (there are {agents})"));
                 }
@@ -152,7 +154,9 @@ impl Core {
             }
             match Self::next_in(task_type, spec, self.state.cluster.tasks.get(&task_type)) {
                 Next::Complete => {}
-                next @ Next::Launch(..) => return self.waits_beside(task_type, spec).map_or(next, Next::Held),
+                next @ Next::Launch(..) => {
+                    return self.waits_beside(task_type, spec).map_or(next, Next::Held);
+                }
                 next => return next,
             }
         }
@@ -168,7 +172,9 @@ impl Core {
     }
 
     fn is_place(&self, task_type: TaskType, key: &AgentKey) -> bool {
-        let Some(beside) = self.settings.specs.get(&task_type).and_then(|spec| spec.beside) else { return true };
+        let Some(beside) = self.settings.specs.get(&task_type).and_then(|spec| spec.beside) else {
+            return true;
+        };
         let record = self.state.agents.get(key).and_then(|agent| agent.tasks.get(&beside));
         record.is_some_and(|record| record.phase.at_goal())
     }
@@ -230,7 +236,9 @@ impl Core {
                 let reason = record.failure.as_deref().unwrap_or("an operator must act");
                 Next::Held(format!("{task_type}: {reason}"))
             }
-            Phase::Active { run: Run::Ready, .. } | Phase::Done { .. } | Phase::Skipped { .. } => Next::Complete,
+            Phase::Active { run: Run::Ready, .. } | Phase::Done { .. } | Phase::Skipped { .. } => {
+                Next::Complete
+            }
         }
     }
 }

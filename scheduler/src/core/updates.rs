@@ -169,7 +169,8 @@ impl Core {
         failures: u32,
     ) -> Phase {
         let again = Phase::Backoff { until: now.after(self.backoff(failures)) };
-        let may_restart = self.settings.specs.get(&slot.task_type()).is_some_and(|spec| spec.restart.is_some());
+        let may_restart =
+            self.settings.specs.get(&slot.task_type()).is_some_and(|spec| spec.restart.is_some());
         match (verdict, self.had_permission(slot, before)) {
             (Verdict::Skip, _) if slot.task_type().scope() == Scope::Agent => Phase::Skipped { since: now },
             // Another agent may do.

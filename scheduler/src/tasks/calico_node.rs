@@ -24,8 +24,5 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         ("node-name", node.name.clone()),
         ("registry-mirror", node.registry_mirror.clone()),
     ]));
-    Some(Template {
-        after: vec![TaskType::ClusterInit],
-        ..Template::container(config, needs, "node", args)
-    })
+    Some(Template { after: vec![TaskType::ClusterInit], ..Template::container(config, needs, "node", args) })
 }

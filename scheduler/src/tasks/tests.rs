@@ -49,11 +49,8 @@ fn commands(info: &mesos::TaskInfo) -> Vec<mesos::CommandInfo> {
 
 /// All options that reach a task, with a value that is not the default.
 const CHANGES: &[(&str, &str, &[TaskType])] = {
-    use TaskType::{
-        CalicoNode, ClusterInit, Cni, DockerClusterStore, DockerNetwork, EtcdProxy, Libnetwork,
-    };
-    const OF_ETCD: &[TaskType] =
-        &[ClusterInit, EtcdProxy, DockerClusterStore, Cni, CalicoNode, Libnetwork];
+    use TaskType::{CalicoNode, ClusterInit, Cni, DockerClusterStore, DockerNetwork, EtcdProxy, Libnetwork};
+    const OF_ETCD: &[TaskType] = &[ClusterInit, EtcdProxy, DockerClusterStore, Cni, CalicoNode, Libnetwork];
     &[
         ("SERVICE_USER", "calico", &TaskType::ALL),
         ("ETCD_ENDPOINTS", "http://10.0.0.2:2379", OF_ETCD),
@@ -70,11 +67,7 @@ const CHANGES: &[(&str, &str, &[TaskType])] = {
         ("NODE_BACKEND", "bird", &[CalicoNode]),
         ("NODE_IP", "10.0.0.11", &[DockerClusterStore, CalicoNode]),
         ("NODE_NAME", "n1", &[Cni, CalicoNode, Libnetwork]),
-        (
-            "DOCKER_SOCKET",
-            "/run/docker.sock",
-            &[DockerClusterStore, CalicoNode, Libnetwork, DockerNetwork],
-        ),
+        ("DOCKER_SOCKET", "/run/docker.sock", &[DockerClusterStore, CalicoNode, Libnetwork, DockerNetwork]),
         ("DOCKER_UNIT", "dockerd.service", &[DockerClusterStore]),
         ("DOCKER_CLUSTER_STORE", "zk://10.0.0.1:2181/docker", &[DockerClusterStore]),
         ("DOCKER_CLUSTER_ADVERTISE", "10.0.0.11:2376", &[DockerClusterStore]),
@@ -94,10 +87,8 @@ const CHANGES: &[(&str, &str, &[TaskType])] = {
 };
 
 /// Task types whose commands the installer does not take yet, and flags of others.
-const NOT_IN_THE_INSTALLER_YET: (&[TaskType], &[&str]) = (
-    &[TaskType::DockerClusterStore, TaskType::Libnetwork, TaskType::DockerNetwork],
-    &["--allow-restart"],
-);
+const NOT_IN_THE_INSTALLER_YET: (&[TaskType], &[&str]) =
+    (&[TaskType::DockerClusterStore, TaskType::Libnetwork, TaskType::DockerNetwork], &["--allow-restart"]);
 
 #[test]
 fn every_command_is_one_that_the_installer_takes() {
@@ -136,7 +127,8 @@ fn a_changed_option_changes_the_targets_that_it_is_in_and_no_others() {
 
 #[test]
 fn what_is_disabled_is_no_task_type() {
-    let without = ["CNI_ENABLE", "NODE_ENABLE", "DOCKER_ENABLE", "LIBNETWORK_ENABLE"].map(|name| (name, "false"));
+    let without =
+        ["CNI_ENABLE", "NODE_ENABLE", "DOCKER_ENABLE", "LIBNETWORK_ENABLE"].map(|name| (name, "false"));
     let config = config(&[&without[..], &[("ETCD_PROXY", "direct")]].concat());
     assert_eq!(TaskTypes::new(&config).specs().into_keys().collect::<Vec<_>>(), [TaskType::ClusterInit]);
 }
@@ -183,7 +175,8 @@ fn what_docker_needs_of_others_is_in_its_specs() {
     let specs = TaskTypes::new(&config(&[("DOCKER_ALLOW_RESTART", "true")])).specs();
     assert_eq!(specs[&TaskType::Libnetwork].requires, [TaskType::DockerClusterStore]);
     assert_eq!(specs[&TaskType::DockerNetwork].beside, Some(TaskType::Libnetwork));
-    let allowed = |task_type: TaskType| specs[&task_type].restart.map(|restart| (restart.option, restart.allowed));
+    let allowed =
+        |task_type: TaskType| specs[&task_type].restart.map(|restart| (restart.option, restart.allowed));
     assert_eq!(allowed(TaskType::DockerClusterStore), Some(("docker.allow-restart", true)));
     assert_eq!(allowed(TaskType::Cni), Some(("mesos.allow-restart", false)));
     let restarting = specs.values().filter(|spec| spec.restart.is_some());

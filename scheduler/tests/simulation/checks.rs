@@ -125,10 +125,12 @@ impl Checks {
 
     /// What may restart something has a slot, and there is no other.
     fn slots(&self, id: &TaskId, task: &TaskInfo, etcd: &Etcd) {
-        let may_restart = task.command.as_ref().is_some_and(|c| c.arguments.iter().any(|a| a == "--allow-restart"));
+        let may_restart =
+            task.command.as_ref().is_some_and(|c| c.arguments.iter().any(|a| a == "--allow-restart"));
         let agents = etcd.below(BELOW).filter(|(key, _)| key.contains("/agents/"));
         let agents = agents.map(|(_, value)| serde_json::from_slice::<AgentRecord>(value).unwrap());
-        let slots: Vec<_> = agents.filter(|agent| agent.disrupted().is_some()).map(|agent| agent.id).collect();
+        let slots: Vec<_> =
+            agents.filter(|agent| agent.disrupted().is_some()).map(|agent| agent.id).collect();
         if may_restart && !self.restored {
             assert_eq!(slots, [AgentId(task.agent_id.value.clone())], "{id} may restart something");
         }

@@ -27,7 +27,9 @@ use trace::Trace;
 
 /// Everything is wanted.
 fn tasks() -> Arc<TaskTypes> {
-    Arc::new(TaskTypes::new(&Config::from_env(&environment(&[("CALICO_DOCKER_ALLOW_RESTART", "true")])).unwrap()))
+    Arc::new(TaskTypes::new(
+        &Config::from_env(&environment(&[("CALICO_DOCKER_ALLOW_RESTART", "true")])).unwrap(),
+    ))
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -450,7 +450,8 @@ fn script(task: &mesos_v1::TaskInfo, random: &mut Random, fails: bool) -> Script
     let start = random.between(Duration::from_millis(10), Duration::from_secs(3));
     let time = random.between(Duration::from_millis(10), Duration::from_secs(8));
     let service = task.check.is_some() || task.health_check.is_some();
-    let may_restart = task.command.as_ref().is_some_and(|c| c.arguments.iter().any(|a| a == "--allow-restart"));
+    let may_restart =
+        task.command.as_ref().is_some_and(|c| c.arguments.iter().any(|a| a == "--allow-restart"));
     let store = task.name == "docker-cluster-store" && !fails;
     let end = match (service, fails) {
         (false, _) if store && !may_restart && random.chance(300) => Some((time, End::Code(79))),

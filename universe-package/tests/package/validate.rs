@@ -254,7 +254,13 @@ fn artifacts() -> (tempfile::TempDir, BTreeMap<String, PathBuf>) {
 #[test]
 fn building_hashes_the_files_and_leaves_no_placeholder() {
     let (folder, files) = artifacts();
-    let resources = Resources::from_files("http://host:8080/files/", &files, "calico/node:v3.14.0", "calico/libnetwork-plugin:v1.1.3").unwrap();
+    let resources = Resources::from_files(
+        "http://host:8080/files/",
+        &files,
+        "calico/node:v3.14.0",
+        "calico/libnetwork-plugin:v1.1.3",
+    )
+    .unwrap();
     let package = Package::embedded().filled(&resources).unwrap();
     assert_eq!(package.placeholders().unwrap(), Vec::<String>::new());
     package.validate().unwrap();
@@ -279,7 +285,13 @@ fn building_names_what_is_missing_and_what_is_too_much() {
     files.remove("calicoctl");
     let wrong = files.remove("calico").unwrap();
     files.insert("calicoo".to_owned(), wrong);
-    let resources = Resources::from_files("http://host", &files, "calico/node:v3.14.0", "calico/libnetwork-plugin:v1.1.3").unwrap();
+    let resources = Resources::from_files(
+        "http://host",
+        &files,
+        "calico/node:v3.14.0",
+        "calico/libnetwork-plugin:v1.1.3",
+    )
+    .unwrap();
     let error = Package::embedded().filled(&resources).unwrap_err();
     let FillError::Names { missing, unknown, .. } = &error else { panic!("{error}") };
     assert_eq!(
@@ -316,7 +328,10 @@ fn files_that_cannot_be_served_are_refused() {
         "http://host/#a",
         "http://h'ost",
     ] {
-        assert!(matches!(Resources::from_files(url, &files, "image", "image"), Err(HashError::BaseUrl(_))), "{url}");
+        assert!(
+            matches!(Resources::from_files(url, &files, "image", "image"), Err(HashError::BaseUrl(_))),
+            "{url}"
+        );
     }
 }
 

@@ -102,6 +102,7 @@ fn another_target_is_launched_without_permission_first() {
     changed.specs.get_mut(&STORE).unwrap().target = TargetHash("another".into());
     script.restart_with(changed);
     script.resumes(&["a"]);
+    script.wait(Duration::from_secs(1));
     script.needs_restart("a", STORE);
     // It has the slot still.
     let task = script.disrupts("a", STORE);
@@ -336,7 +337,11 @@ fn a_rebuilt_agent_begins_anew_and_the_slot_of_the_old_one_lasts_until_its_time_
     let mut script = waiting(with(Share::Number(1)), &["a", "b"]);
     let task = script.disrupts("a", STORE);
     script.failed("a", &task, "Command exited with status 1");
+    let Some(Phase::Active { task: proxy, .. }) = script.phase("a", TaskType::EtcdProxy).cloned() else {
+        panic!("no proxy")
+    };
     script.send(Input::Agents(vec![agent("a", "S-a2"), agent("b", "S-b")]));
+    script.update("a", &proxy, state(TaskState::Gone));
     assert_eq!(script.slots(), ["a:5051@S-a"]);
     assert_eq!(script.agent_view("a").slot, None);
     assert_eq!(script.declines("b"), HELD);
@@ -397,6 +402,7 @@ fn a_permission_that_is_taken_back_ends_the_disruption_when_the_host_says_that_i
     disallow(&mut settings);
     script.restart_with(settings);
     script.resumes(&["a", "b"]);
+    script.wait(Duration::from_secs(1));
     script.needs_restart("a", STORE);
     assert_eq!(script.agent_view("a").status, Status::Waiting);
     script.wait(STABLE);

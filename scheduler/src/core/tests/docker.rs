@@ -33,8 +33,7 @@ fn skips_docker(script: &mut Script, host: &str) {
 fn the_store_comes_before_cni_the_plugin_last_and_the_network_when_the_plugin_is_ready() {
     let mut script = Script::with_agents(docker_settings(), &["a", "b"]);
     script.reaches("a", TaskType::ClusterInit);
-    for task_type in
-        [TaskType::EtcdProxy, TaskType::DockerClusterStore, TaskType::Cni, TaskType::CalicoNode]
+    for task_type in [TaskType::EtcdProxy, TaskType::DockerClusterStore, TaskType::Cni, TaskType::CalicoNode]
     {
         script.reaches("a", task_type);
     }
@@ -93,7 +92,9 @@ fn what_a_host_cannot_have_is_skipped_with_what_needs_it_and_the_rest_goes_on() 
     let store = task_view(&script, "a", TaskType::DockerClusterStore);
     assert_eq!((store.status, store.skipped, store.failures), (Status::Complete, Some(said.clone()), 0));
     assert_eq!(script.step("docker-cluster-store.a:5051"), (Status::Complete, format!("skipped: {said}")));
-    assert!(task_view(&script, "a", TaskType::Libnetwork).skipped.unwrap().contains("no Docker on this host"));
+    assert!(
+        task_view(&script, "a", TaskType::Libnetwork).skipped.unwrap().contains("no Docker on this host")
+    );
 
     // Nobody can have the network, and no offers are wanted for it.
     assert_eq!(script.step("docker-network.docker-network").0, Status::Pending);

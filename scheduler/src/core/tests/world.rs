@@ -380,25 +380,36 @@ impl World {
             self.stored.cluster.tasks.get(&task_type).is_some_and(is)
         };
         let cluster_held = cluster_is(TaskType::ClusterInit, held);
-        let mut network_wanted = false;
+        let (mut network_wanted, mut restart_waits) = (false, false);
+        let view = self.core.view();
         for host in self.hosts.iter().filter(|host| !host.excluded) {
             let Some(record) = self.stored.agents.get(&host.key) else {
                 return Some(format!("{} is not known", host.key));
             };
-            if record.tasks.values().any(held) || record.disruption.as_ref().is_some_and(|d| d.failure.is_some())
+            if record.tasks.values().any(held)
+                || record.disruption.as_ref().is_some_and(|d| d.failure.is_some())
             {
+                continue;
+            }
+            // When so many agents are held that it is a mass failure, nothing is restarted.
+            let shown = view.agents.iter().find(|agent| agent.agent == host.key);
+            if shown.and_then(|a| a.waits_for_slot.as_ref()).is_some_and(|why| why.contains("mass failure")) {
+                restart_waits = true;
                 continue;
             }
             let skipped = |t: TaskType| {
                 record.tasks.get(&t).is_some_and(|record| matches!(record.phase, Phase::Skipped { .. }))
             };
             for task_type in TaskType::ALL.into_iter().filter(|t| t.scope() == Scope::Agent) {
-                let needs = if task_type == TaskType::Libnetwork { TaskType::DockerClusterStore } else { task_type };
+                let needs =
+                    if task_type == TaskType::Libnetwork { TaskType::DockerClusterStore } else { task_type };
                 if skipped(task_type) || skipped(needs) {
                     continue;
                 }
                 let there = match task_type {
-                    TaskType::Cni | TaskType::DockerClusterStore => self.reached.contains(&(host.id.clone(), task_type)),
+                    TaskType::Cni | TaskType::DockerClusterStore => {
+                        self.reached.contains(&(host.id.clone(), task_type))
+                    }
                     _ => self.tasks.values().any(|task| {
                         let mine = task.agent == host.id && task.task_type == task_type;
                         mine && task.alive
@@ -408,25 +419,24 @@ impl World {
                 network_wanted |= task_type == TaskType::Libnetwork && there;
                 let waits = task_type >= TaskType::CalicoNode && cluster_held;
                 if !there && !waits {
-                    return Some(format!("{} has no {task_type}: {:?}", host.key, record.tasks));
+                    return Some(format!("{} has no {task_type}: {shown:?}", host.key));
                 }
             }
-            let view = self.core.view().agents.into_iter().find(|agent| agent.agent == host.key);
-            if !cluster_held && view.as_ref().is_none_or(|view| view.status != Status::Complete) {
-                return Some(format!("the core does not know that {} is finished: {view:?}", host.key));
+            if !cluster_held && shown.is_none_or(|view| view.status != Status::Complete) {
+                return Some(format!("the core does not know that {} is finished: {shown:?}", host.key));
             }
         }
         if let Some(aside) = self.stored.agents.values().find(|agent| agent.aside) {
             return Some(format!("{} is still kept aside: {:?}", aside.key, aside.tasks));
         }
-        let finished = |task_type| {
-            cluster_is(task_type, held) || cluster_is(task_type, |record| record.phase.at_goal())
-        };
+        let finished =
+            |task_type| cluster_is(task_type, held) || cluster_is(task_type, |record| record.phase.at_goal());
         if network_wanted && !finished(TaskType::DockerNetwork) {
             return Some("there is no docker-network".to_owned());
         }
         // With every agent held, the cluster's tasks still wait for one.
-        let wanted = !finished(TaskType::ClusterInit)
+        let wanted = restart_waits
+            || !finished(TaskType::ClusterInit)
             || !finished(TaskType::DockerNetwork) && self.core.has_place();
         (!self.suppressed && !wanted).then(|| format!("offers are not suppressed: {:?}", self.core.demand))
     }

@@ -7,8 +7,8 @@ use super::super::progress::Next;
 use super::super::spec::Spec;
 use super::super::state::{AgentRecord, Phase, Run, TaskRecord};
 use super::{
-    AgentView, PhaseView, PlanView, RecoveryView, ShortageView, SlotView, Status, StepView, TaskType, TaskView,
-    View,
+    AgentView, PhaseView, PlanView, RecoveryView, ShortageView, SlotView, Status, StepView, TaskType,
+    TaskView, View,
 };
 
 impl Core {
@@ -47,7 +47,9 @@ impl Core {
         }
         let status = match combined(phases.iter().map(|phase| phase.status)) {
             // Before the first inventory nobody knows what there is to do.
-            Status::Complete | Status::InProgress | Status::Waiting if self.inventory.is_none() => Status::Pending,
+            Status::Complete | Status::InProgress | Status::Waiting if self.inventory.is_none() => {
+                Status::Pending
+            }
             status => status,
         };
         let errors = phases
@@ -189,7 +191,8 @@ impl Core {
     /// Why what comes next on an agent is not launched yet.
     fn why_not_yet(&self, agent: &AgentRecord, task_type: TaskType, again: bool) -> String {
         let key = &agent.key;
-        if let Some(waits) = self.waits_for_slot(agent, task_type).or_else(|| self.held_back(key, task_type)) {
+        if let Some(waits) = self.waits_for_slot(agent, task_type).or_else(|| self.held_back(key, task_type))
+        {
             return waits;
         }
         let none = self.no_offer_since(key).map(|since| {

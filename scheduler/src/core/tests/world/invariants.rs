@@ -49,8 +49,11 @@ impl World {
         let (now, timeout) = (self.now, self.settings.recovery_timeout);
         self.recovering.retain(|_, at| at.after(timeout) > now);
         // What we may have restarted ourselves is no failure.
-        let ours = self.stored.agents.values().any(|record| record.id == *agent && record.disrupted().is_some());
-        if self.known_ready.contains(&(agent.clone(), task_type)) && !ours {
+        let ours =
+            self.stored.agents.values().any(|record| record.id == *agent && record.disrupted().is_some());
+        // What a host could not have begins anew when it can.
+        let anew = self.skipped.contains(&(agent.clone(), task_type));
+        if self.known_ready.contains(&(agent.clone(), task_type)) && !ours && !anew {
             self.recovering.insert(task.clone(), now);
         }
         let most = self.settings.max_recoveries.of(self.hosts.len());
@@ -88,7 +91,8 @@ impl World {
         });
         let ready = |task_type: TaskType| {
             let mut tasks = self.tasks.iter().filter(|(_, t)| t.agent == *agent && t.task_type == task_type);
-            tasks.any(|(id, _)| self.told_ready.contains(id)) || self.skipped.contains(&(agent.clone(), task_type))
+            tasks.any(|(id, _)| self.told_ready.contains(id))
+                || self.skipped.contains(&(agent.clone(), task_type))
         };
         let mut known = self.known_ready.iter().filter(|(known, _)| known == agent);
         over && known.all(|(_, task_type)| ready(*task_type))
