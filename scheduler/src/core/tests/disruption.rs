@@ -46,6 +46,9 @@ fn one_agent_at_a_time_is_disrupted_and_the_next_when_it_is_healthy_for_a_while(
     let since = script.agent_view("a").slot.unwrap().since;
     assert_eq!(since, script.now);
     assert_eq!(script.agent_view("a").slot.unwrap().until, since.after(TIMEOUT));
+    let json = serde_json::to_value(script.agent_view("a")).unwrap();
+    assert_eq!(json["slot"]["type"], "docker-cluster-store");
+    assert_eq!(json["slot"]["since"], since.to_string());
 
     assert_eq!(script.declines("b"), HELD);
     let why = "docker-cluster-store waits to restart Docker: rollout.max-concurrent-restarts; 1 of 1 at a time are \
