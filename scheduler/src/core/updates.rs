@@ -317,8 +317,10 @@ impl Core {
     fn adopt(&mut self, now: Timestamp, slot: &Slot, agent: AgentId, update: &Update, frame: &mut Frame) {
         let task: TaskId = update.task.clone();
         let phase = Phase::Launched { task: task.clone(), agent: agent.clone(), at: now };
-        let reached = self.state.task(slot).is_some_and(|before| before.reached);
-        let record = TaskRecord { reached, ..TaskRecord::new(phase, None) };
+        let before = self.state.task(slot);
+        let reached = before.is_some_and(|before| before.reached);
+        let disruptive = before.is_some_and(|before| before.disruptive);
+        let record = TaskRecord { reached, disruptive, ..TaskRecord::new(phase, None) };
         // It had to end for another that had its place.
         self.reconciliation.spare(&task);
         frame.decisions.push(Decision::Adopted { slot: slot.clone(), task });
