@@ -133,7 +133,8 @@ impl Failures {
             // It was said to have ended, and has its place again, or takes that of one that has.
             if row.failed.is_some() {
                 // As what it was launched is not known any more: what only an operator can mend is tried once more.
-                *row = Row { heard: Heard::Unsure, ..Row::new(id, row.restarts, 0) };
+                // Whoever has not heard that it is back still goes by what it said.
+                *row = Row { heard: Heard::Unsure, verdict: row.verdict, ..Row::new(id, row.restarts, 0) };
             }
             return;
         }
@@ -146,8 +147,8 @@ impl Failures {
         // What must be done once can be done by another agent.
         let given_up = place.0.is_none() && !is_alive(state) && state != TaskState::TaskFinished;
         // A launch that never ran is made again at once.
-        let fails = is_failure(place.1, state) && state != TaskState::TaskDropped;
-        if (given_up || fails) && row.failed.is_none() {
+        let fails = given_up || is_failure(place.1, state);
+        if fails && state != TaskState::TaskDropped && row.failed.is_none() {
             row.failed = Some(at);
             row.times += 1;
             // With the permission its host may be half way through: that is tried again.
