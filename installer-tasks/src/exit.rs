@@ -81,6 +81,12 @@ impl Failure {
         self
     }
 
+    /// The same failure, of which trying again would do harm: an operator must look at it first.
+    #[must_use]
+    pub fn for_operator(self) -> Self {
+        Self { exit: Exit::Unsuitable, ..self }
+    }
+
     /// The exit code.
     pub fn exit(&self) -> Exit {
         self.exit

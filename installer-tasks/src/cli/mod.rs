@@ -5,10 +5,11 @@ use clap::{Parser, Subcommand};
 use crate::exit::Result;
 use crate::host::Host;
 use crate::options::{
-    ClusterInitOptions, CniOptions, CniUndoOptions, EtcdOptions, EtcdProxyOptions, NodeCheckOptions,
-    NodeIpOptions, NodeOptions,
+    ClusterInitOptions, CniOptions, CniUndoOptions, DockerStoreOptions, DockerStoreUndoOptions, EtcdOptions,
+    EtcdProxyOptions, NodeCheckOptions, NodeIpOptions, NodeOptions,
 };
 use crate::steps::cni::{Cni, CniUndo};
+use crate::steps::docker_store::{DockerStore, DockerStoreUndo};
 use crate::steps::{cluster_init, etcd_proxy, node, node_ip};
 
 mod run;
@@ -40,6 +41,9 @@ pub struct Cli {
 /// One step on this host.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
+    /// Docker's cluster store.
+    #[command(subcommand)]
+    DockerClusterStore(DockerStoreCommand),
     /// The CNI plugins and the network's configuration.
     #[command(subcommand)]
     Cni(CniCommand),
@@ -54,6 +58,17 @@ pub enum Command {
     ClusterInit(ClusterInitCommand),
     /// Prints this host's address.
     NodeIp(NodeIpOptions),
+}
+
+/// What is done with Docker's cluster store.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DockerStoreCommand {
+    /// Configures it, verifies it in the store itself, and takes it back when that fails.
+    Apply(Box<DockerStoreOptions>),
+    /// Says what `apply` would change, and why; changes nothing.
+    Check(Box<DockerStoreOptions>),
+    /// Takes back what `apply` changed.
+    Undo(DockerStoreUndoOptions),
 }
 
 /// What is done with the CNI network.
@@ -97,6 +112,15 @@ impl Cli {
     pub async fn run(self, host: &Host) -> Result<()> {
         let run = Run { host, json: self.json };
         match self.command {
+            Command::DockerClusterStore(DockerStoreCommand::Apply(options)) => {
+                run.apply(&options.state, &DockerStore::new(&options), options.restarts).await
+            }
+            Command::DockerClusterStore(DockerStoreCommand::Check(options)) => {
+                run.check(&options.state, &DockerStore::new(&options)).await
+            }
+            Command::DockerClusterStore(DockerStoreCommand::Undo(options)) => {
+                run.undo(&options.state, &DockerStoreUndo { options: &options }, options.force).await
+            }
             Command::Cni(CniCommand::Apply(options)) => {
                 run.apply(&options.state, &Cni { options: &options }, options.restarts).await
             }

@@ -24,6 +24,13 @@ fn every_step_takes_its_options() {
         format!("cni apply {cni} --cni-plugins-dir /p --cni-config-dir /c"),
         format!("cni check {cni}"),
         "cni undo --network-name calico --force".to_owned(),
+        format!("docker-cluster-store apply {proxied} --allow-restart"),
+        format!(
+            "docker-cluster-store check {proxied} --docker-cluster-store etcd://a:1,b:2/x --docker-cluster-advertise \
+             10.0.0.1:2376 --docker-cluster-store-opts kv.path=a,discovery.ttl=9 --docker-max-agents 700 \
+             --docker-replace-store --docker-settle 1 --docker-unit d.service --docker-daemon-json /d --docker-socket /s"
+        ),
+        "docker-cluster-store undo --docker-unit d.service --allow-restart --force --state-dir /s".to_owned(),
         format!("node run {node} --registry-mirror m:5000"),
         "node check --live".to_owned(),
         "node check --ready --docker-socket /s".to_owned(),

@@ -17,6 +17,10 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use crate::exit::{Exit, Failure};
 use crate::steps::node::spec::ContainerSpec;
 
+mod store;
+
+pub use store::{Info, Running, Swarm, info};
+
 /// dockerd answers at once, unless it is going away or coming back.
 const LIMIT_SECONDS: u64 = 10;
 /// A pull reports progress all the time; its first answer waits for the registry.

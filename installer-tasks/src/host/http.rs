@@ -1,5 +1,6 @@
 //! A small HTTP client: one GET, bounded in time and size.
 
+use std::path::Path;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
@@ -7,7 +8,8 @@ use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::values::{Endpoint, Scheme};
@@ -19,10 +21,10 @@ const MAX_BODY_BYTES: usize = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// No connection.
-    #[error("cannot connect to {endpoint}: {source}")]
+    #[error("cannot connect to {to}: {source}")]
     Connect {
         /// To what.
-        endpoint: Endpoint,
+        to: String,
         /// The system's error.
         source: std::io::Error,
     },
@@ -65,19 +67,40 @@ pub async fn get(endpoint: &Endpoint, path: &str, limit: Duration) -> Result<Ans
     timeout(limit, exchange(endpoint, path, &url)).await.unwrap_or(Err(HttpError::Timeout { url, limit }))
 }
 
+/// The same over a unix socket.
+pub async fn get_unix(socket: &Path, path: &str, limit: Duration) -> Result<Answer, HttpError> {
+    let url = format!("unix://{}{path}", socket.display());
+    let exchange = async {
+        let stream = UnixStream::connect(socket)
+            .await
+            .map_err(|source| HttpError::Connect { to: socket.display().to_string(), source })?;
+        exchange_over(stream, "localhost", path, &url).await
+    };
+    timeout(limit, exchange).await.unwrap_or_else(|_| Err(HttpError::Timeout { url: url.clone(), limit }))
+}
+
 async fn exchange(endpoint: &Endpoint, path: &str, url: &str) -> Result<Answer, HttpError> {
+    let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
+        .await
+        .map_err(|source| HttpError::Connect { to: endpoint.to_string(), source })?;
+    exchange_over(stream, &endpoint.authority(), path, url).await
+}
+
+async fn exchange_over(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    authority: &str,
+    path: &str,
+    url: &str,
+) -> Result<Answer, HttpError> {
     let broke = |error: &dyn std::fmt::Display| HttpError::Exchange {
         url: url.to_owned(),
         message: error.to_string(),
     };
-    let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
-        .await
-        .map_err(|source| HttpError::Connect { endpoint: endpoint.clone(), source })?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| broke(&error))?;
     let connection = tokio::spawn(connection);
     let request = Request::get(path)
-        .header("host", endpoint.authority())
+        .header("host", authority)
         .header("accept", "application/json")
         .body(Empty::<Bytes>::new())
         .map_err(|error| broke(&error))?;

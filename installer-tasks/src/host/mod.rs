@@ -6,6 +6,7 @@ pub mod agent;
 pub mod artifact;
 pub mod disk;
 pub mod docker;
+pub mod etcd_v2;
 pub mod files;
 pub mod http;
 pub mod kernel;
@@ -13,6 +14,8 @@ pub mod name;
 pub mod net;
 pub mod ports;
 pub mod process;
+pub mod systemd;
+pub mod words;
 
 use files::Files;
 

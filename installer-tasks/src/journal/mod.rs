@@ -142,6 +142,17 @@ impl Run {
     }
 }
 
+/// The content of a file as it was before our first change; `None` when there was none.
+pub fn content_before(files: &Files, directory: &Path, entry: &Entry) -> Result<Option<Vec<u8>>> {
+    let What::File { before: Some(print), .. } = &entry.what else { return Ok(None) };
+    let backup = directory.join(BACKUP).join(&print.sha256);
+    match files.read(&backup)? {
+        Some(content) => Ok(Some(content)),
+        // A run that was interrupted before it made the copy has not changed the file either.
+        None => Ok(files.read(&entry.path)?),
+    }
+}
+
 const JOURNAL: &str = "journal.json";
 const BACKUP: &str = "backup";
 

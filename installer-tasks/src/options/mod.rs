@@ -11,11 +11,13 @@ use crate::values::{Endpoint, EtcdProxy, Scheme};
 
 mod cluster_init;
 mod cni;
+mod docker_store;
 mod etcd_proxy;
 mod node;
 
 pub use cluster_init::ClusterInitOptions;
 pub use cni::{CniOptions, CniUndoOptions};
+pub use docker_store::{DockerStoreOptions, DockerStoreUndoOptions, DockerUnitOptions};
 pub use etcd_proxy::EtcdProxyOptions;
 pub use node::{NodeCheckOptions, NodeIpOptions, NodeOptions};
 

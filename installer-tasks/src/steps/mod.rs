@@ -2,6 +2,7 @@
 
 pub mod cluster_init;
 pub mod cni;
+pub mod docker_store;
 pub mod etcd_proxy;
 pub mod model;
 mod name;
