@@ -25,6 +25,8 @@ use crate::steps::StepName;
 
 mod document;
 pub mod lock;
+#[cfg(test)]
+mod tests;
 
 pub use document::{Document, Entry, Run, RunFile, What};
 use document::{DocumentV1, VERSION};
