@@ -15,11 +15,20 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::{Disk, Kind, Locked, Look, NewFile};
 
 /// A file as it is found.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Content {
+    /// What is in it.
     pub bytes: Vec<u8>,
+    /// Its permission bits.
     pub mode: u32,
+    /// Its user and group.
     pub owner: (u32, u32),
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o} {:?} {}", self.mode, self.owner, String::from_utf8_lossy(&self.bytes))
+    }
 }
 
 /// All that is on a disk: directories are `None`.
@@ -51,11 +60,11 @@ enum Pending {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     /// Nothing is done from this operation on, and everything fails: the process is dead.
-    Dead { at: usize },
+    DeadFrom(usize),
     /// This operation alone fails.
-    Fails { at: usize },
+    FailsAt(usize),
     /// From this operation on nothing can be created or written: the disk is full.
-    Full { from: usize },
+    FullFrom(usize),
 }
 
 #[derive(Debug)]
@@ -157,9 +166,9 @@ impl World {
         let number = self.operations;
         self.operations += 1;
         match self.trouble {
-            Some(Trouble::Dead { at }) if number >= at => Err(io::Error::other("dead")),
-            Some(Trouble::Fails { at }) if number == at => Err(io::Error::other("it failed")),
-            Some(Trouble::Full { from }) if number >= from && needs_space => {
+            Some(Trouble::DeadFrom(at)) if number >= at => Err(io::Error::other("dead")),
+            Some(Trouble::FailsAt(at)) if number == at => Err(io::Error::other("it failed")),
+            Some(Trouble::FullFrom(from)) if number >= from && needs_space => {
                 Err(io::ErrorKind::StorageFull.into())
             }
             _ => Ok(()),
@@ -169,7 +178,7 @@ impl World {
     /// Dead processes do not read either.
     fn alive(&self) -> io::Result<()> {
         match self.trouble {
-            Some(Trouble::Dead { at }) if self.operations > at => Err(io::Error::other("dead")),
+            Some(Trouble::DeadFrom(at)) if self.operations > at => Err(io::Error::other("dead")),
             _ => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ const CUTS: usize = 48;
 /// Everything that can be found after a death before operation `at` of `action`, with the daemon that ran on, or that
 /// read its file at boot.
 fn after_death_at(at: usize, before: &Tree, action: impl Fn(&World) -> Result<()>) -> (bool, Vec<World>) {
-    let world = World::booted(before).troubled(Trouble::Dead { at });
+    let world = World::booted(before).troubled(Trouble::DeadFrom(at));
     let finished = action(&world).is_ok();
     let now = world.disk.tree();
     let mut worlds = vec![World::running(&now, world.loaded())];
@@ -135,10 +135,12 @@ fn assert_rolled_back(before: &Tree, version: u8, trouble: impl Fn(usize) -> Tro
 
 #[test]
 fn an_operation_that_fails_anywhere_is_rolled_back() {
-    assert_rolled_back(&original(), 1, |at| Trouble::Fails { at });
+    assert_rolled_back(&original(), 1, Trouble::FailsAt);
+    assert_rolled_back(&installed(), 2, Trouble::FailsAt);
 }
 
 #[test]
 fn a_disk_that_is_full_from_anywhere_on_is_rolled_back() {
-    assert_rolled_back(&original(), 1, |from| Trouble::Full { from });
+    assert_rolled_back(&original(), 1, Trouble::FullFrom);
+    assert_rolled_back(&installed(), 2, Trouble::FullFrom);
 }

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn nothing_to_do_is_no_operation_at_all() {
-    let world = World::booted(&installed()).troubled(Trouble::Dead { at: 0 });
+    let world = World::booted(&installed()).troubled(Trouble::DeadFrom(0));
     assert!(!world.apply(1).unwrap().changed);
     assert_eq!((world.disk.operations(), *world.reloads.lock().unwrap()), (0, 0));
 }
@@ -12,7 +12,7 @@ fn nothing_to_do_is_no_operation_at_all() {
 #[test]
 fn a_check_is_no_operation_at_all() {
     for tree in [original(), installed()] {
-        let world = World::booted(&tree).troubled(Trouble::Dead { at: 0 });
+        let world = World::booted(&tree).troubled(Trouble::DeadFrom(0));
         let host = world.host();
         let step = Everything { world: &world, version: 2, works: true };
         let plan = block_on(engine(&host).check(&step)).unwrap();
@@ -137,7 +137,7 @@ fn what_someone_else_wrote_into_an_interrupted_install_is_what_comes_back() {
     let world = World::booted(&original());
     let mut at = 0;
     let mut tree = loop {
-        let world = World::booted(&original()).troubled(Trouble::Dead { at });
+        let world = World::booted(&original()).troubled(Trouble::DeadFrom(at));
         world.apply(1).unwrap_err();
         let tree = world.disk.tree();
         if tree[Path::new(DAEMON)].as_ref().is_some_and(|it| it.bytes == b"store 1") {
