@@ -86,12 +86,20 @@ impl Document {
         self.entries.is_empty() && self.unfinished.is_empty()
     }
 
-    /// What it holds of a step.
-    pub fn of_step<A: DeserializeOwned>(&self, step: StepName) -> Result<Recorded<A>> {
+    /// What it holds of a step's files and directories; those of an interrupted run are among them.
+    pub fn entries_of(&self, step: StepName) -> Vec<Entry> {
         let mut entries: Vec<Entry> =
             self.entries.iter().filter(|entry| entry.step == step).cloned().collect();
+        if let Some(run) = self.run(step) {
+            run.add_to(&mut entries);
+        }
+        entries
+    }
+
+    /// What it holds of a step.
+    pub fn of_step<A: DeserializeOwned>(&self, step: StepName) -> Result<Recorded<A>> {
+        let entries = self.entries_of(step);
         let Some(run) = self.run(step) else { return Ok(Recorded { entries, unfinished: None }) };
-        run.add_to(&mut entries);
         let actions = run.actions.iter().cloned().map(serde_json::from_value).collect::<Result<_, _>>();
         let unfinished = Some(actions.map_err(|error| {
             Failure::unsuitable(format!(

@@ -23,7 +23,7 @@ fn a_second_installer_waits_and_then_says_who_is_at_work() {
     // One that ends in time is waited for.
     let waiting = std::thread::spawn({
         let state = state.clone();
-        move || open(&state, Duration::from_secs(30)).map(|journal| journal.close())
+        move || open(&state, Duration::from_secs(30)).map(Journal::close)
     });
     std::thread::sleep(Duration::from_millis(50));
     first.close().unwrap();

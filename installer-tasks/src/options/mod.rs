@@ -12,11 +12,13 @@ use crate::values::{Endpoint, EtcdProxy, Scheme};
 mod cluster_init;
 mod cni;
 mod etcd_proxy;
+mod host;
 mod node;
 
 pub use cluster_init::ClusterInitOptions;
 pub use cni::{CniOptions, CniUndoOptions};
 pub use etcd_proxy::EtcdProxyOptions;
+pub use host::{PreflightOptions, StatusOptions, UndoAllOptions};
 pub use node::{NodeCheckOptions, NodeIpOptions, NodeOptions};
 
 /// Which etcd, and how the host reaches it.

@@ -270,6 +270,7 @@ impl SimulatedDisk {
     }
 
     /// The same disk, with trouble to come; operations are counted from here on.
+    #[must_use]
     pub fn troubled(self, trouble: Trouble) -> Self {
         let mut world = self.world();
         (world.trouble, world.operations) = (Some(trouble), 0);
