@@ -6,11 +6,12 @@ use crate::exit::Result;
 use crate::host::Host;
 use crate::options::{
     ClusterInitOptions, CniOptions, CniUndoOptions, DockerStoreOptions, DockerStoreUndoOptions, EtcdOptions,
-    EtcdProxyOptions, NodeCheckOptions, NodeIpOptions, NodeOptions,
+    EtcdProxyOptions, NodeCheckOptions, NodeIpOptions, NodeOptions, PreflightOptions, StatusOptions,
+    UndoAllOptions,
 };
 use crate::steps::cni::{Cni, CniUndo};
 use crate::steps::docker_store::{DockerStore, DockerStoreUndo};
-use crate::steps::{cluster_init, etcd_proxy, node, node_ip};
+use crate::steps::{cluster_init, etcd_proxy, node, node_ip, preflight, status, undo_all};
 
 mod run;
 
@@ -56,6 +57,12 @@ pub enum Command {
     /// The pool and the profile, once in the cluster.
     #[command(subcommand)]
     ClusterInit(ClusterInitCommand),
+    /// What is installed, as it is seen on this host now, and what the journal holds of it.
+    Status(StatusOptions),
+    /// Takes back what was installed on this host.
+    Undo(UndoAllOptions),
+    /// What can be told of this host before anything is installed: all findings, and 78 if one is a fault.
+    Preflight(PreflightOptions),
     /// Prints this host's address.
     NodeIp(NodeIpOptions),
 }
@@ -105,6 +112,8 @@ pub enum EtcdProxyCommand {
 pub enum ClusterInitCommand {
     /// Makes those that are missing.
     Apply(ClusterInitOptions),
+    /// Says what `apply` would make; changes nothing.
+    Check(ClusterInitOptions),
 }
 
 impl Cli {
@@ -128,13 +137,29 @@ impl Cli {
                 run.check(&options.state, &Cni { options: &options }).await
             }
             Command::Cni(CniCommand::Undo(options)) => {
-                run.undo(&options.state, &CniUndo { options: &options }, options.force).await
+                run.undo(&options.state, &CniUndo::from(&options), options.force).await
             }
             Command::Node(NodeCommand::Run(options)) => node::run(host, &options).await,
             Command::Node(NodeCommand::Check(options)) => node::check(&options).await,
             Command::EtcdProxy(EtcdProxyCommand::Run(options)) => etcd_proxy::run(host, &options).await,
             Command::EtcdProxy(EtcdProxyCommand::Check(options)) => etcd_proxy::check(&options).await,
-            Command::ClusterInit(ClusterInitCommand::Apply(options)) => cluster_init::apply(&options).await,
+            Command::ClusterInit(ClusterInitCommand::Apply(options)) => {
+                run.applied(cluster_init::NAME, cluster_init::apply(&options).await)
+            }
+            Command::ClusterInit(ClusterInitCommand::Check(options)) => {
+                run.checked(cluster_init::NAME, cluster_init::check(&options).await)
+            }
+            Command::Status(options) => run.print(&status::status(host, &options).await?),
+            Command::Undo(options) => {
+                let all = undo_all::undo_all(host, &options).await?;
+                run.print(&all)?;
+                all.outcome()
+            }
+            Command::Preflight(options) => {
+                let findings = preflight::preflight(host, &options).await;
+                run.print(&findings)?;
+                findings.outcome()
+            }
             Command::NodeIp(options) => node_ip::print(&options),
         }
     }

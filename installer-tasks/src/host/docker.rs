@@ -124,6 +124,12 @@ impl Docker {
         Ok(Self { client, socket: socket.to_owned() })
     }
 
+    /// dockerd's version: `20.10.24`.
+    pub async fn version(&self) -> Result<String> {
+        let answer = self.client.version().await.map_err(|error| self.error("tell", "its version", error))?;
+        Ok(answer.version.unwrap_or_default())
+    }
+
     /// Whether dockerd answers a new connection within `limit`.
     pub async fn answers(&self, limit: Duration) -> bool {
         matches!(tokio::time::timeout(limit, self.client.ping()).await, Ok(Ok(_)))

@@ -6,6 +6,7 @@ pub mod agent;
 pub mod artifact;
 pub mod disk;
 pub mod docker;
+pub mod etcd;
 pub mod etcd_v2;
 pub mod files;
 pub mod http;

@@ -13,12 +13,14 @@ mod cluster_init;
 mod cni;
 mod docker_store;
 mod etcd_proxy;
+mod host;
 mod node;
 
 pub use cluster_init::ClusterInitOptions;
 pub use cni::{CniOptions, CniUndoOptions};
 pub use docker_store::{DockerStoreOptions, DockerStoreUndoOptions, DockerUnitOptions};
 pub use etcd_proxy::EtcdProxyOptions;
+pub use host::{PreflightOptions, StatusOptions, UndoAllOptions};
 pub use node::{NodeCheckOptions, NodeIpOptions, NodeOptions};
 
 /// Which etcd, and how the host reaches it.

@@ -8,5 +8,8 @@ pub mod model;
 mod name;
 pub mod node;
 pub mod node_ip;
+pub mod preflight;
+pub mod status;
+pub mod undo_all;
 
 pub use name::StepName;

@@ -200,7 +200,7 @@ impl Engine<'_> {
         let Some(mut journal) = journal else { return Ok(undone) };
         let outcome = self.undo_locked(step, &mut journal, force, &mut undone).await;
         let closed = journal.close();
-        outcome.and_then(|()| closed).map(|()| undone)
+        outcome.and(closed).map(|()| undone)
     }
 
     async fn undo_locked<S: Undo>(
