@@ -128,7 +128,7 @@ impl Cli {
                 run.check(&options.state, &DockerStore::new(&options)).await
             }
             Command::DockerClusterStore(DockerStoreCommand::Undo(options)) => {
-                run.undo(&options.state, &DockerStoreUndo { options: &options }, options.force).await
+                run.undo(&options.state, &DockerStoreUndo::from(&options), options.force).await
             }
             Command::Cni(CniCommand::Apply(options)) => {
                 run.apply(&options.state, &Cni { options: &options }, options.restarts).await

@@ -203,11 +203,8 @@ mod tests {
 
     #[test]
     fn a_start_limit_is_said() {
-        let unit = |result: &str| Unit {
-            active_state: "failed".into(),
-            result: result.into(),
-            ..Unit::default()
-        };
+        let unit =
+            |result: &str| Unit { active_state: "failed".into(), result: result.into(), ..Unit::default() };
         assert!(unit("start-limit-hit").condition().contains("too often"));
         assert_eq!(unit("exit-code").condition(), "is failed (exit-code)");
         assert_eq!(unit("success").condition(), "is failed");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{AgentOptions, DockerOptions, StateOptions};
+use super::{AgentOptions, DockerOptions, DockerUnitOptions, RestartOptions, StateOptions};
 use crate::values::{Artifact, Encapsulation, Endpoint};
 
 /// `status`.
@@ -36,6 +36,12 @@ pub struct UndoAllOptions {
     /// The etcd members: only to find this host's address.
     #[arg(long, env = "CALICO_ETCD_ENDPOINTS", value_delimiter = ',')]
     pub etcd_endpoints: Vec<Endpoint>,
+    /// Which Docker.
+    #[command(flatten)]
+    pub unit: DockerUnitOptions,
+    /// What may be restarted; without it, Docker keeps the store until its next restart.
+    #[command(flatten)]
+    pub restarts: RestartOptions,
     /// Which agent.
     #[command(flatten)]
     pub agent: AgentOptions,

@@ -6,14 +6,14 @@
 //! is made for this is.
 
 use std::cell::RefCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::exit::{Failure, Result};
 use crate::host::files::{self, Files, Print, Staging};
 use crate::host::systemd::Systemd;
 use crate::host::{Host, docker};
 use crate::journal::{self, Entry, Recorded, What};
-use crate::options::{DockerStoreOptions, DockerStoreUndoOptions};
+use crate::options::{DockerStoreOptions, DockerStoreUndoOptions, DockerUnitOptions, RestartOptions};
 use crate::steps::StepName;
 use crate::steps::model::{Acts, Back, Content, Direction, Plan, Proposal, Stage, Step, Undo, WantedFile};
 
@@ -54,8 +54,21 @@ impl<'a> DockerStore<'a> {
 /// The step, as it is taken back.
 #[derive(Debug)]
 pub struct DockerStoreUndo<'a> {
-    /// What is taken back.
-    pub options: &'a DockerStoreUndoOptions,
+    /// Which Docker.
+    pub unit: &'a DockerUnitOptions,
+    /// Where the record is.
+    pub state_dir: &'a Path,
+    /// Whether Docker may be restarted; without that it keeps the store until its next restart.
+    pub restarts: RestartOptions,
+    /// Whether files that were changed since are put back as they were.
+    pub force: bool,
+}
+
+impl<'a> From<&'a DockerStoreUndoOptions> for DockerStoreUndo<'a> {
+    fn from(options: &'a DockerStoreUndoOptions) -> Self {
+        let DockerStoreUndoOptions { unit, state, restarts, force } = options;
+        Self { unit, state_dir: &state.state_dir, restarts: *restarts, force: *force }
+    }
 }
 
 impl Acts for DockerStore<'_> {
@@ -105,7 +118,9 @@ impl Step for DockerStore<'_> {
                 proposal.restart(format!("{} must be restarted: {because}", options.unit.docker_unit));
                 if !seen.ended_by_restart.is_empty() {
                     let list = seen.ended_by_restart.join(", ");
-                    proposal.note(format!("the restart ends containers that Docker does not start again: {list}"));
+                    proposal.note(format!(
+                        "the restart ends containers that Docker does not start again: {list}"
+                    ));
                 }
             }
             proposal.action(action, because);
@@ -129,7 +144,7 @@ impl Acts for DockerStoreUndo<'_> {
     const NAME: StepName = StepName::DockerClusterStore;
 
     async fn act(&self, _: &Host, action: &Action, _: Direction) -> Result<()> {
-        let unit = &self.options.unit;
+        let unit = self.unit;
         let systemd = Systemd::connect().await?;
         let before = Before::look(&systemd, unit, action).await?;
         restart::restart(&systemd, unit, &before).await?;
@@ -139,18 +154,17 @@ impl Acts for DockerStoreUndo<'_> {
 
 impl Undo for DockerStoreUndo<'_> {
     async fn next(&self, host: &Host, recorded: &Recorded<Action>) -> Result<Stage<Action>> {
-        let options = self.options;
-        let path = daemon_json_path(host, &options.unit.docker_daemon_json)?;
+        let path = daemon_json_path(host, &self.unit.docker_daemon_json)?;
         let mut back = Vec::new();
         for entry in recorded.entries.iter().rev() {
-            back.push(if entry.path == path && !options.force {
+            back.push(if entry.path == path && !self.force {
                 self.back(host.files(), entry)?
             } else {
                 Back::Restore(entry.path.clone())
             });
         }
         let stage = Stage::of(back);
-        let info = match docker::info(&options.unit.docker.socket).await {
+        let info = match docker::info(&self.unit.docker.socket).await {
             Ok(info) => info,
             Err(error) => {
                 return Ok(stage.note(format!("{error}: it will start without the store")));
@@ -162,7 +176,7 @@ impl Undo for DockerStoreUndo<'_> {
         if info.cluster_store.is_empty() || written.is_some_and(|written| written != info.cluster_store) {
             return Ok(stage);
         }
-        Ok(if options.restarts.allow_restart {
+        Ok(if self.restarts.allow_restart {
             stage.then(Action::Restart)
         } else {
             stage.note(format!(
@@ -189,7 +203,7 @@ impl DockerStoreUndo<'_> {
                 Failure::unsuitable(format!("{path} was changed since, and cannot be taken back: {error}"))
             })
         };
-        let earlier = journal::content_before(files, &self.options.state.state_dir, entry)?;
+        let earlier = journal::content_before(files, self.state_dir, entry)?;
         let now = files.read(&entry.path)?;
         let without = understood(now.as_deref())?.with_store_of(&understood(earlier.as_deref())?);
         let content = without.text().as_bytes().to_vec();
@@ -198,7 +212,7 @@ impl DockerStoreUndo<'_> {
 }
 
 /// Where daemon.json really is.
-fn daemon_json_path(host: &Host, path: &std::path::Path) -> Result<PathBuf> {
+fn daemon_json_path(host: &Host, path: &Path) -> Result<PathBuf> {
     Ok(host.files().resolve(&host.place(&path.to_string_lossy()))?)
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::StepName;
 use super::cni::{self, CniUndo};
+use super::docker_store::DockerStoreUndo;
 use super::model::{Engine, Undone};
 use crate::exit::{Exit, Failure, Result};
 use crate::host::Host;
@@ -82,9 +83,12 @@ async fn undo(
         return Vec::new();
     }
     match step {
-        StepName::DockerClusterStore => vec![Err(Failure::unsuitable(
-            "it was installed by another version of calico-installer: undo it with that one",
-        ))],
+        StepName::DockerClusterStore => {
+            let UndoAllOptions { force, unit, restarts, state, .. } = options;
+            let store =
+                DockerStoreUndo { unit, state_dir: &state.state_dir, restarts: *restarts, force: *force };
+            vec![engine.undo(&store, *force).await]
+        }
         StepName::Cni => {
             let mut outcomes = Vec::new();
             let networks = cni::networks_of(&entries);

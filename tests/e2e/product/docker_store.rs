@@ -13,7 +13,8 @@ use crate::wait;
 const INSTALLER: &str = "/usr/local/bin/calico-installer";
 const DAEMON_JSON: &str = "/etc/docker/daemon.json";
 /// As an administrator may have written it.
-const THEIRS: &str = "{\n\t\"debug\" : false,\n\n\t\"max-concurrent-downloads\" : 3e0, \"labels\" : [ \"a=b\" ]}";
+const THEIRS: &str =
+    "{\n\t\"debug\" : false,\n\n\t\"max-concurrent-downloads\" : 3e0, \"labels\" : [ \"a=b\" ]}";
 /// An image of one program and what it needs.
 const IMAGE: &str = "tar -h -C / -c usr/bin/sleep lib64/ld-linux-x86-64.so.2 lib/x86_64-linux-gnu/libc.so.6 | \
                      docker import - sleeper";
@@ -99,7 +100,9 @@ impl Bench {
     }
 
     fn started(&self, name: &str) -> String {
-        self.sh(&format!("docker inspect -f '{{{{.Id}}}} {{{{.State.Running}}}} {{{{.State.StartedAt}}}}' {name}"))
+        self.sh(&format!(
+            "docker inspect -f '{{{{.Id}}}} {{{{.State.Running}}}} {{{{.State.StartedAt}}}}' {name}"
+        ))
     }
 
     /// dockerd's process and when it was started.
@@ -109,7 +112,9 @@ impl Bench {
 
     /// What is at daemon.json: content, mode, owner, and when it was written.
     fn file(&self) -> String {
-        self.sh(&format!("stat -c '%a %u %g %y %i' {DAEMON_JSON} 2>&1 || true; cat {DAEMON_JSON} 2>&1 || true"))
+        self.sh(&format!(
+            "stat -c '%a %u %g %y %i' {DAEMON_JSON} 2>&1 || true; cat {DAEMON_JSON} 2>&1 || true"
+        ))
     }
 
     /// A key of etcd's v2 API.
@@ -204,7 +209,10 @@ fn a_first_store_takes_one_signal_and_hurts_nobody_and_comes_out_byte_for_byte()
 
     // One that was reloaded after that hangs when it is told of the store once more: so it is not told.
     bench.sh("systemctl reload docker");
-    let ran = bench.installer("apply", &["--docker-max-agents", "1000", "--docker-cluster-store-opts", "discovery.ttl=5"]);
+    let ran = bench.installer(
+        "apply",
+        &["--docker-max-agents", "1000", "--docker-cluster-store-opts", "discovery.ttl=5"],
+    );
     assert_eq!(ran.code, 79, "{ran:?}");
     assert!(ran.stderr.contains("does not announce itself"), "{ran:?}");
     bench.sh("docker ps");
@@ -240,7 +248,12 @@ fn what_is_in_the_way_is_named_and_nothing_is_changed() {
         (file("{\\n  \"debug\": true,\\n}"), none, 78, &[DAEMON_JSON, "line 3 column 1"]),
         (file("[]"), none, 78, &["an array, not an object", "line 1, column 1"]),
         (file("{\"debug\":true,\"debug\":false}"), none, 78, &["\"debug\"", "second time"]),
-        (file("{\"cluster-store\":\"zk://theirs:1\"}"), none, 78, &["zk://theirs:1", "--docker-replace-store"]),
+        (
+            file("{\"cluster-store\":\"zk://theirs:1\"}"),
+            none,
+            78,
+            &["zk://theirs:1", "--docker-replace-store"],
+        ),
         ("docker swarm init --advertise-addr 127.0.0.1".to_owned(), none, 78, &["swarm (active)"]),
         ("true".to_owned(), &["--docker-cluster-store", &nowhere], 69, &["not reached"]),
         (
@@ -252,7 +265,12 @@ fn what_is_in_the_way_is_named_and_nothing_is_changed() {
         ("true".to_owned(), &["--docker-unit", "none.service"], 78, &["--docker-unit"]),
         (
             "true".to_owned(),
-            &["--docker-cluster-store-opts", "kv.cacertfile=/a,kv.certfile=/b,kv.keyfile=/c", "--docker-cluster-store", &store],
+            &[
+                "--docker-cluster-store-opts",
+                "kv.cacertfile=/a,kv.certfile=/b,kv.keyfile=/c",
+                "--docker-cluster-store",
+                &store,
+            ],
             78,
             &["kv.cacertfile names /a"],
         ),
@@ -263,7 +281,10 @@ fn what_is_in_the_way_is_named_and_nothing_is_changed() {
             let ran = bench.installer(doing, &[more, &["--allow-restart"]].concat());
             assert_eq!(ran.code, code, "{prepare}: {ran:?}");
             let error = ran.stderr.lines().last().unwrap_or_default();
-            assert!(error.starts_with("error: ") && words.iter().all(|it| error.contains(it)), "{prepare}: {ran:?}");
+            assert!(
+                error.starts_with("error: ") && words.iter().all(|it| error.contains(it)),
+                "{prepare}: {ran:?}"
+            );
         }
         assert_eq!((bench.file(), bench.dockerd()), (before, dockerd.clone()), "{prepare}");
         bench.sh(&format!(
@@ -317,7 +338,10 @@ fn a_changed_store_takes_a_restart_that_must_be_allowed_and_is_taken_back_when_d
         let ran = bench.installer("apply", &["--docker-cluster-store", &third, "--allow-restart"]);
         assert_eq!(ran.code, 78, "{ran:?}");
         let error = ran.stderr.lines().last().unwrap();
-        assert!(error.contains(words) && error.contains("all changes of this run were taken back"), "{ran:?}");
+        assert!(
+            error.contains(words) && error.contains("all changes of this run were taken back"),
+            "{ran:?}"
+        );
         let content = |text: &str| text.split_once('\n').unwrap().1.to_owned();
         assert_eq!(content(&bench.file()), content(&file));
         assert_ne!(bench.dockerd(), dockerd);
@@ -340,7 +364,9 @@ fn a_mesos_task_that_sees_no_process_of_the_host_configures_docker() {
     let (dockerd, host) = (bench.dockerd(), bench.host());
     let probe = Probe::connect(&bench.cluster.master_urls()[0]).unwrap();
     let blind = "! cat /proc/[0-9]*/comm | grep -x dockerd";
-    for (doing, verdict) in [("apply", "installed and verified"), ("apply", "nothing to do"), ("undo", "taken back")] {
+    for (doing, verdict) in
+        [("apply", "installed and verified"), ("apply", "nothing to do"), ("undo", "taken back")]
+    {
         let command = format!("{blind} && {} 2>&1", bench.words(doing, &[]).join(" "));
         let hostname = host.address().to_string();
         let task = probe.launch(ProbeTask { hostname, command, ..ProbeTask::default() });

@@ -82,8 +82,11 @@ impl Bus {
         if load_state == "not-found" {
             return Ok(Unit { load_state, ..Unit::default() });
         }
-        let service =
-            ServiceProxy::builder(&self.connection).path(path).cache_properties(CacheProperties::No).build().await?;
+        let service = ServiceProxy::builder(&self.connection)
+            .path(path)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await?;
         let files = [unit.fragment_path().await?].into_iter().chain(unit.drop_in_paths().await?);
         Ok(Unit {
             load_state,

@@ -169,17 +169,18 @@ impl DaemonJson {
             return self.clone();
         };
         let member = &self.members[index];
-        let range = match (index.checked_sub(1).map(|before| &self.members[before]), self.members.get(index + 1)) {
-            // With the comma before it.
-            (Some(before), _) => before.value.end..member.value.end,
-            // With the comma after it.
-            (None, Some(after)) => member.key_at..after.key_at,
-            // The last one leaves an empty object.
-            (None, None) => {
-                let open = self.text.find('{').unwrap_or(0);
-                open + 1..self.text.rfind('}').unwrap_or(open)
-            }
-        };
+        let range =
+            match (index.checked_sub(1).map(|before| &self.members[before]), self.members.get(index + 1)) {
+                // With the comma before it.
+                (Some(before), _) => before.value.end..member.value.end,
+                // With the comma after it.
+                (None, Some(after)) => member.key_at..after.key_at,
+                // The last one leaves an empty object.
+                (None, None) => {
+                    let open = self.text.find('{').unwrap_or(0);
+                    open + 1..self.text.rfind('}').unwrap_or(open)
+                }
+            };
         let mut text = self.text.clone();
         text.replace_range(range, "");
         self.again(text)
@@ -200,7 +201,8 @@ impl DaemonJson {
             return Style { before_key: "\n    ".to_owned(), colon: ": ".to_owned() };
         };
         let open = self.text.find('{').unwrap_or(0);
-        let before = self.text[..first.value.start].trim_end_matches(|c: char| c == ':' || c.is_ascii_whitespace());
+        let before =
+            self.text[..first.value.start].trim_end_matches(|c: char| c == ':' || c.is_ascii_whitespace());
         Style {
             before_key: self.text[open + 1..first.key_at].to_owned(),
             colon: self.text[before.len()..first.value.start].to_owned(),
@@ -242,8 +244,10 @@ impl Style {
         } else {
             String::new()
         };
-        let members: Vec<String> =
-            members.iter().map(|(name, value)| format!("{}{}{value}", Value::from(name.as_str()), self.colon)).collect();
+        let members: Vec<String> = members
+            .iter()
+            .map(|(name, value)| format!("{}{}{value}", Value::from(name.as_str()), self.colon))
+            .collect();
         format!("{{{between}{}{after}}}", members.join(&format!(",{separator}")))
     }
 }

@@ -132,7 +132,8 @@ fn refuse_foreign(observed: &Observed, wanted: &Wanted) -> Result<()> {
     }
     let Some(info) = &observed.info else { return Ok(()) };
     let theirs = &info.cluster_store;
-    let known = theirs.is_empty() || *theirs == store || (observed.is_ours && in_file.0.as_ref() == Some(theirs));
+    let known =
+        theirs.is_empty() || *theirs == store || (observed.is_ours && in_file.0.as_ref() == Some(theirs));
     if known {
         return Ok(());
     }
@@ -152,12 +153,16 @@ fn action(observed: &Observed, wanted: &Wanted, document: &DaemonJson) -> Option
         return Some((Action::TakeFirstStore, because("it has none")));
     }
     if info.cluster_store != store {
-        let text = format!("it has the cluster store {}, and takes another only at its start", info.cluster_store);
+        let text =
+            format!("it has the cluster store {}, and takes another only at its start", info.cluster_store);
         return Some((Action::Restart, text));
     }
     if info.cluster_advertise != advertise {
         let is = &info.cluster_advertise;
-        return Some((Action::Restart, format!("it is known as {is}, and takes another address only at its start")));
+        return Some((
+            Action::Restart,
+            format!("it is known as {is}, and takes another address only at its start"),
+        ));
     }
     match observed.effect {
         Effect::Seen { networks_elsewhere: true, .. } => {

@@ -58,7 +58,9 @@ fn went_away(options: &DockerStoreOptions, condition: &str) -> Failure {
     let name = &options.unit.docker_unit;
     Failure::new(
         Exit::TryAgain,
-        format!("{name} was restarted or ended after the change: it {condition}; `journalctl -u {name}` tells why"),
+        format!(
+            "{name} was restarted or ended after the change: it {condition}; `journalctl -u {name}` tells why"
+        ),
     )
 }
 

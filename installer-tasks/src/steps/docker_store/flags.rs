@@ -12,7 +12,8 @@ const CONFIG_FILE: &str = "config-file";
 /// What dockerd reads without that flag.
 pub const DEFAULT_DAEMON_JSON: &str = "/etc/docker/daemon.json";
 /// The flags that go against what we write.
-const FLAGS: [&str; 4] = [daemon_json::STORE, daemon_json::ADVERTISE, "cluster-store-opt", daemon_json::OPTIONS];
+const FLAGS: [&str; 4] =
+    [daemon_json::STORE, daemon_json::ADVERTISE, "cluster-store-opt", daemon_json::OPTIONS];
 
 /// Where a variable's value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +54,8 @@ fn flags_of(words: &[String], environment: &Environment) -> Vec<Flag> {
                 // A command line within the command line: `sh -c '…'`, whose variables the shell replaces.
                 for inner in split(&word) {
                     let inner = expand(&inner, environment);
-                    expanded.extend(inner.into_iter().map(|(word, own)| (word, own.or_else(|| from.clone()))));
+                    expanded
+                        .extend(inner.into_iter().map(|(word, own)| (word, own.or_else(|| from.clone()))));
                 }
             } else {
                 expanded.push((word, from));
@@ -95,9 +97,8 @@ fn is_flag(word: &str) -> bool {
 /// As systemd replaces variables: a word that is `$NAME` becomes the value's words, `${NAME}` anywhere its value,
 /// `$$` a dollar sign.
 fn expand(word: &str, environment: &Environment) -> Vec<Word> {
-    let is_name = |name: &str| {
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    };
+    let is_name =
+        |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     let value = |name: &str| environment.get(name).map_or("", |variable| &variable.value);
     if let Some(name) = word.strip_prefix('$')
         && is_name(name)
@@ -166,7 +167,8 @@ mod tests {
     use super::*;
 
     fn environment(pairs: &[(&str, &str)]) -> Environment {
-        let variable = |value: &str| Variable { value: value.into(), file: Some("/etc/default/docker".into()) };
+        let variable =
+            |value: &str| Variable { value: value.into(), file: Some("/etc/default/docker".into()) };
         pairs.iter().map(|(name, value)| ((*name).to_owned(), variable(value))).collect()
     }
 
@@ -192,10 +194,18 @@ mod tests {
         }
         let names = |words: &[&str]| found(words, &[]).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         assert_eq!(
-            names(&["dockerd", "--cluster-advertise=eth0:1", "--cluster-store-opt", "a=b", "--config-file=/x"]),
+            names(&[
+                "dockerd",
+                "--cluster-advertise=eth0:1",
+                "--cluster-store-opt",
+                "a=b",
+                "--config-file=/x"
+            ]),
             ["cluster-advertise", "cluster-store-opt", "config-file"]
         );
-        assert!(names(&["dockerd", "--label=--cluster-store=x", "$$--cluster-store", "cluster-store"]).is_empty());
+        assert!(
+            names(&["dockerd", "--label=--cluster-store=x", "$$--cluster-store", "cluster-store"]).is_empty()
+        );
         assert!(found(&["dockerd", "$UNSET", "${UNSET}"], &[]).is_empty());
     }
 

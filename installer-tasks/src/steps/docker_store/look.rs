@@ -8,11 +8,11 @@ use super::decide::{self, Action, Effect, Observed};
 use super::flags::{self, Environment, Variable};
 use super::wanted::{StoreKind, Wanted};
 use crate::exit::{Exit, Failure, Result};
+use crate::host::Host;
 use crate::host::docker::{self, Docker, Info};
 use crate::host::etcd_v2::{EtcdV2, Node};
 use crate::host::systemd::{Systemd, Unit};
 use crate::host::words::environment_file;
-use crate::host::Host;
 use crate::journal::{self, Recorded};
 use crate::options::DockerStoreOptions;
 use crate::values::{Endpoint, Scheme};
@@ -51,7 +51,9 @@ pub async fn look(
     for (option, file) in wanted.tls_files() {
         if !host.files().is_file(&host.place(&file.to_string_lossy())) {
             let file = file.display();
-            return Err(Failure::unsuitable(format!("{option} names {file}, and there is no such file here")));
+            return Err(Failure::unsuitable(format!(
+                "{option} names {file}, and there is no such file here"
+            )));
         }
     }
     let is_ours = match recorded.entry(path) {
@@ -98,7 +100,10 @@ async fn info(options: &DockerStoreOptions, may_be_down: bool) -> Result<(Unit, 
         if may_be_down {
             return Ok((unit, None));
         }
-        return Err(Failure::new(Exit::Unavailable, format!("Docker does not run: {name} {}", unit.condition())));
+        return Err(Failure::new(
+            Exit::Unavailable,
+            format!("Docker does not run: {name} {}", unit.condition()),
+        ));
     }
     match docker::info(socket).await {
         Ok(info) => Ok((unit, Some(info))),
@@ -190,7 +195,8 @@ async fn effect(options: &DockerStoreOptions, wanted: &Wanted, observed: &Observ
     }
     // A key outlives the one who wrote it. Where it is about to be signalled, or may have been reloaded without a
     // store, the next heartbeat must be seen.
-    let as_installed = observed.document == observed.document.with_store(wanted) && observed.unfinished.is_empty();
+    let as_installed =
+        observed.document == observed.document.with_store(wanted) && observed.unfinished.is_empty();
     if node.is_none() || !as_installed {
         node = heartbeat(&target, wanted, node.as_ref()).await?;
     }

@@ -67,7 +67,10 @@ pub async fn restart(systemd: &Systemd, options: &DockerUnitOptions, before: &Be
         )));
     }
     if unit.is_still(&before.unit) {
-        return Err(Failure::new(Exit::TryAgain, format!("{name} was told to restart, and was not restarted")));
+        return Err(Failure::new(
+            Exit::TryAgain,
+            format!("{name} was told to restart, and was not restarted"),
+        ));
     }
     answers(options).await.map_err(Failure::for_operator)
 }
@@ -100,7 +103,9 @@ pub async fn go_back(
         Action::TakeOptions if lives && untouched => return Ok(systemd.hang_up(name).await?),
         Action::TakeFirstStore | Action::TakeOptions if lives => {
             // SIGHUP without a store would stop it half, see `decide`.
-            eprintln!("Docker keeps the store in memory until its next restart, and must not be reloaded before that");
+            eprintln!(
+                "Docker keeps the store in memory until its next restart, and must not be reloaded before that"
+            );
             return Ok(());
         }
         // Restarted, and not yet: nothing of the new file was read.

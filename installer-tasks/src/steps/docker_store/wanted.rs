@@ -119,7 +119,12 @@ pub struct Wanted {
 
 impl Wanted {
     /// Puts it together; `given` goes before what is derived.
-    pub fn new(store: StoreUrl, advertise: SocketAddr, given: &[StoreOption], max_agents: u64) -> Result<Self> {
+    pub fn new(
+        store: StoreUrl,
+        advertise: SocketAddr,
+        given: &[StoreOption],
+        max_agents: u64,
+    ) -> Result<Self> {
         let mut options: BTreeMap<String, String> = BTreeMap::new();
         for StoreOption { name, value } in given {
             if options.insert(name.clone(), value.clone()).is_some() {
@@ -149,7 +154,8 @@ impl Wanted {
         }
         options.insert(HEARTBEAT_OPTION.to_owned(), heartbeat.to_string());
         options.insert(TTL_OPTION.to_owned(), ttl.to_string());
-        let missing: Vec<&str> = TLS_OPTIONS.into_iter().filter(|name| !options.contains_key(*name)).collect();
+        let missing: Vec<&str> =
+            TLS_OPTIONS.into_iter().filter(|name| !options.contains_key(*name)).collect();
         if !missing.is_empty() && missing.len() < TLS_OPTIONS.len() {
             return Err(Failure::unsuitable(format!(
                 "--docker-cluster-store-opts lacks {}: Docker speaks TLS only when it has all of {}",
@@ -218,10 +224,13 @@ mod tests {
 
     #[test]
     fn stores_keep_what_they_were() {
-        for text in ["etcd://10.0.0.1:2379", "etcd://a:1,b:2", "zk://a:2181,[fd00::1]:2181/docker", "etcd://a:1/x/y"] {
+        for text in
+            ["etcd://10.0.0.1:2379", "etcd://a:1,b:2", "zk://a:2181,[fd00::1]:2181/docker", "etcd://a:1/x/y"]
+        {
             assert_eq!(text.parse::<StoreUrl>().unwrap().to_string(), text);
         }
-        for text in ["consul://a:1", "http://a:1", "etcd://", "etcd://a", "etcd://a:1,", "etcd://a:0", "a:1"] {
+        for text in ["consul://a:1", "http://a:1", "etcd://", "etcd://a", "etcd://a:1,", "etcd://a:0", "a:1"]
+        {
             assert!(text.parse::<StoreUrl>().is_err(), "{text}");
         }
         for text in ["a", "=b", "a=", ""] {
@@ -268,7 +277,9 @@ mod tests {
         assert!(plain.check_tls(&members("http://a:1")).is_ok());
         assert!(tls.check_tls(&members("https://a:1")).is_ok());
         assert!(plain.check_tls(&members("https://a:1")).unwrap_err().to_string().contains("kv.cacertfile"));
-        assert!(tls.check_tls(&members("http://a:1")).unwrap_err().to_string().contains("does not speak TLS"));
+        assert!(
+            tls.check_tls(&members("http://a:1")).unwrap_err().to_string().contains("does not speak TLS")
+        );
         assert_eq!(tls.tls_files().len(), 3);
     }
 

@@ -135,7 +135,11 @@ fn any_text() -> impl Strategy<Value = String> {
 /// The members that are not ours, in their order, with the very text of their values.
 fn others(it: &DaemonJson) -> Vec<(String, String)> {
     let other = |member: &&Member| !OURS.contains(&member.key.as_str());
-    it.members.iter().filter(other).map(|it_| (it_.key.clone(), it.text[it_.value.clone()].to_owned())).collect()
+    it.members
+        .iter()
+        .filter(other)
+        .map(|it_| (it_.key.clone(), it.text[it_.value.clone()].to_owned()))
+        .collect()
 }
 
 proptest! {
