@@ -4,8 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::wanted::Wanted;
@@ -270,45 +269,35 @@ fn kind(first: u8) -> &'static str {
     }
 }
 
-/// Where the members of the object in `text` are.
+/// Where the members of the object in `text` are, which is known to be one.
 fn members(text: &str) -> serde_json::Result<Vec<Member>> {
-    let values: Members<'_> = serde_json::from_str(text)?;
-    let mut from = text.find('{').map_or(0, |open| open + 1);
     let mut members = Vec::new();
-    for (key, value) in values.0 {
-        // A raw value is a part of the text that it was read from.
-        let start = value.get().as_ptr().addr() - text.as_ptr().addr();
-        let value = start..start + value.get().len();
-        let key_at = text[from..].find('"').map_or(from, |offset| from + offset);
-        from = value.end;
-        members.push(Member { key, key_at, value });
+    let mut at = text.find('{').unwrap_or(0) + 1;
+    loop {
+        let Some(key_at) = next(text, at, |c| c.is_ascii_whitespace() || c == ',') else {
+            return Ok(members);
+        };
+        if !text[key_at..].starts_with('"') {
+            return Ok(members);
+        }
+        let (key, after) = read::<String>(text, key_at)?;
+        let start = next(text, after, |c| c.is_ascii_whitespace() || c == ':').unwrap_or(after);
+        let (IgnoredAny, end) = read(text, start)?;
+        members.push(Member { key, key_at, value: start..end });
+        at = end;
     }
-    Ok(members)
 }
 
-/// An object's members in their order.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
+/// Where the first character from `at` on is that is not to be skipped.
+fn next(text: &str, at: usize, skipped: impl Fn(char) -> bool) -> Option<usize> {
+    text[at..].find(|c| !skipped(c)).map(|offset| at + offset)
+}
 
-impl<'de> serde::Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
-    }
+/// The value that begins at `at`, and where it ends.
+fn read<T: DeserializeOwned>(text: &str, at: usize) -> serde_json::Result<(T, usize)> {
+    let mut values = serde_json::Deserializer::from_str(&text[at..]).into_iter();
+    let value = values.next().unwrap_or_else(|| serde_json::from_str(""))?;
+    Ok((value, at + values.byte_offset()))
 }
 
 /// Reads any JSON, and fails where an object has a key twice.
