@@ -80,7 +80,7 @@ impl Acts for DockerStore<'_> {
         let systemd = Systemd::connect().await?;
         match direction {
             Direction::Forward => {
-                let mut before = Before::look(&systemd, unit, action).await?;
+                let mut before = Before::look(&systemd, unit, *action).await?;
                 // Options that are taken once more may be no news to Docker.
                 if *action != Action::TakeOptions {
                     before.announced = self.announced().await?;
@@ -146,7 +146,7 @@ impl Acts for DockerStoreUndo<'_> {
     async fn act(&self, _: &Host, action: &Action, _: Direction) -> Result<()> {
         let unit = self.unit;
         let systemd = Systemd::connect().await?;
-        let before = Before::look(&systemd, unit, action).await?;
+        let before = Before::look(&systemd, unit, *action).await?;
         restart::restart(&systemd, unit, &before).await?;
         restart::containers_run(unit, &before).await
     }

@@ -37,9 +37,9 @@ pub struct Before {
 
 impl Before {
     /// As it is now; `action` is what comes next.
-    pub async fn look(systemd: &Systemd, options: &DockerUnitOptions, action: &Action) -> Result<Self> {
+    pub async fn look(systemd: &Systemd, options: &DockerUnitOptions, action: Action) -> Result<Self> {
         let unit = systemd.unit(&options.docker_unit).await?;
-        let restarts = *action == Action::Restart;
+        let restarts = action == Action::Restart;
         if !unit.is_active() {
             return Ok(Self { unit, containers: Vec::new(), live_restore: false, restarts, announced: 0 });
         }
@@ -110,11 +110,12 @@ pub async fn go_back(
         }
         // Restarted, and not yet: nothing of the new file was read.
         Action::Restart if lives && untouched => return Ok(()),
-        // One that is down loses nothing; one that hangs is hurt by a restart only.
+        // One that is down loses nothing by a restart.
         _ if unit.is_active() && !may_restart => {
+            let why = if lives { "has read what was taken back" } else { "does not answer any more" };
             return Err(Failure::new(
                 Exit::Unavailable,
-                format!("Docker does not answer any more, and may not be restarted: restart {name}"),
+                format!("Docker {why}, and may not be restarted: restart {name}"),
             ));
         }
         _ => {}
