@@ -14,7 +14,7 @@ const INSTALLER: &str = "/usr/local/bin/calico-installer";
 const DAEMON_JSON: &str = "/etc/docker/daemon.json";
 /// As an administrator may have written it.
 const THEIRS: &str =
-    "{\n\t\"debug\" : false,\n\n\t\"max-concurrent-downloads\" : 3e0, \"labels\" : [ \"a=b\" ]}";
+    "{\n\t\"debug\" : false,\n\n\t\"max-concurrent-downloads\" : 3, \"labels\" : [ \"a=b\" ]}";
 /// An image of one program and what it needs.
 const IMAGE: &str = "tar -h -C / -c usr/bin/sleep lib64/ld-linux-x86-64.so.2 lib/x86_64-linux-gnu/libc.so.6 | \
                      docker import - sleeper";

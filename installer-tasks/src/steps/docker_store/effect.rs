@@ -86,7 +86,9 @@ async fn announced(
                 Err(failure) => failure.one_line(),
             }
         } else {
-            format!("it has {:?} as {:?}", info.cluster_store, info.cluster_advertise)
+            let unit = &options.unit.docker_unit;
+            let (store, advertise) = (&info.cluster_store, &info.cluster_advertise);
+            format!("it has {store:?} as {advertise:?}; `journalctl -u {unit}` may tell why")
         };
         if Instant::now() > end {
             return Err(Failure::new(

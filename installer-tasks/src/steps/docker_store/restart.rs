@@ -97,7 +97,8 @@ pub async fn go_back(
 ) -> Result<()> {
     let name = &options.docker_unit;
     let unit = systemd.unit(name).await?;
-    let lives = unit.is_active() && docker::info(&options.docker.socket).await.is_ok();
+    let info = if unit.is_active() { docker::info(&options.docker.socket).await.ok() } else { None };
+    let lives = info.is_some();
     let untouched = before.is_some_and(|before| unit.is_still(&before.unit));
     match action {
         Action::TakeOptions if lives && untouched => return Ok(systemd.hang_up(name).await?),
