@@ -176,7 +176,8 @@ mod tests {
                     text
                 })
             };
-            let text: String = pairs.iter().map(|(name, value)| format!("{name}=\"{}\"\n", quote(value))).collect();
+            let line = |(name, value): &(String, String)| format!("{name}=\"{}\"\n", quote(value));
+            let text = pairs.iter().map(line).collect::<Vec<_>>().concat();
             prop_assert_eq!(environment_file(&text), pairs);
         }
 

@@ -79,12 +79,10 @@ impl DockerStoreOptions {
             Some(store) => store.clone(),
             None => StoreUrl::etcd(&self.etcd.for_clients()?),
         };
-        let advertise = match self.docker_cluster_advertise {
-            Some(advertise) => advertise,
-            None => {
-                let ip = net::node_ip(self.agent.node_ip, &self.etcd.endpoints)?;
-                SocketAddr::from((ip, ADVERTISE_PORT))
-            }
+        let advertise = if let Some(advertise) = self.docker_cluster_advertise {
+            advertise
+        } else {
+            SocketAddr::from((net::node_ip(self.agent.node_ip, &self.etcd.endpoints)?, ADVERTISE_PORT))
         };
         let wanted = Wanted::new(store, advertise, &self.docker_cluster_store_opts, self.docker_max_agents)?;
         if self.docker_cluster_store.is_none() {

@@ -219,12 +219,11 @@ fn daemon_json_path(host: &Host, path: &Path) -> Result<PathBuf> {
 /// A file with another content, and the mode and owner that it has; a new one is for all to read.
 fn as_before(files: &Files, path: PathBuf, content: Vec<u8>) -> Result<WantedFile> {
     let sha256 = files::sha256_hex(&content);
-    let print = match files.print_of(&path)? {
-        Some(is) => Print { sha256, ..is },
-        None => {
-            let (uid, gid) = files::own_ids();
-            Print { sha256, mode: 0o644, uid, gid }
-        }
+    let print = if let Some(is) = files.print_of(&path)? {
+        Print { sha256, ..is }
+    } else {
+        let (uid, gid) = files::own_ids();
+        Print { sha256, mode: 0o644, uid, gid }
     };
     Ok(WantedFile { path, staging: Staging::Beside, print, content: Content::Bytes(content) })
 }

@@ -84,9 +84,10 @@ fn parse(text: &str) -> Unit {
         }
     }
     let get = |name| single.get(name).copied().unwrap_or_default();
-    unit.load_state = get("LoadState").to_owned();
-    unit.active_state = get("ActiveState").to_owned();
-    unit.result = get("Result").to_owned();
+    let owned = |name| get(name).to_owned();
+    unit.load_state = owned("LoadState");
+    unit.active_state = owned("ActiveState");
+    unit.result = owned("Result");
     unit.main_pid = get("MainPID").parse().unwrap_or_default();
     unit.started = get("ExecMainStartTimestampMonotonic").parse().unwrap_or_default();
     let files = [get("FragmentPath")].into_iter().chain(get("DropInPaths").split_whitespace());

@@ -114,6 +114,7 @@ impl DaemonJson {
     }
 
     /// With the wanted store. Of options that are there, those that we do not set stay.
+    #[must_use]
     pub fn with_store(&self, wanted: &Wanted) -> Self {
         let mut options = self.options();
         for (name, value) in &wanted.options {
@@ -126,6 +127,7 @@ impl DaemonJson {
     }
 
     /// With the store of `earlier`, or none when it had none.
+    #[must_use]
     pub fn with_store_of(&self, earlier: &Self) -> Self {
         OURS.into_iter().fold(self.clone(), |it, key| match (earlier.member(key), earlier.get(key)) {
             (Some(_), value) if value == it.get(key) => it,
@@ -254,7 +256,7 @@ impl Style {
 /// Line and column, both from 1, of a byte.
 fn position(content: &[u8], at: usize) -> (usize, usize) {
     let before = &content[..at];
-    let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+    let line = before.split(|&byte| byte == b'\n').count();
     let start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
     (line, at - start + 1)
 }

@@ -131,13 +131,12 @@ fn expand(word: &str, environment: &Environment) -> Vec<Word> {
 
 /// Why a flag is in the way, and where it is; `None` when it is not. `texts` are the unit's files.
 pub fn conflict(flag: &Flag, unit: &str, texts: &[(PathBuf, String)], daemon_json: &Path) -> Option<String> {
-    let place = match &flag.from {
-        Some((variable, Some(file))) => format!("{} ({variable}, for {unit})", file.display()),
-        _ => {
-            // The last file that speaks of it is the one that holds.
-            let file = texts.iter().rev().find(|(_, text)| text.contains(&flag.name));
-            file.map_or_else(|| unit.to_owned(), |(path, _)| format!("{} (unit {unit})", path.display()))
-        }
+    let place = if let Some((variable, Some(file))) = &flag.from {
+        format!("{} ({variable}, for {unit})", file.display())
+    } else {
+        // The last file that speaks of it is the one that holds.
+        let file = texts.iter().rev().find(|(_, text)| text.contains(&flag.name));
+        file.map_or_else(|| unit.to_owned(), |(path, _)| format!("{} (unit {unit})", path.display()))
     };
     if flag.name != CONFIG_FILE {
         return Some(format!(
