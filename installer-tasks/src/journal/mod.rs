@@ -34,6 +34,17 @@ pub use document::{Document, Entry, Recorded, Run, RunFile, What};
 /// The version that is recorded with each change.
 pub const THIS_VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The content of a file as it was before our first change; `None` when there was none.
+pub fn content_before(files: &Files, directory: &Path, entry: &Entry) -> Result<Option<Vec<u8>>> {
+    let What::File { before: Some(print), .. } = &entry.what else { return Ok(None) };
+    let backup = directory.join(BACKUP).join(&print.sha256);
+    match files.read(&backup)? {
+        Some(content) => Ok(Some(content)),
+        // A run that was interrupted before it made the copy has not changed the file either.
+        None => Ok(files.read(&entry.path)?),
+    }
+}
+
 const BACKUP: &str = "backup";
 /// Never there under these names: what is staged for them becomes the journal.
 const SETTLED: &str = "settled.json";
