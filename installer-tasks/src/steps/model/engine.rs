@@ -85,25 +85,30 @@ impl Engine<'_> {
                 self.files().clear_leftovers(&entry.path, staging)?;
             }
         }
-        let outcome = match journal.begin(plan.run()?, &plan.wanted()) {
-            Ok(()) => match self.change(step, &plan, &mut begun).await {
-                Ok(()) => journal.settle(S::NAME).map(|()| Applied::of_plan(&plan)),
-                Err(failure) => Err(failure),
-            },
-            Err(failure) => Err(failure),
+        let Err(failure) = self.carry_out(step, &plan, journal, &mut begun).await else {
+            return Ok(Applied::of_plan(&plan));
         };
-        match outcome {
-            Ok(applied) => Ok(applied),
-            Err(failure) => Err(match self.take_back(step, journal, &begun).await {
-                Ok(true) => failure.also("all changes of this run were taken back"),
-                Ok(false) => failure.also("nothing was changed"),
-                Err(reason) => failure.also(format!(
-                    "and not all changes could be taken back ({}): run `calico-installer {} undo` when that is mended",
-                    reason.one_line(),
-                    S::NAME
-                )),
-            }),
-        }
+        Err(match self.take_back(step, journal, &begun).await {
+            Ok(true) => failure.also("all changes of this run were taken back"),
+            Ok(false) => failure.also("nothing was changed"),
+            Err(reason) => failure.also(format!(
+                "and not all changes could be taken back ({}): run `calico-installer {} undo` when that is mended",
+                reason.one_line(),
+                S::NAME
+            )),
+        })
+    }
+
+    async fn carry_out<S: Step>(
+        &self,
+        step: &S,
+        plan: &Plan<S::Action>,
+        journal: &mut Journal,
+        begun: &mut Vec<S::Action>,
+    ) -> Result<()> {
+        journal.begin(plan.run()?, &plan.wanted())?;
+        self.change(step, plan, begun).await?;
+        journal.settle(S::NAME)
     }
 
     async fn plan<S: Step>(&self, step: &S, document: &Document) -> Result<Plan<S::Action>> {
