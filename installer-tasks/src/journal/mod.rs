@@ -131,7 +131,7 @@ impl Journal {
         recorded.inspect_err(|_| {
             // As far as that goes: what is left is removed the next time.
             self.ends = None;
-            let _ = self.clear_ends().and_then(|()| self.collect_garbage());
+            let _ = self.clear_staged().and_then(|()| self.collect_garbage());
         })
     }
 
@@ -172,7 +172,7 @@ impl Journal {
         }
         // It is settled. That this may not survive a power cut, or that copies are left, only makes the next run finish
         // once more.
-        let tidied = placed.and_then(|()| self.clear_ends()).and_then(|()| self.collect_garbage());
+        let tidied = placed.and_then(|()| self.clear_staged()).and_then(|()| self.collect_garbage());
         if let Err(failure) = tidied {
             say::progress(format_args!("the journal is not as tidy as it could be: {}", failure.one_line()));
         }
@@ -185,7 +185,7 @@ impl Journal {
             Some(ends) => self.come_to(ends.taken_back)?,
             None => self.save(self.document.taken_back(step))?,
         }
-        self.clear_ends()?;
+        self.clear_staged()?;
         self.collect_garbage()
     }
 
@@ -204,8 +204,9 @@ impl Journal {
         self.now_is(document, placed)
     }
 
-    fn clear_ends(&self) -> Result<()> {
-        for name in [SETTLED, TAKEN_BACK] {
+    /// Removes what is written and not in its place; also what a crash left of it.
+    fn clear_staged(&self) -> Result<()> {
+        for name in [JOURNAL, SETTLED, TAKEN_BACK] {
             self.files.clear_leftovers(&self.directory.join(name), Staging::Beside)?;
         }
         Ok(())
@@ -244,8 +245,7 @@ impl Journal {
     pub fn close(self) -> Result<()> {
         if self.document.is_empty() {
             self.collect_garbage()?;
-            self.clear_ends()?;
-            self.files.clear_leftovers(&self.directory.join(JOURNAL), Staging::Beside)?;
+            self.clear_staged()?;
         }
         if self.noted || self.document.is_empty() {
             lock::clear_note(&self.files, &self.directory);
