@@ -15,6 +15,7 @@ use crate::host::systemd::{Systemd, Unit};
 use crate::host::words::environment_file;
 use crate::journal::{self, Recorded};
 use crate::options::DockerStoreOptions;
+use crate::say;
 use crate::values::{Endpoint, Scheme};
 
 /// How many of Docker's networks are looked for in the store.
@@ -216,7 +217,7 @@ async fn effect(options: &DockerStoreOptions, wanted: &Wanted, observed: &Observ
 async fn heartbeat(target: &EtcdV2, wanted: &Wanted, last: Option<&Node>) -> Result<Option<Node>> {
     let holds = last.and_then(|node| node.ttl).and_then(|ttl| u64::try_from(ttl).ok()).unwrap_or(0);
     let limit = Duration::from_secs(holds.max(wanted.ttl() / 2) + 2);
-    eprintln!("waiting for Docker to announce itself in the store, up to {} s", limit.as_secs());
+    say::progress(format!("waiting for Docker to announce itself in the store, up to {} s", limit.as_secs()));
     let wait = async {
         loop {
             match target.get(&wanted.node_key()).await? {

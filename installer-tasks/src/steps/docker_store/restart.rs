@@ -10,6 +10,7 @@ use crate::exit::{Exit, Failure, Result};
 use crate::host::docker::{self, Docker, Running};
 use crate::host::systemd::{JobResult, Systemd, Unit};
 use crate::options::DockerUnitOptions;
+use crate::say;
 
 /// How long a restart may take: Docker stops its containers, and starts them again.
 const RESTART_LIMIT: Duration = Duration::from_mins(5);
@@ -104,9 +105,11 @@ pub async fn go_back(
         Action::TakeOptions if lives && untouched => return Ok(systemd.hang_up(name).await?),
         Action::TakeFirstStore | Action::TakeOptions if lives => {
             // SIGHUP without a store would stop it half, see `decide`.
-            eprintln!(
-                "Docker keeps the store in memory until its next restart, and must not be reloaded before that"
-            );
+            if info.is_some_and(|info| !info.cluster_store.is_empty()) {
+                say::progress(
+                    "Docker keeps the store until its next restart, and must not be reloaded before that",
+                );
+            }
             return Ok(());
         }
         // Restarted, and not yet: nothing of the new file was read.

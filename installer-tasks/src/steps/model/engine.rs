@@ -10,6 +10,7 @@ use crate::exit::{Exit, Failure, Result};
 use crate::host::Host;
 use crate::host::files::Files;
 use crate::journal::{Document, Entry, Journal, What};
+use crate::say;
 
 /// Whether something that others use may be restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,35 +75,50 @@ impl Engine<'_> {
         permit(&plan, restarts)?;
         journal.note(doing);
         for note in plan.notes() {
-            eprintln!("{note}");
+            say::progress(note);
         }
         // What an interrupted run began may have taken effect.
-        let interrupted = journal.document().of_step::<S::Action>(S::NAME)?;
-        let mut begun = interrupted.unfinished.unwrap_or_default();
-        for entry in &interrupted.entries {
+        let recorded = journal.document().of_step::<S::Action>(S::NAME)?;
+        let mut begun = recorded.unfinished.unwrap_or_default();
+        let Err(failure) = self.carry_out(step, &plan, journal, &mut begun).await else {
+            return Ok(Applied::of_plan(&plan));
+        };
+        Err(match self.take_back(step, journal, &begun).await {
+            Ok(true) => failure.also("all changes of this run were taken back"),
+            Ok(false) => failure.also("nothing was changed"),
+            Err(reason) => failure.also(format!(
+                "and not all changes could be taken back ({}): run `calico-installer {} undo` when that is mended",
+                reason.one_line(),
+                S::NAME
+            )),
+        })
+    }
+
+    async fn carry_out<S: Step>(
+        &self,
+        step: &S,
+        plan: &Plan<S::Action>,
+        journal: &mut Journal,
+        begun: &mut Vec<S::Action>,
+    ) -> Result<()> {
+        journal.begin(plan.run()?, &plan.wanted())?;
+        // An interrupted run or undo may have left some of what the plan does not write again.
+        for entry in journal.document().entries_of(S::NAME) {
             if let What::File { staging, .. } = entry.what {
                 self.files().clear_leftovers(&entry.path, staging)?;
             }
         }
-        let outcome = match journal.begin(plan.run()?) {
-            Ok(()) => match self.change(step, &plan, &mut begun).await {
-                Ok(()) => journal.settle(S::NAME).map(|()| Applied::of_plan(&plan)),
-                Err(failure) => Err(failure),
-            },
-            Err(failure) => Err(failure),
-        };
-        match outcome {
-            Ok(applied) => Ok(applied),
-            Err(failure) => Err(match self.take_back(step, journal, &begun).await {
-                Ok(true) => failure.also("all changes of this run were taken back"),
-                Ok(false) => failure.also("nothing was changed"),
-                Err(reason) => failure.also(format!(
-                    "and not all changes could be taken back ({}): run `calico-installer {} undo` when that is mended",
-                    reason.one_line(),
-                    S::NAME
-                )),
-            }),
+        self.change(step, plan, begun).await?;
+        // An interrupted run may have made or placed it without coming to the sync.
+        let directories = journal.document().unfinished.iter().flat_map(|run| &run.directories);
+        for path in directories.chain(plan.files().iter().map(|file| &file.path)) {
+            self.files().sync_directory(path.parent().unwrap_or(Path::new("/")))?;
         }
+        for file in plan.files() {
+            file.verify(self.files())?;
+        }
+        step.verify(self.host, plan).await?;
+        journal.settle(S::NAME)
     }
 
     async fn plan<S: Step>(&self, step: &S, document: &Document) -> Result<Plan<S::Action>> {
@@ -111,7 +127,7 @@ impl Engine<'_> {
         Plan::new(S::NAME, proposal, self.files(), recorded.unfinished.is_some())
     }
 
-    /// Makes the changes of a plan that is recorded, and verifies them.
+    /// Makes the changes of a plan that is recorded.
     async fn change<S: Step>(
         &self,
         step: &S,
@@ -137,24 +153,19 @@ impl Engine<'_> {
                 Change::Directory(_) | Change::Finish => {}
                 Change::File { file, .. } => {
                     let Some(staged) = staged.next() else { continue };
-                    eprintln!("writing {}", file.path.display());
+                    say::progress(format_args!("writing {}", file.path.display()));
                     let open = || file.content.open();
                     let placed = files.place(staged, &file.path, file.staging, &open, &file.print);
                     placed.map_err(met_after_check)?;
                 }
                 Change::Action { action, because } => {
-                    eprintln!("{action}: {because}");
+                    say::progress(format_args!("{action}: {because}"));
                     begun.push(action.clone());
                     step.act(self.host, action, Direction::Forward).await?;
                 }
             }
         }
-        for file in plan.files() {
-            file.verify(files)?;
-            // An interrupted run may have put it there without coming to the sync.
-            files.sync_directory(file.path.parent().unwrap_or(Path::new("/")))?;
-        }
-        step.verify(self.host, plan).await
+        Ok(())
     }
 
     /// Goes back to what was there before the run of `step` that is recorded; says whether there was any.
@@ -171,7 +182,7 @@ impl Engine<'_> {
             }
         }
         for action in begun.iter().rev() {
-            eprintln!("taking back: {action}");
+            say::progress(format_args!("taking back: {action}"));
             if let Err(reason) = step.act(self.host, action, Direction::Back).await {
                 reasons.push(reason.one_line());
             }
@@ -197,7 +208,11 @@ impl Engine<'_> {
             step.next(self.host, &recorded).await?;
         }
         let journal = Journal::open_existing(self.files(), self.state_dir, self.lock_timeout).await?;
-        let Some(mut journal) = journal else { return Ok(undone) };
+        let Some(mut journal) = journal else {
+            // An interrupted undo may have removed it without coming to the sync.
+            self.files().sync_directory(self.state_dir.parent().unwrap_or(Path::new("/")))?;
+            return Ok(undone);
+        };
         let outcome = self.undo_locked(step, &mut journal, force, &mut undone).await;
         let closed = journal.close();
         outcome.and(closed).map(|()| undone)
@@ -229,7 +244,7 @@ impl Engine<'_> {
                 undone.items.push(self.go_back(journal, it, entry)?);
             }
             for action in &actions {
-                eprintln!("{action}");
+                say::progress(action);
                 step.act(self.host, action, Direction::Back).await?;
                 undone.items.push(UndoneItem::Done { action: action.to_string() });
             }
@@ -269,7 +284,7 @@ impl Engine<'_> {
             }
             (Back::Restore(_), What::File { staging, before, .. }) => {
                 let as_before = self.files().print_of(&path)? == *before;
-                eprintln!("taking back {}", path.display());
+                say::progress(format_args!("taking back {}", path.display()));
                 journal.restore(&path, *staging, before.as_ref())?;
                 Ok(match before {
                     _ if as_before => UndoneItem::AsBefore { path },
