@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::files;
+use super::files::Files;
 use super::http::{self, HttpError};
 use crate::exit::{Exit, Failure, Result};
 use crate::values::Endpoint;
@@ -151,7 +151,7 @@ impl Agent {
 pub fn containers_on(cni_root: &Path, network: &str) -> Result<Vec<String>> {
     let uses = |container: &PathBuf| container.join(network).is_dir();
     let name = |container: PathBuf| container.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(files::list(cni_root)?.into_iter().filter(uses).map(name).collect())
+    Ok(Files::default().list(cni_root)?.into_iter().filter(uses).map(name).collect())
 }
 
 #[cfg(test)]

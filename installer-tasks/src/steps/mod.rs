@@ -3,5 +3,9 @@
 pub mod cluster_init;
 pub mod cni;
 pub mod etcd_proxy;
+pub mod model;
+mod name;
 pub mod node;
 pub mod node_ip;
+
+pub use name::StepName;

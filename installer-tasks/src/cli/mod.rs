@@ -1,0 +1,117 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::exit::Result;
+use crate::host::Host;
+use crate::options::{
+    ClusterInitOptions, CniOptions, CniUndoOptions, EtcdOptions, EtcdProxyOptions, NodeCheckOptions,
+    NodeIpOptions, NodeOptions,
+};
+use crate::steps::cni::{Cni, CniUndo};
+use crate::steps::{cluster_init, etcd_proxy, node, node_ip};
+
+mod run;
+
+use run::Run;
+
+#[cfg(test)]
+mod tests;
+
+/// Installs, supervises and checks Calico's parts on one host.
+///
+/// Exit codes: 0 done and verified, 1 a check said no or a service ended, 69 a service that is needed is not
+/// there, 70 a bug, 75 try again, 77 not permitted, 78 the configuration or this host cannot work, 79 a restart
+/// is needed and not allowed (nothing was changed), 80 this host cannot have that step at all (nothing was changed),
+/// 143 ended by a signal. `check` of a step changes nothing: 0 nothing to do, 1 changes are to be made, 79 they take
+/// a restart, else as `apply` would end. The result is on standard output, progress on standard error; after a
+/// failure its last line is `error: …`.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "calico-installer", version, about)]
+pub struct Cli {
+    /// The step.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Prints the result as JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// One step on this host.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// The CNI plugins and the network's configuration.
+    #[command(subcommand)]
+    Cni(CniCommand),
+    /// The container calico-node.
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// The proxy to etcd.
+    #[command(subcommand)]
+    EtcdProxy(EtcdProxyCommand),
+    /// The pool and the profile, once in the cluster.
+    #[command(subcommand)]
+    ClusterInit(ClusterInitCommand),
+    /// Prints this host's address.
+    NodeIp(NodeIpOptions),
+}
+
+/// What is done with the CNI network.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CniCommand {
+    /// Installs it, verifies it, and takes it back when that fails.
+    Apply(CniOptions),
+    /// Says what `apply` would change, and why; changes nothing.
+    Check(CniOptions),
+    /// Takes back what `apply` changed.
+    Undo(CniUndoOptions),
+}
+
+/// What is done with calico-node.
+#[derive(Debug, Clone, Subcommand)]
+pub enum NodeCommand {
+    /// Runs it until SIGTERM, or until it ends by itself.
+    Run(NodeOptions),
+    /// Asks whether it is alive or ready.
+    Check(NodeCheckOptions),
+}
+
+/// What is done with the proxy.
+#[derive(Debug, Clone, Subcommand)]
+pub enum EtcdProxyCommand {
+    /// Runs it until SIGTERM, or until it ends by itself.
+    Run(EtcdProxyOptions),
+    /// Reads from etcd through it.
+    Check(EtcdOptions),
+}
+
+/// What is done with the pool and the profile.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ClusterInitCommand {
+    /// Makes those that are missing.
+    Apply(ClusterInitOptions),
+}
+
+impl Cli {
+    /// Does it on `host`.
+    pub async fn run(self, host: &Host) -> Result<()> {
+        let run = Run { host, json: self.json };
+        match self.command {
+            Command::Cni(CniCommand::Apply(options)) => {
+                run.apply(&options.state, &Cni { options: &options }, options.restarts).await
+            }
+            Command::Cni(CniCommand::Check(options)) => {
+                run.check(&options.state, &Cni { options: &options }).await
+            }
+            Command::Cni(CniCommand::Undo(options)) => {
+                run.undo(&options.state, &CniUndo { options: &options }, options.force).await
+            }
+            Command::Node(NodeCommand::Run(options)) => node::run(host, &options).await,
+            Command::Node(NodeCommand::Check(options)) => node::check(&options).await,
+            Command::EtcdProxy(EtcdProxyCommand::Run(options)) => etcd_proxy::run(host, &options).await,
+            Command::EtcdProxy(EtcdProxyCommand::Check(options)) => etcd_proxy::check(&options).await,
+            Command::ClusterInit(ClusterInitCommand::Apply(options)) => cluster_init::apply(&options).await,
+            Command::NodeIp(options) => node_ip::print(&options),
+        }
+    }
+}

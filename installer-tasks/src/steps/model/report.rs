@@ -1,0 +1,209 @@
+//! What a command says on standard output, as text or as JSON.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Action, Plan, Verdict};
+use crate::exit::{Exit, Failure};
+use crate::steps::StepName;
+
+/// What `check` found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    step: StepName,
+    verdict: Verdict,
+    /// What `check` exits with.
+    exit: u8,
+    /// Why it is refused, not applicable, or takes a restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    because: Option<String>,
+    changes: Vec<Value>,
+    notes: Vec<String>,
+    #[serde(skip)]
+    lines: Vec<String>,
+}
+
+impl Report {
+    /// Of a plan.
+    pub fn of_plan<A: Action>(plan: &Plan<A>) -> Self {
+        let verdict = plan.verdict();
+        let exit = match verdict {
+            Verdict::NothingToDo => 0,
+            Verdict::NeedsRestart => Exit::RestartNeeded as u8,
+            _ => Exit::No as u8,
+        };
+        Self {
+            step: plan.step(),
+            verdict,
+            exit,
+            because: plan.restart().map(ToOwned::to_owned),
+            changes: plan.changes().iter().filter_map(|it| serde_json::to_value(it).ok()).collect(),
+            notes: plan.notes().to_vec(),
+            lines: plan.changes().iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Of a check that failed.
+    pub fn of_failure(step: StepName, failure: &Failure) -> Self {
+        let verdict =
+            if failure.exit() == Exit::NotApplicable { Verdict::NotApplicable } else { Verdict::Refused };
+        Self {
+            step,
+            verdict,
+            exit: failure.exit() as u8,
+            because: Some(failure.one_line()),
+            changes: Vec::new(),
+            notes: Vec::new(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// What the process ends with.
+    pub fn outcome(&self) -> Result<(), Failure> {
+        let step = self.step;
+        match self.verdict {
+            Verdict::NothingToDo => Ok(()),
+            Verdict::NeedsRestart => Err(Failure::new(
+                Exit::RestartNeeded,
+                format!("{step} takes a restart: {}", self.because.as_deref().unwrap_or_default()),
+            )),
+            _ => Err(Failure::new(
+                Exit::No,
+                format!("{step} is not as it should be: {}", self.lines.join("; ")),
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let step = self.step;
+        let because = self.because.as_deref().unwrap_or_default();
+        match self.verdict {
+            Verdict::NothingToDo => write!(f, "{step}: nothing to do, all is as it should be")?,
+            Verdict::Changes => write!(f, "{step}: to be done:")?,
+            Verdict::NeedsRestart => write!(f, "{step}: to be done, with a restart ({because}):")?,
+            Verdict::NotApplicable => write!(f, "{step}: not applicable on this host: {because}")?,
+            Verdict::Refused => write!(f, "{step}: cannot be done: {because}")?,
+        }
+        self.lines.iter().try_for_each(|line| write!(f, "\n  {line}"))?;
+        self.notes.iter().try_for_each(|note| write!(f, "\n  note: {note}"))
+    }
+}
+
+/// What `apply` did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Applied {
+    /// The step.
+    pub step: StepName,
+    /// Whether anything was changed.
+    pub changed: bool,
+    /// The changes that were made, in their order.
+    pub changes: Vec<Value>,
+    /// The same, for people.
+    #[serde(skip)]
+    pub lines: Vec<String>,
+    /// What the operator should know besides.
+    pub notes: Vec<String>,
+}
+
+impl Applied {
+    pub(super) fn of_plan<A: Action>(plan: &Plan<A>) -> Self {
+        Self {
+            step: plan.step(),
+            changed: !plan.changes().is_empty(),
+            changes: plan.changes().iter().filter_map(|it| serde_json::to_value(it).ok()).collect(),
+            lines: plan.changes().iter().map(ToString::to_string).collect(),
+            notes: plan.notes().to_vec(),
+        }
+    }
+}
+
+impl fmt::Display for Applied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let step = self.step;
+        if self.changed {
+            write!(f, "{step}: installed and verified; done:")?;
+            self.lines.iter().try_for_each(|line| write!(f, "\n  {line}"))?;
+        } else {
+            write!(f, "{step}: nothing to do, all is as it should be")?;
+        }
+        self.notes.iter().try_for_each(|note| write!(f, "\n  note: {note}"))
+    }
+}
+
+/// What `undo` did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Undone {
+    /// The step.
+    pub step: StepName,
+    /// What was taken back, in this order; empty when nothing was recorded.
+    pub items: Vec<UndoneItem>,
+    /// What the operator should know besides.
+    pub notes: Vec<String>,
+}
+
+/// What became of one thing that was recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum UndoneItem {
+    /// It is there again as it was before.
+    Restored {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It was not there before, and is gone.
+    Removed {
+        /// The file or directory.
+        path: PathBuf,
+    },
+    /// It was as before already.
+    AsBefore {
+        /// The file or directory.
+        path: PathBuf,
+    },
+    /// Others' things are in it.
+    Kept {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// What we put into it was taken out; the rest was changed since, and stays.
+    Rewritten {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Something was done, so that it takes effect.
+    Done {
+        /// What.
+        action: String,
+    },
+}
+
+impl fmt::Display for UndoneItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Restored { path } => write!(f, "restored {}", path.display()),
+            Self::Removed { path } => write!(f, "removed {}", path.display()),
+            Self::AsBefore { path } => write!(f, "{} is as it was before", path.display()),
+            Self::Kept { path } => write!(f, "{} stays: it is not empty", path.display()),
+            Self::Rewritten { path } => write!(f, "took our part out of {}", path.display()),
+            Self::Done { action } => f.write_str(action),
+        }
+    }
+}
+
+impl fmt::Display for Undone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let step = self.step;
+        if self.items.is_empty() {
+            write!(f, "{step}: nothing to take back, the journal has no record of it")?;
+        } else {
+            write!(f, "{step}: taken back; done:")?;
+            self.items.iter().try_for_each(|item| write!(f, "\n  {item}"))?;
+        }
+        self.notes.iter().try_for_each(|note| write!(f, "\n  note: {note}"))
+    }
+}
