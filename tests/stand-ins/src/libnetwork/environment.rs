@@ -7,12 +7,10 @@ use crate::cni::wiring::MTU;
 use crate::cni::{NODE_NAME_RULE, valid_node_name};
 use crate::datastore::{Settings as Datastore, Tls};
 
-/// Docker's socket: the networks' names are asked there.
-pub const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 /// Where dockerd looks for plugins' sockets.
 pub const PLUGINS: &str = "/run/docker/plugins";
-/// What of the host must be mounted into the container.
-pub const MOUNTS: [&str; 2] = [PLUGINS, DOCKER_SOCKET];
+/// What of the host must be mounted into the container. Calico asks Docker for containers' labels.
+pub const MOUNTS: [&str; 2] = [PLUGINS, "/var/run/docker.sock"];
 
 /// A checked environment.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,23 +1,20 @@
-//! The host as the plugins see it: etcd, dockerd, and the kernel's interfaces over netlink.
+//! The host as the plugins see it: etcd, and the kernel's interfaces over netlink.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use bollard::API_DEFAULT_VERSION;
 use futures::TryStreamExt;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth};
 use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-use super::environment::{DOCKER_SOCKET, Settings};
-use super::plugin::{NetworkFacts, Refusal, Surroundings, facts};
+use super::environment::Settings;
+use super::plugin::{Refusal, Surroundings};
 use crate::cni::wiring::HOST_MAC;
 use crate::datastore::Etcd;
 
 /// How long a request waits for etcd.
 const DATASTORE_LIMIT: Duration = Duration::from_secs(5);
-/// Seconds that dockerd has to answer.
-const DOCKER_LIMIT: u64 = 5;
 /// `ENODEV`
 const NO_SUCH_DEVICE: i32 = 19;
 
@@ -97,19 +94,6 @@ impl Surroundings for Host {
 
     async fn store(&self) -> Result<Etcd, Refusal> {
         Ok(Etcd::connect(&self.settings.datastore, DATASTORE_LIMIT).await?)
-    }
-
-    async fn network(&self, id: &str) -> Result<NetworkFacts, Refusal> {
-        let failed = |error: bollard::errors::Error| {
-            Refusal::Surroundings(format!("cannot ask Docker about the network {id}: {error}"))
-        };
-        let docker = bollard::Docker::connect_with_unix(DOCKER_SOCKET, DOCKER_LIMIT, API_DEFAULT_VERSION)
-            .map_err(failed)?;
-        let docker = docker.negotiate_version().await.map_err(failed)?;
-        let found = docker.inspect_network(id, None).await.map_err(failed)?;
-        let options = found.options.unwrap_or_default().into_iter();
-        let options = options.map(|(name, value)| (name, value.into())).collect();
-        Ok(facts(found.name.unwrap_or_default(), options))
     }
 
     async fn connect(&self, host: &str, peer: &str, address: Ipv4Addr) -> Result<(), Refusal> {

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::Ipv4Addr;
 
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::protocol::{
@@ -81,15 +81,6 @@ pub enum Refusal {
     Surroundings(String),
 }
 
-/// A Docker network as dockerd tells it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetworkFacts {
-    /// Its name.
-    pub name: String,
-    /// Its option [`PROFILE`].
-    pub profile: Option<String>,
-}
-
 /// All that the plugins work with.
 pub trait Surroundings: Send + Sync {
     /// The datastore's kind.
@@ -101,8 +92,6 @@ pub trait Surroundings: Send + Sync {
     fn unique(&self) -> Result<String, Refusal>;
     /// The datastore, once it answers.
     fn store(&self) -> impl Future<Output = Result<Self::Store, Refusal>> + Send;
-    /// Asks dockerd about a network.
-    fn network(&self, id: &str) -> impl Future<Output = Result<NetworkFacts, Refusal>> + Send;
     /// Makes a pair of interfaces, and the way to `address` over `host`.
     fn connect(
         &self,
@@ -129,7 +118,7 @@ pub async fn answer<S: Surroundings>(
             json!({"Scope": "global"})
         }
         (Plugin::Network, "NetworkDriver.CreateNetwork") => {
-            check_network(&read(method, body)?)?;
+            create_network(around, &read(method, body)?).await?;
             done
         }
         // Of swarm mode, which Calico's plugin answers and does nothing about.
@@ -137,7 +126,13 @@ pub async fn answer<S: Surroundings>(
             read::<CreateNetwork>(method, body)?;
             json!({"Options": {}})
         }
-        (Plugin::Network, "NetworkDriver.DeleteNetwork" | "NetworkDriver.FreeNetwork") => {
+        (Plugin::Network, "NetworkDriver.DeleteNetwork") => {
+            let Network { network } = read(method, body)?;
+            let write = Write::delete(network_key(&network), Expect::Any);
+            around.store().await?.commit(vec![write]).await?;
+            done
+        }
+        (Plugin::Network, "NetworkDriver.FreeNetwork") => {
             read::<Network>(method, body)?;
             done
         }
@@ -212,8 +207,22 @@ fn asked<T>(text: String) -> Result<T, Refusal> {
     Err(Refusal::Asked(text))
 }
 
-/// As Calico: no options but the profile, and no other IPAM.
-fn check_network(request: &CreateNetwork) -> Result<(), Refusal> {
+/// What is kept of a network, under the ID that Docker gave to it.
+fn network_key(id: &str) -> String {
+    format!("/calico/stand-in/libnetwork/networks/{id}")
+}
+
+/// Keeps the network's profile where all hosts find it. Docker calls one host only; and a dockerd that starts, and
+/// its containers with it, cannot be asked about its networks.
+async fn create_network<S: Surroundings>(around: &S, request: &CreateNetwork) -> Result<(), Refusal> {
+    let profile = check_network(request)?;
+    let write = Write::json(network_key(&request.network), Expect::Any, &profile)?;
+    around.store().await?.commit(vec![write]).await?;
+    Ok(())
+}
+
+/// As Calico: no options but the profile, which is returned, and no other IPAM.
+fn check_network(request: &CreateNetwork) -> Result<&str, Refusal> {
     for (name, value) in &request.options {
         let unknown: Vec<&String> = match value {
             Value::Object(flags) if name == GENERIC => flags.keys().filter(|flag| *flag != PROFILE).collect(),
@@ -241,7 +250,10 @@ fn check_network(request: &CreateNetwork) -> Result<(), Refusal> {
     if !data.aux_addresses.is_empty() {
         return asked("the Calico driver does not support --aux-address".to_owned());
     }
-    Ok(())
+    match request.options.get(GENERIC).and_then(|flags| flags.get(PROFILE)).and_then(Value::as_str) {
+        Some(profile) if !profile.is_empty() => Ok(profile),
+        _ => asked(format!("no profile is named; expected --opt {PROFILE}=NAME")),
+    }
 }
 
 /// The enabled pool of this CIDR.
@@ -352,8 +364,10 @@ async fn create_endpoint<S: Surroundings>(around: &S, request: CreateEndpoint) -
             ));
         }
     }
-    let facts = around.network(&network).await?;
-    let profile = facts.profile.unwrap_or(facts.name);
+    let Some(profile) = store.get(&network_key(&network)).await? else {
+        return asked(format!("endpoint {endpoint}: there was no CreateNetwork for network {network}"));
+    };
+    let profile: String = profile.json()?;
     if store.get(&format!("{}{profile}", resources::PROFILES)).await?.is_none() {
         // Calico would make one that lets in its members only; the product must have made a better one.
         return asked(format!("the network's profile {profile:?} is not in the datastore"));
@@ -414,10 +428,4 @@ async fn join<S: Surroundings>(around: &S, request: Join) -> Result<Joined, Refu
             next_hop: "",
         }],
     })
-}
-
-/// What of a Docker network's options matters here.
-pub fn facts(name: String, options: Map<String, Value>) -> NetworkFacts {
-    let profile = options.get(PROFILE).and_then(Value::as_str).map(str::to_owned);
-    NetworkFacts { name, profile }
 }

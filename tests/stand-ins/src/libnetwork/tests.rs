@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use super::plugin::{NetworkFacts, Refusal, facts};
+use super::plugin::Refusal;
 use super::*;
 use crate::datastore::{DatastoreError, Entry, Expect, Store, Write};
 use crate::ipam;
@@ -50,11 +50,6 @@ impl Surroundings for Paper {
     async fn store(&self) -> Result<Shared, Refusal> {
         Ok(self.store.clone())
     }
-    async fn network(&self, id: &str) -> Result<NetworkFacts, Refusal> {
-        assert_eq!(id, NETWORK);
-        let options = serde_json::json!({"org.projectcalico.profile": "calico"});
-        Ok(facts("docker-calico".to_owned(), options.as_object().unwrap().clone()))
-    }
     async fn connect(&self, host: &str, peer: &str, address: std::net::Ipv4Addr) -> Result<(), Refusal> {
         let made = format!("{host} {peer} {address}");
         let mut interfaces = self.interfaces.lock().unwrap();
@@ -84,6 +79,13 @@ async fn prepared() -> Paper {
     paper
 }
 
+/// With the network, too.
+async fn with_network() -> Paper {
+    let paper = prepared().await;
+    network(&paper, "CreateNetwork", &network_of(OPTIONS, DATA)).await.unwrap();
+    paper
+}
+
 async fn ask(paper: &Paper, plugin: Plugin, method: &str, body: &str) -> Result<Value, String> {
     answer(paper, plugin, method, body.as_bytes()).await.map_err(|refusal| refusal.to_string())
 }
@@ -101,6 +103,14 @@ fn text(value: &Value) -> String {
 }
 
 const POOL: &str = r#"{"PoolID":"192.168.0.0/16","Address":"","Options":null}"#;
+
+const OPTIONS: &str = r#"{"com.docker.network.enable_ipv6":false,"com.docker.network.generic":{"org.projectcalico.profile":"calico"}}"#;
+const DATA: &str =
+    r#"[{"AddressSpace":"CalicoGlobalAddressSpace","Gateway":"0.0.0.0/0","Pool":"192.168.0.0/16"}]"#;
+
+fn network_of(options: &str, data: &str) -> String {
+    format!(r#"{{"NetworkID":"{NETWORK}","Options":{options},"IPv4Data":{data},"IPv6Data":[]}}"#)
+}
 
 fn endpoint_at(address: &str) -> String {
     format!(
@@ -144,10 +154,7 @@ async fn a_network_and_an_endpoint_live_and_end() {
         text(&ipam(&paper, "RequestPool", pool).await.unwrap()),
         r#"{"PoolID":"192.168.0.0/16","Pool":"192.168.0.0/16","Data":{"com.docker.network.gateway":"0.0.0.0/0"}}"#
     );
-    let create = format!(
-        r#"{{"NetworkID":"{NETWORK}","Options":{{"com.docker.network.enable_ipv6":false,"com.docker.network.generic":{{"org.projectcalico.profile":"calico"}}}},"IPv4Data":[{{"AddressSpace":"CalicoGlobalAddressSpace","Gateway":"0.0.0.0/0","Pool":"192.168.0.0/16"}}],"IPv6Data":[]}}"#
-    );
-    assert_eq!(text(&network(&paper, "CreateNetwork", &create).await.unwrap()), "{}");
+    assert_eq!(text(&network(&paper, "CreateNetwork", &network_of(OPTIONS, DATA)).await.unwrap()), "{}");
 
     let address = ipam(&paper, "RequestAddress", POOL).await.unwrap();
     assert_eq!(text(&address), r#"{"Address":"192.168.0.0/32","Data":{}}"#);
@@ -186,6 +193,11 @@ async fn a_network_and_an_endpoint_live_and_end() {
 #[tokio::test]
 async fn the_wrong_order_and_what_was_not_requested_are_refused() {
     let paper = prepared().await;
+    ipam(&paper, "RequestAddress", POOL).await.unwrap();
+    let refused = network(&paper, "CreateEndpoint", &endpoint_at("192.168.0.0/32")).await.unwrap_err();
+    assert!(refused.contains("no CreateNetwork"), "{refused}");
+
+    let paper = with_network().await;
     let refused = network(&paper, "Join", &join()).await.unwrap_err();
     assert!(refused.contains("before CreateEndpoint"), "{refused}");
     let refused = network(&paper, "CreateEndpoint", &endpoint_at("192.168.0.0/32")).await.unwrap_err();
@@ -217,11 +229,12 @@ async fn what_the_real_one_could_not_work_with_is_refused() {
         r#"[{"AddressSpace":"CalicoGlobalAddressSpace","Gateway":"0.0.0.0/0","Pool":"192.168.0.0/16"}]"#;
     let other_gateway = data.replace("0.0.0.0/0", "192.168.0.1/16");
     for (body, word) in [
-        (network_of(r#"{"com.docker.network.internal":true}"#, data), "internal"),
-        (network_of(r#"{"com.docker.network.generic":{"mtu":"1400"}}"#, data), "mtu"),
+        (network_of(r#"{"com.docker.network.internal":true}"#, DATA), "internal"),
+        (network_of(r#"{"com.docker.network.generic":{"mtu":"1400"}}"#, DATA), "mtu"),
         (network_of("{}", &other_gateway), "another IPAM driver"),
         (network_of("{}", "[]"), "0 subnets"),
-        (network_of("{}", data).replace("IPv6Data", "IPv5Data"), "IPv5Data"),
+        (network_of("{}", DATA), "--opt org.projectcalico.profile"),
+        (network_of(OPTIONS, DATA).replace("IPv6Data", "IPv5Data"), "IPv5Data"),
         ("[]".to_owned(), "CreateNetwork"),
     ] {
         let refused = network(&paper, "CreateNetwork", &body).await.unwrap_err();
@@ -252,7 +265,7 @@ async fn what_the_real_one_could_not_work_with_is_refused() {
 
 #[tokio::test]
 async fn a_host_whose_node_or_profile_is_missing_gets_nothing() {
-    let paper = prepared().await;
+    let paper = with_network().await;
     ipam(&paper, "RequestAddress", POOL).await.unwrap();
     let delete = |key: &str| vec![Write::delete(key.to_owned(), Expect::Any)];
     paper.store.commit(delete(&format!("{}calico", resources::PROFILES))).await.unwrap();
