@@ -5,11 +5,11 @@ use clap::{Parser, Subcommand};
 use crate::exit::Result;
 use crate::host::Host;
 use crate::options::{
-    ClusterInitOptions, CniOptions, CniUndoOptions, EtcdOptions, EtcdProxyOptions, NodeCheckOptions,
-    NodeIpOptions, NodeOptions,
+    ClusterInitOptions, CniOptions, CniUndoOptions, EtcdOptions, EtcdProxyOptions, LibnetworkImageOptions,
+    LibnetworkOptions, NodeIpOptions, NodeOptions, NodePrefetchOptions, ServiceCheckOptions,
 };
 use crate::steps::cni::{Cni, CniUndo};
-use crate::steps::{cluster_init, etcd_proxy, node, node_ip};
+use crate::steps::{cluster_init, etcd_proxy, libnetwork, node, node_ip};
 
 mod run;
 
@@ -46,6 +46,9 @@ pub enum Command {
     /// The container calico-node.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// The container calico-libnetwork: Docker's network and IPAM drivers.
+    #[command(subcommand)]
+    Libnetwork(LibnetworkCommand),
     /// The proxy to etcd.
     #[command(subcommand)]
     EtcdProxy(EtcdProxyCommand),
@@ -73,7 +76,20 @@ pub enum NodeCommand {
     /// Runs it until SIGTERM, or until it ends by itself.
     Run(NodeOptions),
     /// Asks whether it is alive or ready.
-    Check(NodeCheckOptions),
+    Check(ServiceCheckOptions),
+    /// Pulls its image, while a container of before runs.
+    Prefetch(NodePrefetchOptions),
+}
+
+/// What is done with calico-libnetwork.
+#[derive(Debug, Clone, Subcommand)]
+pub enum LibnetworkCommand {
+    /// Runs it until SIGTERM, or until it ends by itself.
+    Run(LibnetworkOptions),
+    /// Asks whether it is alive or ready.
+    Check(ServiceCheckOptions),
+    /// Pulls its image, while a container of before runs.
+    Prefetch(LibnetworkImageOptions),
 }
 
 /// What is done with the proxy.
@@ -108,6 +124,10 @@ impl Cli {
             }
             Command::Node(NodeCommand::Run(options)) => node::run(host, &options).await,
             Command::Node(NodeCommand::Check(options)) => node::check(&options).await,
+            Command::Node(NodeCommand::Prefetch(options)) => node::prefetch(&options).await,
+            Command::Libnetwork(LibnetworkCommand::Run(options)) => libnetwork::run(host, &options).await,
+            Command::Libnetwork(LibnetworkCommand::Check(options)) => libnetwork::check(host, &options).await,
+            Command::Libnetwork(LibnetworkCommand::Prefetch(options)) => libnetwork::prefetch(&options).await,
             Command::EtcdProxy(EtcdProxyCommand::Run(options)) => etcd_proxy::run(host, &options).await,
             Command::EtcdProxy(EtcdProxyCommand::Check(options)) => etcd_proxy::check(&options).await,
             Command::ClusterInit(ClusterInitCommand::Apply(options)) => cluster_init::apply(&options).await,

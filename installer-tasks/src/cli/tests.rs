@@ -27,6 +27,13 @@ fn every_step_takes_its_options() {
         format!("node run {node} --registry-mirror m:5000"),
         "node check --live".to_owned(),
         "node check --ready --docker-socket /s".to_owned(),
+        "node prefetch --node-image i --docker-socket /s --registry-mirror m:5000".to_owned(),
+        format!(
+            "libnetwork run {proxied} --libnetwork-image i --libnetwork-cpus 0.1 --libnetwork-mem 64 --node-name h \
+             --docker-socket /s --registry-mirror m:5000"
+        ),
+        "libnetwork check --live --docker-socket /s".to_owned(),
+        "libnetwork prefetch --libnetwork-image i".to_owned(),
         format!("etcd-proxy run {proxied} --artifacts-etcd {}", artifact("etcd")),
         format!("etcd-proxy check {proxied}"),
         format!(

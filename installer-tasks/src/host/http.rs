@@ -1,13 +1,16 @@
-//! A small HTTP client: one GET, bounded in time and size.
+//! A small HTTP client: one GET, or one POST on a unix socket, bounded in time and size.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
+use hyper::http::request::Builder;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::values::{Endpoint, Scheme};
@@ -15,7 +18,7 @@ use crate::values::{Endpoint, Scheme};
 /// No answer that we ask for is larger.
 const MAX_BODY_BYTES: usize = 16 << 20;
 
-/// A GET that brought no answer.
+/// A request that brought no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// No connection.
@@ -26,8 +29,16 @@ pub enum HttpError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// No connection to a unix socket.
+    #[error("cannot connect to {}: {source}", socket.display())]
+    Socket {
+        /// To which.
+        socket: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// The exchange broke.
-    #[error("GET {url}: {message}")]
+    #[error("{url}: {message}")]
     Exchange {
         /// What was asked for.
         url: String,
@@ -35,7 +46,7 @@ pub enum HttpError {
         message: String,
     },
     /// No answer in time.
-    #[error("GET {url}: no answer within {} s", limit.as_secs_f32())]
+    #[error("{url}: no answer within {} s", limit.as_secs_f32())]
     Timeout {
         /// What was asked for.
         url: String,
@@ -62,22 +73,39 @@ pub async fn get(endpoint: &Endpoint, path: &str, limit: Duration) -> Result<Ans
         return Err(HttpError::Tls(endpoint.clone()));
     }
     let url = format!("{endpoint}{path}");
-    timeout(limit, exchange(endpoint, path, &url)).await.unwrap_or(Err(HttpError::Timeout { url, limit }))
+    let talk = async {
+        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
+            .await
+            .map_err(|source| HttpError::Connect { endpoint: endpoint.clone(), source })?;
+        exchange(stream, Request::get(path).header("host", endpoint.authority()), &url).await
+    };
+    timeout(limit, talk).await.unwrap_or(Err(HttpError::Timeout { url: url.clone(), limit }))
 }
 
-async fn exchange(endpoint: &Endpoint, path: &str, url: &str) -> Result<Answer, HttpError> {
+/// `POST <path>` with an empty body on a unix socket, all of it within `limit`.
+pub async fn post_unix(socket: &Path, path: &str, limit: Duration) -> Result<Answer, HttpError> {
+    let url = format!("{}{path}", socket.display());
+    let talk = async {
+        let stream = UnixStream::connect(socket)
+            .await
+            .map_err(|source| HttpError::Socket { socket: socket.to_owned(), source })?;
+        exchange(stream, Request::post(path).header("host", "plugin"), &url).await
+    };
+    timeout(limit, talk).await.unwrap_or(Err(HttpError::Timeout { url: url.clone(), limit }))
+}
+
+async fn exchange<S>(stream: S, request: Builder, url: &str) -> Result<Answer, HttpError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let broke = |error: &dyn std::fmt::Display| HttpError::Exchange {
         url: url.to_owned(),
         message: error.to_string(),
     };
-    let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
-        .await
-        .map_err(|source| HttpError::Connect { endpoint: endpoint.clone(), source })?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| broke(&error))?;
     let connection = tokio::spawn(connection);
-    let request = Request::get(path)
-        .header("host", endpoint.authority())
+    let request = request
         .header("accept", "application/json")
         .body(Empty::<Bytes>::new())
         .map_err(|error| broke(&error))?;

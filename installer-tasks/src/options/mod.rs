@@ -12,12 +12,14 @@ use crate::values::{Endpoint, EtcdProxy, Scheme};
 mod cluster_init;
 mod cni;
 mod etcd_proxy;
+mod libnetwork;
 mod node;
 
 pub use cluster_init::ClusterInitOptions;
 pub use cni::{CniOptions, CniUndoOptions};
 pub use etcd_proxy::EtcdProxyOptions;
-pub use node::{NodeCheckOptions, NodeIpOptions, NodeOptions};
+pub use libnetwork::{LibnetworkImageOptions, LibnetworkOptions};
+pub use node::{NodeIpOptions, NodeOptions, NodePrefetchOptions, ServiceCheckOptions};
 
 /// Which etcd, and how the host reaches it.
 #[derive(Debug, Clone, Args)]

@@ -3,9 +3,11 @@
 pub mod cluster_init;
 pub mod cni;
 pub mod etcd_proxy;
+pub mod libnetwork;
 pub mod model;
 mod name;
 pub mod node;
 pub mod node_ip;
+pub mod supervise;
 
 pub use name::StepName;

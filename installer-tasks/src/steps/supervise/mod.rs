@@ -1,4 +1,7 @@
-//! Keeps one calico-node running: adopts it, creates it or replaces it, and watches it.
+//! Keeps the container of one service running: adopts it, creates it or replaces it, and watches it.
+//!
+//! A dockerd that goes away is waited for, for as long as it takes. Then the container is adopted where it runs
+//! (dockerd kept it alive, or started it again itself), else started anew. Only its own end is the service's.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,9 +10,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use futures::{Stream, StreamExt};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::spec::{ContainerSpec, HASH_LABEL, NAME, TASK_LABEL, at_mirror};
 use crate::exit::{Exit, Failure, Result};
+use crate::host::container::{ContainerSpec, HASH_LABEL, TASK_LABEL};
 use crate::host::docker::{Container, Docker, DockerError};
+use crate::host::plugin::Plugin;
+use crate::host::process::StopSignals;
+
+mod image;
+
+pub use image::prefetch;
 
 /// How long dockerd may be away when we start; later we wait for as long as it takes.
 const START_LIMIT: Duration = Duration::from_mins(1);
@@ -20,8 +29,10 @@ const POLL: Duration = Duration::from_secs(1);
 const SHUTDOWN_WATCH: Duration = Duration::from_secs(3);
 /// How many lines of a container's log explain its end.
 const LAST_LINES: usize = 20;
-/// Seconds from SIGTERM to SIGKILL when Mesos ends us: below its own default grace period of 3 s.
+/// Seconds from the stop signal to SIGKILL when Mesos ends us: below its own default grace period of 3 s.
 const STOP_GRACE: i32 = 2;
+/// How long a check may ask Docker.
+const CHECK_LIMIT: Duration = Duration::from_secs(3);
 /// Seconds from SIGTERM to SIGKILL for a container that is replaced.
 const REPLACE_GRACE: i32 = 10;
 
@@ -38,16 +49,21 @@ enum Action {
     Refuse,
 }
 
-fn decide(found: Option<&Container>, hash: &str) -> Action {
+fn decide(found: Option<&Container>, task: &str, hash: &str) -> Action {
     match found {
         None => Action::Create,
-        Some(container) if !container.labels.contains_key(TASK_LABEL) => Action::Refuse,
+        Some(container) if !is_of(container, task) => Action::Refuse,
         Some(container) if container.labels.get(HASH_LABEL).is_none_or(|label| label != hash) => {
             Action::Replace("its configuration is another one")
         }
         Some(container) if !container.running => Action::Replace("it does not run"),
         Some(_) => Action::Adopt,
     }
+}
+
+/// Whether a container is ours, of this task.
+fn is_of(container: &Container, task: &str) -> bool {
+    container.labels.get(TASK_LABEL).is_some_and(|label| label == task)
 }
 
 /// Why one watch is over.
@@ -66,19 +82,38 @@ impl From<DockerError> for Over {
 
 /// Keeps the container of one spec running.
 pub struct Supervisor<'a> {
-    socket: &'a Path,
-    spec: &'a ContainerSpec,
-    mirror: Option<&'a str>,
+    /// Docker's socket.
+    pub socket: &'a Path,
+    /// The container.
+    pub spec: &'a ContainerSpec,
+    /// A registry that its image is pulled through.
+    pub mirror: Option<&'a str>,
+    /// The option that sets its memory.
+    pub memory_option: &'a str,
+    /// The plugins that it serves: it leaves their sockets behind when it ends.
+    pub plugins: &'a [Plugin],
 }
 
-impl<'a> Supervisor<'a> {
-    /// Supervises the container of `spec` with the Docker at `socket`.
-    pub fn new(socket: &'a Path, spec: &'a ContainerSpec, mirror: Option<&'a str>) -> Self {
-        Self { socket, spec, mirror }
+impl Supervisor<'_> {
+    /// Goes on until a signal comes, and then stops the container; or until it ends by itself. Never returns success: a
+    /// service that has ended is not finished.
+    pub async fn run(&self, signals: &mut StopSignals) -> Result<()> {
+        let signal = tokio::select! {
+            signal = signals.received() => signal,
+            failure = self.supervise() => {
+                self.remove_dead_sockets().await;
+                return Err(failure);
+            }
+        };
+        let name = self.spec.name;
+        eprintln!("{signal}: stopping {name}");
+        self.stop().await?;
+        Err(Failure::new(Exit::Terminated, format!("ended by {signal}; {name} is stopped")))
     }
 
     /// Goes on until the container ends by itself or cannot be had; says why.
-    pub async fn supervise(&self) -> Failure {
+    async fn supervise(&self) -> Failure {
+        let name = self.spec.name;
         let mut limit = Some(START_LIMIT);
         // Only a container that we start ourselves is shown from its first line on.
         let mut log_from = seconds_now();
@@ -88,7 +123,7 @@ impl<'a> Supervisor<'a> {
                 Err(failure) => return failure,
             };
             match self.keep_up(&docker, &mut log_from).await {
-                Ok(()) => eprintln!("{NAME} was restarted by someone else; watching on"),
+                Ok(()) => eprintln!("{name} was restarted by someone else; watching on"),
                 Err(Over::DockerAway(reason)) => eprintln!("{reason}; waiting for it to come back"),
                 Err(Over::Failed(failure)) => return failure,
             }
@@ -96,22 +131,36 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Stops and removes the container, if it is ours.
-    pub async fn stop(&self) -> Result<()> {
+    async fn stop(&self) -> Result<()> {
+        let name = self.spec.name;
         let docker = match Docker::connect(self.socket).await {
             Ok(docker) => docker,
             Err(error) if error.is_away() => {
-                eprintln!("{error}: {NAME} cannot be stopped, and is found again when it is back");
+                eprintln!("{error}: {name} cannot be stopped, and is found again when it is back");
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
-        match docker.container(NAME).await? {
-            Some(container) if container.labels.contains_key(TASK_LABEL) => {
-                docker.stop(&container.id, STOP_GRACE).await?;
-                docker.remove(&container.id).await?;
-                Ok(())
+        if let Some(container) = docker.container(name).await?
+            && is_of(&container, self.spec.task)
+        {
+            docker.stop(&container.id, self.grace(STOP_GRACE)).await?;
+            docker.remove(&container.id).await?;
+        }
+        self.remove_dead_sockets().await;
+        Ok(())
+    }
+
+    /// Seconds to wait for its end: none for one that its stop signal does not end.
+    fn grace(&self, seconds: i32) -> i32 {
+        if self.spec.through_restarts.is_some() { 0 } else { seconds }
+    }
+
+    async fn remove_dead_sockets(&self) {
+        for plugin in self.plugins {
+            if let Err(error) = plugin.remove_if_dead().await {
+                eprintln!("the socket of {plugin:?} stays: {error}");
             }
-            _ => Ok(()),
         }
     }
 
@@ -140,59 +189,49 @@ impl<'a> Supervisor<'a> {
     }
 
     async fn ensure(&self, docker: &Docker, log_from: &mut i32) -> Result<Container, Over> {
-        let found = docker.container(NAME).await?;
-        match (decide(found.as_ref(), &self.spec.hash()), found) {
+        let name = self.spec.name;
+        let found = docker.container(name).await?;
+        match (decide(found.as_ref(), self.spec.task, &self.spec.hash()), found) {
             (Action::Adopt, Some(container)) => {
-                println!("{NAME} runs already with this configuration: watching it");
+                println!("{name} runs already with this configuration: watching it");
                 return Ok(container);
             }
             (Action::Replace(reason), Some(container)) => {
                 // Before the old one is stopped: hosts are without Calico for as short as can be.
                 self.provide_image(docker).await?;
-                println!("replacing {NAME}: {reason}");
-                docker.stop(&container.id, REPLACE_GRACE).await?;
+                println!("replacing {name}: {reason}");
+                docker.stop(&container.id, self.grace(REPLACE_GRACE)).await?;
                 docker.remove(&container.id).await?;
             }
             (Action::Refuse, Some(container)) => {
                 return Err(Over::Failed(Failure::unsuitable(format!(
-                    "a container {NAME} (ID {:.12}, image {}) is there that is not ours, without the label {TASK_LABEL}: \
+                    "a container {name} (ID {:.12}, image {}) is there that is not ours, without the label {TASK_LABEL}={}: \
                      remove or rename it",
-                    container.id, container.image
+                    container.id, container.image, self.spec.task
                 ))));
             }
             _ => self.provide_image(docker).await?,
         }
-        docker.create(NAME, self.spec).await?;
-        docker.start(NAME).await?;
-        println!("started {NAME} from {}", self.spec.image);
+        docker.create(self.spec).await?;
+        docker.start(name).await?;
+        println!("started {name} from {}", self.spec.image);
         *log_from = 0;
-        let started = docker.container(NAME).await?;
+        let started = docker.container(name).await?;
         started.ok_or_else(|| {
-            Over::Failed(Failure::new(Exit::TryAgain, format!("someone removed {NAME} as it started")))
+            Over::Failed(Failure::new(Exit::TryAgain, format!("someone removed {name} as it started")))
         })
     }
 
     async fn provide_image(&self, docker: &Docker) -> Result<(), Over> {
-        let image = &self.spec.image;
-        if docker.has_image(image).await? {
-            return Ok(());
+        match image::provide(docker, &self.spec.image, self.mirror).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_away() => Err(error.into()),
+            Err(error) => Err(Over::Failed(image::unavailable(error))),
         }
-        let mirrored = self.mirror.and_then(|mirror| at_mirror(image, mirror));
-        let source = mirrored.as_ref().map_or(image, |mirrored| &mirrored.source);
-        eprintln!("pulling {source}");
-        docker.pull(source).await.map_err(|error| match Over::from(error) {
-            // The registry is what is missing.
-            Over::Failed(failure) => Over::Failed(Failure::new(Exit::Unavailable, failure.to_string())),
-            away @ Over::DockerAway(_) => away,
-        })?;
-        if let Some(mirrored) = &mirrored {
-            docker.tag(source, &mirrored.repository, &mirrored.tag).await?;
-        }
-        println!("pulled {source}");
-        Ok(())
     }
 
     async fn watch(&self, docker: &Docker, container: &Container, log_from: &mut i32) -> Result<(), Over> {
+        let name = self.spec.name;
         let mut log = Some(docker.follow_log(&container.id, *log_from));
         let mut events = docker.events(&container.id);
         let mut ticks = interval(POLL);
@@ -218,18 +257,41 @@ impl<'a> Supervisor<'a> {
                 Some(now) => {
                     drain(&mut log).await;
                     if goes_away(docker, &mut events).await {
-                        return Err(Over::DockerAway(format!("{NAME} ended as Docker went away")));
+                        return Err(Over::DockerAway(format!("{name} ended as Docker went away")));
                     }
-                    return Err(Over::Failed(ended(docker, &now).await));
+                    if self.spec.through_restarts.is_some() {
+                        // Its end is Mesos' to count, and dockerd is not to start it again meanwhile.
+                        docker.stop(&now.id, 0).await?;
+                    }
+                    return Err(Over::Failed(self.ended(docker, &now).await));
                 }
                 None => {
                     return Err(Over::Failed(Failure::new(
                         Exit::No,
-                        format!("someone removed the container {NAME}"),
+                        format!("someone removed the container {name}"),
                     )));
                 }
             }
         }
+    }
+
+    /// The end of a container that should have gone on, with its last words on standard error.
+    async fn ended(&self, docker: &Docker, container: &Container) -> Failure {
+        let name = self.spec.name;
+        match docker.last_log(&container.id, LAST_LINES).await {
+            Ok(log) => eprintln!("the last lines of {name}:\n{}", String::from_utf8_lossy(&log).trim_end()),
+            Err(error) => eprintln!("{error}"),
+        }
+        let mut text = format!("{name} ended by itself with exit status {}", container.exit_code);
+        if container.out_of_memory {
+            text.push_str(", killed for its memory: raise --");
+            text.push_str(self.memory_option);
+        }
+        if !container.error.is_empty() {
+            text.push_str(": ");
+            text.push_str(&container.error);
+        }
+        Failure::new(Exit::No, text)
     }
 }
 
@@ -248,6 +310,48 @@ async fn drain(log: &mut Option<impl Stream<Item = Vec<u8>> + Unpin>) {
             show(&piece);
         }
     }
+}
+
+/// Why a container does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRunning {
+    /// Docker said no.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
+    /// Docker does not answer.
+    #[error("Docker does not answer within {} s", CHECK_LIMIT.as_secs())]
+    Silent,
+    /// There is none of that name.
+    #[error("there is no container {0}")]
+    Absent(&'static str),
+    /// It has ended.
+    #[error("the container {0} does not run (exit status {1})")]
+    Ended(&'static str, i64),
+}
+
+impl NotRunning {
+    /// Whether dockerd is not there to ask: its container is then no reason to end its supervisor, which waits for
+    /// dockerd, and is what another supervisor would have to do.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Docker(error) => error.is_away(),
+            Self::Silent => true,
+            Self::Absent(_) | Self::Ended(..) => false,
+        }
+    }
+}
+
+/// Whether the container `name` runs.
+pub async fn container_runs(socket: &Path, name: &'static str) -> Result<(), NotRunning> {
+    let look = async {
+        let docker = Docker::connect(socket).await?;
+        match docker.container(name).await? {
+            None => Err(NotRunning::Absent(name)),
+            Some(container) if !container.running => Err(NotRunning::Ended(name, container.exit_code)),
+            Some(_) => Ok(()),
+        }
+    };
+    timeout(CHECK_LIMIT, look).await.unwrap_or(Err(NotRunning::Silent))
 }
 
 fn show(piece: &[u8]) {
@@ -271,23 +375,6 @@ async fn goes_away(docker: &Docker, events: &mut (impl Stream<Item = ()> + Unpin
     timeout(SHUTDOWN_WATCH, gone).await.is_ok()
 }
 
-/// The end of a container that should have gone on, with its last words on standard error.
-async fn ended(docker: &Docker, container: &Container) -> Failure {
-    match docker.last_log(&container.id, LAST_LINES).await {
-        Ok(log) => eprintln!("the last lines of {NAME}:\n{}", String::from_utf8_lossy(&log).trim_end()),
-        Err(error) => eprintln!("{error}"),
-    }
-    let mut text = format!("{NAME} ended by itself with exit status {}", container.exit_code);
-    if container.out_of_memory {
-        text.push_str(", killed for its memory: raise --node-mem");
-    }
-    if !container.error.is_empty() {
-        text.push_str(": ");
-        text.push_str(&container.error);
-    }
-    Failure::new(Exit::No, text)
-}
-
 /// Seconds since 1970, as Docker's API takes them.
 fn seconds_now() -> i32 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -306,7 +393,7 @@ mod tests {
     #[test]
     fn ours_is_adopted_or_replaced_and_a_stranger_is_refused() {
         let ours = [(TASK_LABEL, "calico-node"), (HASH_LABEL, "h1")];
-        let decide = |found: Option<Container>| decide(found.as_ref(), "h1");
+        let decide = |found: Option<Container>| decide(found.as_ref(), "calico-node", "h1");
         assert_eq!(decide(None), Action::Create);
         assert_eq!(decide(Some(container(&ours, true))), Action::Adopt);
         assert!(matches!(decide(Some(container(&ours, false))), Action::Replace(_)));
@@ -315,5 +402,7 @@ mod tests {
         assert!(matches!(decide(Some(container(&ours[..1], true))), Action::Replace(_)));
         assert_eq!(decide(Some(container(&[(HASH_LABEL, "h1")], true))), Action::Refuse);
         assert_eq!(decide(Some(container(&[], false))), Action::Refuse);
+        let another = [(TASK_LABEL, "libnetwork"), (HASH_LABEL, "h1")];
+        assert_eq!(decide(Some(container(&another, true))), Action::Refuse);
     }
 }
