@@ -171,7 +171,7 @@ fn only_what_differs_is_written() {
     let kept = [rig.config(), rig.path("plugins/calico-ipam")];
     let kept: Vec<&Path> = kept.iter().map(PathBuf::as_path).collect();
     let before = stamps(&kept);
-    expect(&rig.apply("two"), 0, &["plugins/calico "]);
+    expect(&rig.apply("two"), 0, &["plugins/calico: its content differs"]);
     assert_eq!(stamps(&kept), before);
     assert_eq!(fs::read(rig.path("plugins/calico")).unwrap(), b"two");
 
@@ -310,18 +310,22 @@ fn undo_leaves_what_someone_else_changed_since() {
     assert_eq!(rig.installed(), [PathBuf::from("net.d")]);
 }
 
+/// Made by calico-installer 0.5.0, which was killed between the record of an upgrade and the rename.
 #[test]
-fn an_interrupted_install_is_completed_and_can_be_undone() {
+fn an_install_of_an_older_version_is_known_and_can_be_undone() {
     let rig = Rig::new();
     expect(&rig.apply("one"), 0, &[]);
-    // As a crash between the record of an upgrade and the rename leaves it.
-    let journal = rig.path("state/journal.json");
-    let mut document: Value = serde_json::from_slice(&fs::read(&journal).unwrap()).unwrap();
-    let wrote = document["files"][0]["wrote"].as_array_mut().unwrap();
-    wrote.push(json!("f".repeat(64)));
-    fs::write(&journal, document.to_string()).unwrap();
+    let files = |place: &str, staging: &str, wrote: &[&str]| json!({ "step": "cni", "path": rig.path(place), "staging": staging, "before": null, "wrote": wrote });
+    let sha256 = |place: &str| calico_installer::host::files::sha256_of(&rig.path(place)).unwrap();
+    let old = json!({ "version": 1, "files": [
+        files("plugins/calico", "beside", &[&sha256("plugins/calico"), &"f".repeat(64)]),
+        files("plugins/calico-ipam", "beside", &[&sha256("plugins/calico-ipam")]),
+        files("etc/net.d/calico.conf", "outside", &[&sha256("etc/net.d/calico.conf")]),
+    ]});
+    fs::write(rig.path("state/journal.json"), old.to_string()).unwrap();
     fs::write(rig.path("plugins/.calico.calico-dcos"), "half").unwrap();
-    expect(&rig.undo(&[]), 0, &[]);
+    expect(&rig.run("check", "one", &[]), 0, &["nothing to do"]);
+    expect(&rig.undo(&[]), 0, &["removed"]);
     assert_eq!(rig.installed(), [PathBuf::from("net.d")]);
     assert!(!rig.path("state").exists());
 }

@@ -5,11 +5,14 @@ use clap::{Parser, Subcommand};
 use crate::exit::Result;
 use crate::host::Host;
 use crate::options::{
-    ClusterInitOptions, CniOptions, CniUndoOptions, EtcdOptions, EtcdProxyOptions, LibnetworkImageOptions,
-    LibnetworkOptions, NodeIpOptions, NodeOptions, NodePrefetchOptions, ServiceCheckOptions,
+    ClusterInitOptions, CniOptions, CniUndoOptions, DockerNetworkOptions, DockerNetworkUndoOptions,
+    EtcdOptions, EtcdProxyOptions, LibnetworkImageOptions, LibnetworkOptions, NodeIpOptions, NodeOptions,
+    NodePrefetchOptions, PreflightOptions, ServiceCheckOptions, StatusOptions, UndoAllOptions,
 };
 use crate::steps::cni::{Cni, CniUndo};
-use crate::steps::{cluster_init, etcd_proxy, libnetwork, node, node_ip};
+use crate::steps::{
+    cluster_init, docker_network, etcd_proxy, libnetwork, node, node_ip, preflight, status, undo_all,
+};
 
 mod run;
 
@@ -55,6 +58,15 @@ pub enum Command {
     /// The pool and the profile, once in the cluster.
     #[command(subcommand)]
     ClusterInit(ClusterInitCommand),
+    /// The network that Docker containers use, once in the cluster.
+    #[command(subcommand)]
+    DockerNetwork(DockerNetworkCommand),
+    /// What is installed, as it is seen on this host now, and what the journal holds of it.
+    Status(StatusOptions),
+    /// Takes back what was installed on this host.
+    Undo(UndoAllOptions),
+    /// What can be told of this host before anything is installed: all findings, and 78 if one is a fault.
+    Preflight(PreflightOptions),
     /// Prints this host's address.
     NodeIp(NodeIpOptions),
 }
@@ -106,6 +118,19 @@ pub enum EtcdProxyCommand {
 pub enum ClusterInitCommand {
     /// Makes those that are missing.
     Apply(ClusterInitOptions),
+    /// Says what `apply` would make; changes nothing.
+    Check(ClusterInitOptions),
+}
+
+/// What is done with Docker's network.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DockerNetworkCommand {
+    /// Makes it where it is missing.
+    Apply(DockerNetworkOptions),
+    /// Says what `apply` would make; changes nothing.
+    Check(DockerNetworkOptions),
+    /// Removes it, when no container uses it.
+    Undo(DockerNetworkUndoOptions),
 }
 
 impl Cli {
@@ -120,7 +145,7 @@ impl Cli {
                 run.check(&options.state, &Cni { options: &options }).await
             }
             Command::Cni(CniCommand::Undo(options)) => {
-                run.undo(&options.state, &CniUndo { options: &options }, options.force).await
+                run.undo(&options.state, &CniUndo::from(&options), options.force).await
             }
             Command::Node(NodeCommand::Run(options)) => node::run(host, &options).await,
             Command::Node(NodeCommand::Check(options)) => node::check(&options).await,
@@ -130,7 +155,32 @@ impl Cli {
             Command::Libnetwork(LibnetworkCommand::Prefetch(options)) => libnetwork::prefetch(&options).await,
             Command::EtcdProxy(EtcdProxyCommand::Run(options)) => etcd_proxy::run(host, &options).await,
             Command::EtcdProxy(EtcdProxyCommand::Check(options)) => etcd_proxy::check(&options).await,
-            Command::ClusterInit(ClusterInitCommand::Apply(options)) => cluster_init::apply(&options).await,
+            Command::ClusterInit(ClusterInitCommand::Apply(options)) => {
+                run.applied(cluster_init::NAME, cluster_init::apply(&options).await)
+            }
+            Command::ClusterInit(ClusterInitCommand::Check(options)) => {
+                run.checked(cluster_init::NAME, cluster_init::check(&options).await)
+            }
+            Command::DockerNetwork(DockerNetworkCommand::Apply(options)) => {
+                run.applied(docker_network::NAME, docker_network::apply(&options).await)
+            }
+            Command::DockerNetwork(DockerNetworkCommand::Check(options)) => {
+                run.checked(docker_network::NAME, docker_network::check(&options).await)
+            }
+            Command::DockerNetwork(DockerNetworkCommand::Undo(options)) => {
+                run.undone(docker_network::NAME, docker_network::undo(&options).await)
+            }
+            Command::Status(options) => run.print(&status::status(host, &options).await?),
+            Command::Undo(options) => {
+                let all = undo_all::undo_all(host, &options).await?;
+                run.print(&all)?;
+                all.outcome()
+            }
+            Command::Preflight(options) => {
+                let findings = preflight::preflight(host, &options).await;
+                run.print(&findings)?;
+                findings.outcome()
+            }
             Command::NodeIp(options) => node_ip::print(&options),
         }
     }

@@ -8,8 +8,7 @@ use serde::Serialize;
 use crate::exit::{Exit, Failure, Result};
 use crate::host::Host;
 use crate::options::{RestartOptions, StateOptions};
-use crate::steps::StepName;
-use crate::steps::model::{Engine, Report, Step, Undo};
+use crate::steps::model::{Applied, Engine, Report, Step, Undo, Undone};
 
 /// Where, and how the result is shown.
 #[derive(Debug, Clone, Copy)]
@@ -23,14 +22,8 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     /// `<step> check`.
     pub async fn check<S: Step>(self, state: &StateOptions, step: &S) -> Result<()> {
-        match self.engine(state).check(step).await {
-            Ok(plan) => {
-                let report = Report::of_plan(&plan);
-                self.print(&report)?;
-                report.outcome()
-            }
-            Err(failure) => self.failed(S::NAME, failure),
-        }
+        let report = self.engine(state).check(step).await.map(|plan| Report::of_plan(&plan));
+        self.checked(S::NAME.as_str(), report)
     }
 
     /// `<step> apply`.
@@ -45,17 +38,38 @@ impl<'a> Run<'a> {
             let plan = engine.check(step).await?;
             engine.apply(step, plan, restarts.restarts()).await
         };
-        match applied.await {
-            Ok(applied) => self.print(&applied),
-            Err(failure) => self.failed(S::NAME, failure),
-        }
+        self.applied(S::NAME.as_str(), applied.await)
     }
 
     /// `<step> undo`.
     pub async fn undo<S: Undo>(self, state: &StateOptions, step: &S, force: bool) -> Result<()> {
-        match self.engine(state).undo(step, force).await {
+        self.undone(S::NAME.as_str(), self.engine(state).undo(step, force).await)
+    }
+
+    /// `check` of a step that has no plan.
+    pub fn checked(self, step: &'static str, report: Result<Report>) -> Result<()> {
+        match report {
+            Ok(report) => {
+                self.print(&report)?;
+                report.outcome()
+            }
+            Err(failure) => self.failed(step, failure),
+        }
+    }
+
+    /// `apply` of a step that has no plan.
+    pub fn applied(self, step: &'static str, applied: Result<Applied>) -> Result<()> {
+        match applied {
+            Ok(applied) => self.print(&applied),
+            Err(failure) => self.failed(step, failure),
+        }
+    }
+
+    /// `undo` of a step that is not in the journal.
+    pub fn undone(self, step: &'static str, undone: Result<Undone>) -> Result<()> {
+        match undone {
             Ok(undone) => self.print(&undone),
-            Err(failure) => self.failed(S::NAME, failure),
+            Err(failure) => self.failed(step, failure),
         }
     }
 
@@ -68,7 +82,7 @@ impl<'a> Run<'a> {
     }
 
     /// A failure has its line on standard error; as JSON it is on standard output too.
-    fn failed(self, step: StepName, failure: Failure) -> Result<()> {
+    fn failed(self, step: &'static str, failure: Failure) -> Result<()> {
         if self.json {
             self.print(&Report::of_failure(step, &failure))?;
         }

@@ -19,6 +19,8 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use super::container::{ContainerSpec, Mount};
 use crate::exit::{Exit, Failure};
 
+pub mod networks;
+
 /// dockerd answers at once, unless it is going away or coming back.
 const LIMIT_SECONDS: u64 = 10;
 /// A pull reports progress all the time; its first answer waits for the registry.
@@ -120,6 +122,12 @@ impl Docker {
         let client = Client::connect_with_unix(&path, LIMIT_SECONDS, API_DEFAULT_VERSION).map_err(error)?;
         let client = client.negotiate_version().await.map_err(error)?;
         Ok(Self { client, socket: socket.to_owned() })
+    }
+
+    /// dockerd's version: `20.10.24`.
+    pub async fn version(&self) -> Result<String> {
+        let answer = self.client.version().await.map_err(|error| self.error("tell", "its version", error))?;
+        Ok(answer.version.unwrap_or_default())
     }
 
     /// Whether dockerd answers a new connection within `limit`.

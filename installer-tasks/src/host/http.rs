@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -77,24 +77,30 @@ pub async fn get(endpoint: &Endpoint, path: &str, limit: Duration) -> Result<Ans
         let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
             .await
             .map_err(|source| HttpError::Connect { endpoint: endpoint.clone(), source })?;
-        exchange(stream, Request::get(path).header("host", endpoint.authority()), &url).await
+        exchange(stream, Request::get(path).header("host", endpoint.authority()), Vec::new(), &url).await
     };
     timeout(limit, talk).await.unwrap_or(Err(HttpError::Timeout { url: url.clone(), limit }))
 }
 
-/// `POST <path>` with an empty body on a unix socket, all of it within `limit`.
-pub async fn post_unix(socket: &Path, path: &str, limit: Duration) -> Result<Answer, HttpError> {
+/// `POST <path>` with a JSON body, or none, on a unix socket, all of it within `limit`.
+pub async fn post_unix(
+    socket: &Path,
+    path: &str,
+    body: Vec<u8>,
+    limit: Duration,
+) -> Result<Answer, HttpError> {
     let url = format!("{}{path}", socket.display());
     let talk = async {
         let stream = UnixStream::connect(socket)
             .await
             .map_err(|source| HttpError::Socket { socket: socket.to_owned(), source })?;
-        exchange(stream, Request::post(path).header("host", "plugin"), &url).await
+        let head = Request::post(path).header("host", "localhost").header("content-type", "application/json");
+        exchange(stream, head, body, &url).await
     };
     timeout(limit, talk).await.unwrap_or(Err(HttpError::Timeout { url: url.clone(), limit }))
 }
 
-async fn exchange<S>(stream: S, request: Builder, url: &str) -> Result<Answer, HttpError>
+async fn exchange<S>(stream: S, head: Builder, body: Vec<u8>, url: &str) -> Result<Answer, HttpError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -105,9 +111,9 @@ where
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| broke(&error))?;
     let connection = tokio::spawn(connection);
-    let request = request
+    let request = head
         .header("accept", "application/json")
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(Bytes::from(body)))
         .map_err(|error| broke(&error))?;
     let response = sender.send_request(request).await.map_err(|error| broke(&error))?;
     let status = response.status().as_u16();

@@ -7,6 +7,7 @@ pub mod artifact;
 pub mod container;
 pub mod disk;
 pub mod docker;
+pub mod etcd;
 pub mod files;
 pub mod http;
 pub mod kernel;

@@ -51,7 +51,7 @@ impl Plugin {
 
     /// Asks `method` (`Plugin.Activate`), which takes no arguments.
     pub async fn ask(&self, method: &str, limit: Duration) -> Result<Value, PluginError> {
-        let answer = http::post_unix(&self.socket, &format!("/{method}"), limit)
+        let answer = http::post_unix(&self.socket, &format!("/{method}"), Vec::new(), limit)
             .await
             .map_err(|source| PluginError::Silent { name: self.name.to_owned(), source })?;
         match serde_json::from_slice(&answer.body) {

@@ -20,11 +20,14 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use crate::exit::{Exit, Failure, Result};
+use crate::host::disk::Locked;
 use crate::host::files::{self, FileError, Files, Print, Staging};
 use crate::steps::StepName;
 
 mod document;
 pub mod lock;
+#[cfg(test)]
+mod tests;
 
 pub use document::{Document, Entry, Run, RunFile, What};
 use document::{DocumentV1, VERSION};
@@ -83,12 +86,20 @@ impl Document {
         self.entries.is_empty() && self.unfinished.is_empty()
     }
 
-    /// What it holds of a step.
-    pub fn of_step<A: DeserializeOwned>(&self, step: StepName) -> Result<Recorded<A>> {
+    /// What it holds of a step's files and directories; those of an interrupted run are among them.
+    pub fn entries_of(&self, step: StepName) -> Vec<Entry> {
         let mut entries: Vec<Entry> =
             self.entries.iter().filter(|entry| entry.step == step).cloned().collect();
+        if let Some(run) = self.run(step) {
+            run.add_to(&mut entries);
+        }
+        entries
+    }
+
+    /// What it holds of a step.
+    pub fn of_step<A: DeserializeOwned>(&self, step: StepName) -> Result<Recorded<A>> {
+        let entries = self.entries_of(step);
         let Some(run) = self.run(step) else { return Ok(Recorded { entries, unfinished: None }) };
-        run.add_to(&mut entries);
         let actions = run.actions.iter().cloned().map(serde_json::from_value).collect::<Result<_, _>>();
         let unfinished = Some(actions.map_err(|error| {
             Failure::unsuitable(format!(
@@ -159,7 +170,13 @@ impl Journal {
     /// Opens the journal in `directory`, which is made if it is missing, to do what `doing` says. Waits for another
     /// installer, at most `limit`.
     pub async fn open(files: &Files, directory: &Path, doing: &str, limit: Duration) -> Result<Self> {
-        match lock::take(files, directory, true, limit).await? {
+        let taken = lock::take(files, directory, true, limit).await.inspect_err(|_| {
+            // It may be made and not be locked; one that another has locked is left to that one.
+            if let Ok(Locked::Ours(_lock)) = files.disk().lock(directory) {
+                let _ = files.remove_empty_directory(directory);
+            }
+        });
+        match taken? {
             Some(lock) => {
                 let mut journal = Self::locked(files, directory, lock)?;
                 journal.note(doing);
@@ -195,6 +212,13 @@ impl Journal {
     /// Records what is about to be changed, and keeps what is there now. A run of the same step that was not
     /// finished is continued: what was there before it is what taking back gives.
     pub fn begin(&mut self, run: Run) -> Result<()> {
+        self.record(run).inspect_err(|_| {
+            // As far as that goes: what is left is removed the next time.
+            let _ = self.collect_garbage();
+        })
+    }
+
+    fn record(&mut self, run: Run) -> Result<()> {
         let mut document = self.document.clone();
         match document.unfinished.iter_mut().find(|it| it.step == run.step) {
             None => document.unfinished.push(run),
@@ -227,8 +251,16 @@ impl Journal {
             }
             document.entries.extend(entries);
         }
-        self.save(document)?;
-        self.collect_garbage()
+        let saved = self.save(document);
+        if self.document.run(step).is_some() {
+            return saved;
+        }
+        // It is settled. That this may not survive a power cut, or that copies are left, only makes the next run finish
+        // once more.
+        if let Err(failure) = saved.and_then(|()| self.collect_garbage()) {
+            eprintln!("the journal is not as tidy as it could be: {}", failure.one_line());
+        }
+        Ok(())
     }
 
     /// Records that all that was begun is taken back.
@@ -328,17 +360,28 @@ impl Journal {
     }
 
     fn save(&mut self, document: Document) -> Result<()> {
+        self.document = match self.write(&document) {
+            Ok(()) => document,
+            Err(failure) => {
+                // It may be in place all the same, and what is there is what counts.
+                self.document = Document::read(&self.files, &self.directory).unwrap_or(document);
+                return Err(failure);
+            }
+        };
+        Ok(())
+    }
+
+    fn write(&self, document: &Document) -> Result<()> {
         let path = self.directory.join(JOURNAL);
         if document.is_empty() {
             self.files.remove(&path)?;
         } else {
-            let content = serde_json::to_vec_pretty(&document).map_err(|error| {
+            let content = serde_json::to_vec_pretty(document).map_err(|error| {
                 Failure::new(Exit::Bug, "the journal cannot be written as JSON").because(error)
             })?;
             let print = private(files::sha256_hex(&content));
             self.files.put(&path, Staging::Beside, || io::Result::Ok(&content[..]), &print)?;
         }
-        self.document = document;
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{DockerOptions, EtcdOptions};
-use crate::values::{Cpus, Memory};
+use crate::values::{Cidr, Cpus, Memory, NetworkName};
 
 /// `libnetwork run`.
 #[derive(Debug, Clone, Args)]
@@ -37,6 +37,31 @@ pub struct LibnetworkImageOptions {
     /// A registry that images are pulled through: HOST[:PORT].
     #[arg(long, env = "CALICO_REGISTRY_MIRROR", value_name = "HOST[:PORT]")]
     pub registry_mirror: Option<String>,
+    /// Docker.
+    #[command(flatten)]
+    pub docker: DockerOptions,
+}
+
+/// `docker-network apply` and `check`.
+#[derive(Debug, Clone, Args)]
+pub struct DockerNetworkOptions {
+    /// The network's name, and that of its profile.
+    #[arg(long, env = "CALICO_NETWORK_NAME")]
+    pub network_name: NetworkName,
+    /// The CIDR of the pool that its addresses are of.
+    #[arg(long, env = "CALICO_NETWORK_POOL_CIDR")]
+    pub network_pool_cidr: Cidr,
+    /// Docker.
+    #[command(flatten)]
+    pub docker: DockerOptions,
+}
+
+/// `docker-network undo`.
+#[derive(Debug, Clone, Args)]
+pub struct DockerNetworkUndoOptions {
+    /// The network's name.
+    #[arg(long, env = "CALICO_NETWORK_NAME")]
+    pub network_name: NetworkName,
     /// Docker.
     #[command(flatten)]
     pub docker: DockerOptions,

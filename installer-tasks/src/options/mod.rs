@@ -12,13 +12,17 @@ use crate::values::{Endpoint, EtcdProxy, Scheme};
 mod cluster_init;
 mod cni;
 mod etcd_proxy;
+mod host;
 mod libnetwork;
 mod node;
 
 pub use cluster_init::ClusterInitOptions;
 pub use cni::{CniOptions, CniUndoOptions};
 pub use etcd_proxy::EtcdProxyOptions;
-pub use libnetwork::{LibnetworkImageOptions, LibnetworkOptions};
+pub use host::{PreflightOptions, StatusOptions, UndoAllOptions};
+pub use libnetwork::{
+    DockerNetworkOptions, DockerNetworkUndoOptions, LibnetworkImageOptions, LibnetworkOptions,
+};
 pub use node::{NodeIpOptions, NodeOptions, NodePrefetchOptions, ServiceCheckOptions};
 
 /// Which etcd, and how the host reaches it.

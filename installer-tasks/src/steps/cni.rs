@@ -11,12 +11,13 @@ use crate::host::agent::{self, Agent};
 use crate::host::files::{self, Files, Print, Staging};
 use crate::host::{Host, artifact, name, net};
 use crate::journal::{Entry, Recorded, What};
-use crate::options::{CniOptions, CniUndoOptions};
+use crate::options::{AgentOptions, CniOptions, CniUndoOptions};
 use crate::steps::StepName;
 use crate::steps::model::{
     Acts, Back, Content, Direction, NoAction, Plan, Proposal, Stage, Step, Undo, WantedFile,
 };
-use crate::values::{Artifact, NetworkName};
+use crate::steps::status::{Installed, Seen};
+use crate::values::{Artifact, Endpoint, NetworkName};
 
 pub mod config;
 pub mod place;
@@ -41,8 +42,21 @@ pub struct Cni<'a> {
 /// The step, as it is taken back.
 #[derive(Debug)]
 pub struct CniUndo<'a> {
-    /// What is taken back.
-    pub options: &'a CniUndoOptions,
+    /// The network; `None` when only plugins are left of what was installed.
+    pub network: Option<&'a NetworkName>,
+    /// Whether containers that use it are no obstacle.
+    pub force: bool,
+    /// Which agent.
+    pub agent: &'a AgentOptions,
+    /// Only to find the agent.
+    pub etcd: &'a [Endpoint],
+}
+
+impl<'a> From<&'a CniUndoOptions> for CniUndo<'a> {
+    fn from(options: &'a CniUndoOptions) -> Self {
+        let CniUndoOptions { network_name, force, etcd_endpoints, agent, state: _ } = options;
+        Self { network: Some(network_name), force: *force, agent, etcd: etcd_endpoints }
+    }
 }
 
 impl Acts for Cni<'_> {
@@ -110,8 +124,7 @@ async fn survey(
         net::agent_url(options.agent.mesos_agent.as_ref(), options.agent.node_ip, &etcd.endpoints)?;
     let agent = Agent::at(endpoint);
     let version = agent.version().await?;
-    let usual = if host.has("/opt/mesosphere") { place::DCOS } else { place::PLAIN };
-    let searched = match Searched::from_flags(&agent.flags().await?, usual) {
+    let searched = match Searched::from_flags(&agent.flags().await?, place::usual(host)) {
         // Its version may be the better reason.
         Err(failure) => {
             return Err(place::restart_for(version).err().unwrap_or(failure));
@@ -222,17 +235,17 @@ fn check_rivals(
 impl Undo for CniUndo<'_> {
     /// The configuration first, then the binaries, unless another network of ours needs them.
     async fn next(&self, _: &Host, recorded: &Recorded<NoAction>) -> Result<Stage<NoAction>> {
-        let network = &self.options.network_name;
-        let Split { configuration, binaries, others } = Split::of(&recorded.entries, network);
+        let Split { configuration, binaries, others } = Split::of(&recorded.entries, self.network);
         if configuration.is_none() && !others.is_empty() {
+            let network = self.network.map(|network| format!("--network-name {network}")).unwrap_or_default();
             return Err(Failure::unsuitable(format!(
-                "--network-name {network} was not installed here, but {}",
+                "{network} was not installed here, but {}",
                 others.join(", ")
             )));
         }
         // Asked again for the binaries: a container may have been started meanwhile; without the configuration no
         // more are.
-        Users::of(self.options).await?.refuse_unless(self.options.force)?;
+        Users::of(self).await?.refuse_unless(self.force)?;
         Ok(match configuration {
             Some(path) if others.is_empty() => Stage::of(vec![Back::Restore(path)]).and_more(),
             Some(path) => Stage::of(vec![Back::Restore(path)])
@@ -253,13 +266,14 @@ struct Split {
 }
 
 impl Split {
-    fn of(entries: &[Entry], network: &NetworkName) -> Self {
+    fn of(entries: &[Entry], network: Option<&NetworkName>) -> Self {
         let mut split = Self { configuration: None, binaries: Vec::new(), others: Vec::new() };
         for entry in entries.iter().rev() {
             let path = &entry.path;
             match &entry.what {
                 What::File { staging: Staging::Outside, .. } => {
-                    if path.parent().is_some_and(|it| config::path_in(it, network) == *path) {
+                    let own = |network| path.parent().map(|it| config::path_in(it, network));
+                    if network.and_then(own).as_ref() == Some(path) {
                         split.configuration = Some(path.clone());
                     } else {
                         split.others.push(path.display().to_string());
@@ -272,28 +286,70 @@ impl Split {
     }
 }
 
+/// The networks whose configuration is recorded.
+pub fn networks_of(entries: &[Entry]) -> Vec<NetworkName> {
+    let is_config = |entry: &&Entry| matches!(entry.what, What::File { staging: Staging::Outside, .. });
+    let network = |entry: &Entry| entry.path.file_stem()?.to_str()?.parse().ok();
+    entries.iter().filter(is_config).filter_map(network).collect()
+}
+
+/// What is seen of it where the agent looks.
+pub async fn seen(host: &Host, agent: &AgentOptions, etcd: &[Endpoint]) -> Seen {
+    let look = async {
+        let agent = Agent::at(net::agent_url(agent.mesos_agent.as_ref(), agent.node_ip, etcd)?);
+        let searched = Searched::from_flags(&agent.flags().await?, place::usual(host))?;
+        seen_in(host.files(), &searched)
+    };
+    look.await
+        .unwrap_or_else(|failure| Seen { installed: Installed::Unknown, what: vec![failure.one_line()] })
+}
+
+fn seen_in(files: &Files, searched: &Searched) -> Result<Seen> {
+    let mut what = Vec::new();
+    for name in [PLUGIN, IPAM_PLUGIN] {
+        let paths = searched.plugins.iter().map(|directory| directory.join(name));
+        what.extend(
+            paths.into_iter().find(|path| files.is_file(path)).map(|path| path.display().to_string()),
+        );
+    }
+    let plugins = what.len();
+    for path in files.list(&searched.config)?.into_iter().filter(|path| files.is_file(path)) {
+        let content = files.read(&path)?.unwrap_or_default();
+        if config::plugin_of(&content).as_deref() == Some(PLUGIN) {
+            let network = config::network_of(&content).unwrap_or_default();
+            what.push(format!("{} configures the network {network}", path.display()));
+        }
+    }
+    let installed = match (plugins, what.len() - plugins) {
+        (0, 0) => Installed::No,
+        (2, 1..) => Installed::Yes,
+        _ => Installed::Partly,
+    };
+    Ok(Seen { installed, what })
+}
+
 /// How the containers are found that need the plugins for their DEL.
-struct Users {
-    network: NetworkName,
+struct Users<'a> {
+    network: Option<&'a NetworkName>,
     /// Where the isolator keeps them; `None` when the agent could not be asked and that is to be no obstacle.
     cni_root: Option<PathBuf>,
     /// What runs in the agent's containers, in words.
     names: BTreeMap<String, String>,
 }
 
-impl Users {
-    async fn of(options: &CniUndoOptions) -> Result<Self> {
-        let network = options.network_name.clone();
+impl<'a> Users<'a> {
+    async fn of(undo: &CniUndo<'a>) -> Result<Self> {
+        let network = undo.network;
         let ask = async {
-            let given = options.agent.mesos_agent.as_ref();
-            let agent = Agent::at(net::agent_url(given, options.agent.node_ip, &options.etcd_endpoints)?);
+            let given = undo.agent.mesos_agent.as_ref();
+            let agent = Agent::at(net::agent_url(given, undo.agent.node_ip, undo.etcd)?);
             let flags = agent.flags().await?;
             // Only for the message: the isolator's directory says who they are.
             Ok::<_, Failure>((flags.cni_root(), agent.containers().await.unwrap_or_default()))
         };
         match ask.await {
             Ok((cni_root, names)) => Ok(Self { network, cni_root: Some(cni_root), names }),
-            Err(failure) if options.force => {
+            Err(failure) if undo.force => {
                 eprintln!(
                     "cannot tell which containers use the network, going on as asked: {}",
                     failure.one_line()
@@ -307,26 +363,29 @@ impl Users {
     /// Looks now.
     fn refuse_unless(&self, force: bool) -> Result<()> {
         let Some(cni_root) = &self.cni_root else { return Ok(()) };
-        let users: Vec<String> = agent::containers_on(cni_root, self.network.as_str())?
+        let users: Vec<String> = agent::containers_on(cni_root, self.network.map(NetworkName::as_str))?
             .into_iter()
             .map(|id| match self.names.get(&id) {
                 Some(name) => format!("{id} ({name})"),
                 None => id,
             })
             .collect();
-        let network = &self.network;
+        let network = match self.network {
+            Some(network) => format!("the network {network}"),
+            None => "CNI networks".to_owned(),
+        };
         if users.is_empty() {
             return Ok(());
         }
         let list = users.join(", ");
         if force {
-            eprintln!("containers use the network {network}, going on as asked: {list}");
+            eprintln!("containers use {network}, going on as asked: {list}");
             return Ok(());
         }
         Err(Failure::new(
             Exit::TryAgain,
             format!(
-                "containers use the network {network}, and need its plugins when they end: {list}; end them, or use --force"
+                "containers use {network}, and need its plugins when they end: {list}; end them, or use --force"
             ),
         ))
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::exit::{Failure, Result};
+use crate::host::Host;
 use crate::host::agent::{AgentFlags, MesosVersion};
 
 /// From here on the isolator loads a new configuration by itself.
@@ -37,6 +38,11 @@ pub const DCOS: Usual =
     Usual { plugins: "/opt/mesosphere/active/cni", config: "/opt/mesosphere/etc/dcos/network/cni" };
 /// The places of plain Mesos.
 pub const PLAIN: Usual = Usual { plugins: "/opt/cni/bin", config: "/etc/cni/net.d" };
+
+/// Those of this host.
+pub fn usual(host: &Host) -> Usual {
+    if host.has("/opt/mesosphere") { DCOS } else { PLAIN }
+}
 
 /// The directories that the running agent uses.
 #[derive(Debug, Clone, PartialEq, Eq)]

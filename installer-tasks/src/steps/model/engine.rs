@@ -190,7 +190,7 @@ impl Engine<'_> {
 
     /// Takes back all that the journal holds of a step. With `force`, also what someone else changed since.
     pub async fn undo<S: Undo>(&self, step: &S, force: bool) -> Result<Undone> {
-        let mut undone = Undone { step: S::NAME, items: Vec::new(), notes: Vec::new() };
+        let mut undone = Undone { step: S::NAME.as_str(), items: Vec::new(), notes: Vec::new() };
         let recorded = Document::read(self.files(), self.state_dir)?.of_step::<S::Action>(S::NAME)?;
         if !recorded.is_empty() {
             // It may refuse, before anything is touched.
@@ -200,7 +200,7 @@ impl Engine<'_> {
         let Some(mut journal) = journal else { return Ok(undone) };
         let outcome = self.undo_locked(step, &mut journal, force, &mut undone).await;
         let closed = journal.close();
-        outcome.and_then(|()| closed).map(|()| undone)
+        outcome.and(closed).map(|()| undone)
     }
 
     async fn undo_locked<S: Undo>(

@@ -97,6 +97,8 @@ use crate::journal::Recorded;
 mod engine;
 mod plan;
 mod report;
+#[cfg(test)]
+mod tests;
 mod undo;
 
 pub use engine::{Engine, Restarts};

@@ -4,16 +4,15 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Action, Plan, Verdict};
 use crate::exit::{Exit, Failure};
-use crate::steps::StepName;
 
 /// What `check` found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    step: StepName,
+    step: &'static str,
     verdict: Verdict,
     /// What `check` exits with.
     exit: u8,
@@ -36,7 +35,7 @@ impl Report {
             _ => Exit::No as u8,
         };
         Self {
-            step: plan.step(),
+            step: plan.step().as_str(),
             verdict,
             exit,
             because: plan.restart().map(ToOwned::to_owned),
@@ -47,7 +46,7 @@ impl Report {
     }
 
     /// Of a check that failed.
-    pub fn of_failure(step: StepName, failure: &Failure) -> Self {
+    pub fn of_failure(step: &'static str, failure: &Failure) -> Self {
         let verdict =
             if failure.exit() == Exit::NotApplicable { Verdict::NotApplicable } else { Verdict::Refused };
         Self {
@@ -58,6 +57,21 @@ impl Report {
             changes: Vec::new(),
             notes: Vec::new(),
             lines: Vec::new(),
+        }
+    }
+
+    /// Of a step that changes no files, and so has no plan: what is missing, in its own words.
+    pub fn of_missing(step: &'static str, missing: &[impl fmt::Display]) -> Self {
+        let lines: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        let nothing = lines.is_empty();
+        Self {
+            step,
+            verdict: if nothing { Verdict::NothingToDo } else { Verdict::Changes },
+            exit: if nothing { 0 } else { Exit::No as u8 },
+            because: None,
+            changes: values(&lines),
+            notes: Vec::new(),
+            lines,
         }
     }
 
@@ -94,11 +108,16 @@ impl fmt::Display for Report {
     }
 }
 
+/// Changes without a plan, as JSON.
+fn values(lines: &[String]) -> Vec<Value> {
+    lines.iter().map(|line| json!({ "kind": "action", "action": line })).collect()
+}
+
 /// What `apply` did.
 #[derive(Debug, Clone, Serialize)]
 pub struct Applied {
     /// The step.
-    pub step: StepName,
+    pub step: &'static str,
     /// Whether anything was changed.
     pub changed: bool,
     /// The changes that were made, in their order.
@@ -113,12 +132,18 @@ pub struct Applied {
 impl Applied {
     pub(super) fn of_plan<A: Action>(plan: &Plan<A>) -> Self {
         Self {
-            step: plan.step(),
+            step: plan.step().as_str(),
             changed: !plan.changes().is_empty(),
             changes: plan.changes().iter().filter_map(|it| serde_json::to_value(it).ok()).collect(),
             lines: plan.changes().iter().map(ToString::to_string).collect(),
             notes: plan.notes().to_vec(),
         }
+    }
+
+    /// Of a step that has no plan: what it did, in its own words.
+    pub fn of_done(step: &'static str, done: &[impl fmt::Display]) -> Self {
+        let lines: Vec<String> = done.iter().map(ToString::to_string).collect();
+        Self { step, changed: !lines.is_empty(), changes: values(&lines), lines, notes: Vec::new() }
     }
 }
 
@@ -139,8 +164,8 @@ impl fmt::Display for Applied {
 #[derive(Debug, Clone, Serialize)]
 pub struct Undone {
     /// The step.
-    pub step: StepName,
-    /// What was taken back, in this order; empty when nothing was recorded.
+    pub step: &'static str,
+    /// What was taken back, in this order; empty when there was nothing.
     pub items: Vec<UndoneItem>,
     /// What the operator should know besides.
     pub notes: Vec<String>,
@@ -199,7 +224,7 @@ impl fmt::Display for Undone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let step = self.step;
         if self.items.is_empty() {
-            write!(f, "{step}: nothing to take back, the journal has no record of it")?;
+            write!(f, "{step}: nothing to take back, there is no record of it")?;
         } else {
             write!(f, "{step}: taken back; done:")?;
             self.items.iter().try_for_each(|item| write!(f, "\n  {item}"))?;

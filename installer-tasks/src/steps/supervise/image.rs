@@ -55,14 +55,14 @@ pub(super) async fn provide(docker: &Docker, image: &str, mirror: Option<&str>) 
 /// `prefetch`: pulls the image while the container of before runs, so that replacing it takes no download.
 pub async fn prefetch(socket: &Path, image: &str, mirror: Option<&str>) -> Result<()> {
     let docker = Docker::connect(socket).await?;
-    if !provide(&docker, image, mirror).await.map_err(unavailable)? {
+    if !provide(&docker, image, mirror).await.map_err(|error| unavailable(&error))? {
         println!("{image} is there");
     }
     Ok(())
 }
 
 /// What failed is a pull: the registry is what is missing.
-pub(super) fn unavailable(error: DockerError) -> Failure {
+pub(super) fn unavailable(error: &DockerError) -> Failure {
     Failure::new(Exit::Unavailable, error.to_string())
 }
 

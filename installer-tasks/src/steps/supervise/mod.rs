@@ -226,7 +226,7 @@ impl Supervisor<'_> {
         match image::provide(docker, &self.spec.image, self.mirror).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_away() => Err(error.into()),
-            Err(error) => Err(Over::Failed(image::unavailable(error))),
+            Err(error) => Err(Over::Failed(image::unavailable(&error))),
         }
     }
 
