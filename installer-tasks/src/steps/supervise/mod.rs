@@ -4,6 +4,7 @@
 //! (dockerd kept it alive, or started it again itself), else started anew. Only its own end is the service's.
 
 use std::io::Write;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -49,7 +50,7 @@ enum Action {
     Refuse,
 }
 
-fn decide(found: Option<&Container>, task: &str, hash: &str) -> Action {
+fn decide(found: Option<&Container>, task: &str, hash: &str, mounts_lost: bool) -> Action {
     match found {
         None => Action::Create,
         Some(container) if !is_of(container, task) => Action::Refuse,
@@ -57,6 +58,9 @@ fn decide(found: Option<&Container>, task: &str, hash: &str) -> Action {
             Action::Replace("its configuration is another one")
         }
         Some(container) if !container.running => Action::Replace("it does not run"),
+        Some(_) if mounts_lost => {
+            Action::Replace("a socket that it has mounted was made anew since it started")
+        }
         Some(_) => Action::Adopt,
     }
 }
@@ -191,7 +195,8 @@ impl Supervisor<'_> {
     async fn ensure(&self, docker: &Docker, log_from: &mut i32) -> Result<Container, Over> {
         let name = self.spec.name;
         let found = docker.container(name).await?;
-        match (decide(found.as_ref(), self.spec.task, &self.spec.hash()), found) {
+        let mounts_lost = found.as_ref().is_some_and(|container| self.has_lost_a_socket(container));
+        match (decide(found.as_ref(), self.spec.task, &self.spec.hash(), mounts_lost), found) {
             (Action::Adopt, Some(container)) => {
                 println!("{name} runs already with this configuration: watching it");
                 return Ok(container);
@@ -219,6 +224,17 @@ impl Supervisor<'_> {
         let started = docker.container(name).await?;
         started.ok_or_else(|| {
             Over::Failed(Failure::new(Exit::TryAgain, format!("someone removed {name} as it started")))
+        })
+    }
+
+    /// A mount is of the socket that was there when the container started. A dockerd that keeps its containers running
+    /// while it restarts (live-restore) makes another one, where systemd does not hold it.
+    fn has_lost_a_socket(&self, container: &Container) -> bool {
+        let Ok(started) = humantime::parse_rfc3339(&container.started_at) else { return false };
+        self.spec.mounts.iter().any(|mount| {
+            std::fs::metadata(&mount.host).is_ok_and(|found| {
+                found.file_type().is_socket() && found.modified().is_ok_and(|made| made > started)
+            })
         })
     }
 
@@ -393,7 +409,9 @@ mod tests {
     #[test]
     fn ours_is_adopted_or_replaced_and_a_stranger_is_refused() {
         let ours = [(TASK_LABEL, "calico-node"), (HASH_LABEL, "h1")];
-        let decide = |found: Option<Container>| decide(found.as_ref(), "calico-node", "h1");
+        let running = Some(container(&ours, true));
+        assert!(matches!(decide(running.as_ref(), "calico-node", "h1", true), Action::Replace(_)));
+        let decide = |found: Option<Container>| decide(found.as_ref(), "calico-node", "h1", false);
         assert_eq!(decide(None), Action::Create);
         assert_eq!(decide(Some(container(&ours, true))), Action::Adopt);
         assert!(matches!(decide(Some(container(&ours, false))), Action::Replace(_)));
@@ -404,5 +422,35 @@ mod tests {
         assert_eq!(decide(Some(container(&[], false))), Action::Refuse);
         let another = [(TASK_LABEL, "libnetwork"), (HASH_LABEL, "h1")];
         assert_eq!(decide(Some(container(&another, true))), Action::Refuse);
+    }
+
+    #[test]
+    fn a_socket_that_is_newer_than_the_container_is_lost_to_it() {
+        use crate::host::container::Mount;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("docker.sock");
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let spec = ContainerSpec {
+            name: "n",
+            task: "t",
+            image: String::new(),
+            environment: Vec::new(),
+            mounts: vec![Mount::same("/proc"), Mount::same(path.to_str().unwrap())],
+            memory_bytes: 0,
+            cpu_shares: 0,
+            through_restarts: None,
+        };
+        let supervisor = Supervisor {
+            socket: Path::new("/nonexistent"),
+            spec: &spec,
+            mirror: None,
+            memory_option: "m",
+            plugins: &[],
+        };
+        let started = |at: &str| Container { started_at: at.to_owned(), ..Container::default() };
+        assert!(supervisor.has_lost_a_socket(&started("2020-01-01T00:00:00.123456789Z")));
+        assert!(!supervisor.has_lost_a_socket(&started("2100-01-01T00:00:00Z")));
+        assert!(!supervisor.has_lost_a_socket(&started("")));
     }
 }
