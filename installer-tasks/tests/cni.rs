@@ -2,112 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
-use std::collections::HashMap;
 use std::fs;
 use std::mem::MaybeUninit;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Output;
 
 use rustix::fs::inotify;
 use serde_json::{Value, json};
 
 mod support;
-use support::{artifact, installer, serve, text, tree};
-
-struct Rig {
-    root: tempfile::TempDir,
-    agent: String,
-    plugins: Vec<String>,
-}
-
-impl Rig {
-    fn new() -> Self {
-        Self::with("1.11.0", &["plugins"])
-    }
-
-    /// An agent of a Mesos version, with directories below the root as its search list.
-    fn with(version: &str, plugins: &[&str]) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        for directory in plugins.iter().chain(&["etc/net.d", "run/isolators/network/cni"]) {
-            fs::create_dir_all(root.path().join(directory)).unwrap();
-        }
-        let at = |place: &str| root.path().join(place).display().to_string();
-        let search: Vec<String> = plugins.iter().map(|place| at(place)).collect();
-        let flags = json!({ "flags": {
-            "network_cni_plugins_dir": search.join(":"),
-            "network_cni_config_dir": at("etc/net.d"),
-            "network_cni_root_dir_persist": "false",
-            "runtime_dir": at("run"),
-            "work_dir": at("work"),
-        }});
-        let containers = json!([{ "container_id": "c-1", "executor_id": "web.1", "framework_id": "marathon", "status": {} }]);
-        let documents = HashMap::from([
-            ("/version", json!({ "version": version, "git_sha": "x" }).to_string()),
-            ("/flags", flags.to_string()),
-            ("/containers", containers.to_string()),
-        ]);
-        let agent = format!("http://{}", serve(documents));
-        Self { root, agent, plugins: plugins.iter().map(|&place| place.to_owned()).collect() }
-    }
-
-    fn path(&self, place: &str) -> PathBuf {
-        self.root.path().join(place)
-    }
-
-    fn config(&self) -> PathBuf {
-        self.path("etc/net.d/calico.conf")
-    }
-
-    fn run(&self, verb: &str, plugin: &str, more: &[&str]) -> Output {
-        let calico = artifact(&self.path("calico"), plugin.as_bytes());
-        let ipam = artifact(&self.path("calico-ipam"), b"ipam");
-        installer()
-            .args([
-                "cni",
-                verb,
-                "--network-name",
-                "calico",
-                "--mesos-agent",
-                &self.agent,
-                "--node-name",
-                "host-1",
-            ])
-            .args(["--etcd-endpoints", "http://10.0.0.1:2379", "--artifacts-cni", &calico])
-            .args(["--artifacts-cni-ipam", &ipam, "--state-dir"])
-            .arg(self.path("state"))
-            .args(more)
-            .output()
-            .unwrap()
-    }
-
-    fn apply(&self, plugin: &str) -> Output {
-        self.run("apply", plugin, &[])
-    }
-
-    fn undo(&self, more: &[&str]) -> Output {
-        installer()
-            .args(["cni", "undo", "--network-name", "calico", "--mesos-agent", &self.agent, "--state-dir"])
-            .arg(self.path("state"))
-            .args(more)
-            .output()
-            .unwrap()
-    }
-
-    /// What is in the directories that the agent uses.
-    fn installed(&self) -> Vec<PathBuf> {
-        let plugins = self.plugins.iter().flat_map(|place| tree(&self.path(place)));
-        plugins.chain(tree(&self.path("etc"))).collect()
-    }
-}
-
-fn expect(output: &Output, code: i32, words: &[&str]) {
-    let text = text(output);
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    for word in words {
-        assert!(text.contains(word), "{word:?} is missing in: {text}");
-    }
-}
+use support::cni::Rig;
+use support::{artifact, expect, installer};
 
 fn stamps(paths: &[&Path]) -> Vec<(u64, i64, i64)> {
     let stamp = |path: &&Path| {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::exit::{Exit, Failure, Result};
 use crate::host::Host;
 use crate::options::{RestartOptions, StateOptions};
+use crate::say;
 use crate::steps::model::{Applied, Engine, Report, Step, Undo, Undone};
 
 /// Where, and how the result is shown.
@@ -95,9 +96,9 @@ impl<'a> Run<'a> {
             let text = serde_json::to_string(result).map_err(|error| {
                 Failure::new(Exit::Bug, "the result cannot be written as JSON").because(error)
             })?;
-            println!("{text}");
+            say::result(text);
         } else {
-            println!("{result}");
+            say::result(result);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use crate::exit::{Exit, Failure, Result};
 use crate::host::disk::Locked;
 use crate::host::files::{FileError, Files};
+use crate::say;
 
 /// How often a lock that another has is asked for.
 const POLL: Duration = Duration::from_millis(100);
@@ -102,7 +103,10 @@ pub async fn take(
             ));
         }
         if !std::mem::replace(&mut told, true) {
-            eprintln!("waiting up to {} s for another calico-installer: {holder}", limit.as_secs());
+            say::progress(format_args!(
+                "waiting up to {} s for another calico-installer: {holder}",
+                limit.as_secs()
+            ));
         }
         sleep(POLL.min(limit)).await;
     }

@@ -17,11 +17,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
-
 use crate::exit::{Exit, Failure, Result};
 use crate::host::disk::Locked;
-use crate::host::files::{self, FileError, Files, Print, Staging};
+use crate::host::files::{self, FileError, Files, Print, Staged, Staging};
+use crate::say;
 use crate::steps::StepName;
 
 mod document;
@@ -29,132 +28,42 @@ pub mod lock;
 #[cfg(test)]
 mod tests;
 
-pub use document::{Document, Entry, Run, RunFile, What};
-use document::{DocumentV1, VERSION};
+use document::JOURNAL;
+pub use document::{Document, Entry, Recorded, Run, RunFile, What};
 
 /// The version that is recorded with each change.
 pub const THIS_VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What the journal holds of one step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recorded<A> {
-    /// What it changed, those changes included that are not finished; in the order of the first changes.
-    pub entries: Vec<Entry>,
-    /// Actions that were begun and not seen to their end: whether they took effect is not known.
-    pub unfinished: Option<Vec<A>>,
-}
-
-impl<A> Recorded<A> {
-    /// The record of a file or directory.
-    pub fn entry(&self, path: &Path) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.path == path)
-    }
-
-    /// Whether nothing is recorded.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.unfinished.is_none()
+/// The content of a file as it was before our first change; `None` when there was none.
+pub fn content_before(files: &Files, directory: &Path, entry: &Entry) -> Result<Option<Vec<u8>>> {
+    let What::File { before: Some(print), .. } = &entry.what else { return Ok(None) };
+    let backup = directory.join(BACKUP).join(&print.sha256);
+    match files.read(&backup)? {
+        Some(content) => Ok(Some(content)),
+        // A run that was interrupted before it made the copy has not changed the file either.
+        None => Ok(files.read(&entry.path)?),
     }
 }
 
-impl Document {
-    /// The journal in `directory` as it is now, without a lock and without making anything.
-    pub fn read(files: &Files, directory: &Path) -> Result<Self> {
-        #[derive(serde::Deserialize)]
-        struct Versioned {
-            version: u32,
-        }
-        let path = directory.join(JOURNAL);
-        let Some(content) = files.read(&path)? else { return Ok(Self::default()) };
-        let broken = |error| {
-            Failure::unsuitable(format!("{} is not a journal of calico-installer", path.display()))
-                .because(error)
-        };
-        match serde_json::from_slice(&content).map_err(broken)? {
-            Versioned { version: 1 } => {
-                serde_json::from_slice::<DocumentV1>(&content).map(Self::from).map_err(broken)
-            }
-            Versioned { version: VERSION } => serde_json::from_slice(&content).map_err(broken),
-            Versioned { version } => Err(Failure::unsuitable(format!(
-                "{} has version {version}, and this calico-installer knows 1 to {VERSION}: use the one that wrote it",
-                path.display()
-            ))),
-        }
-    }
-
-    /// Whether it holds nothing.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.unfinished.is_empty()
-    }
-
-    /// What it holds of a step's files and directories; those of an interrupted run are among them.
-    pub fn entries_of(&self, step: StepName) -> Vec<Entry> {
-        let mut entries: Vec<Entry> =
-            self.entries.iter().filter(|entry| entry.step == step).cloned().collect();
-        if let Some(run) = self.run(step) {
-            run.add_to(&mut entries);
-        }
-        entries
-    }
-
-    /// What it holds of a step.
-    pub fn of_step<A: DeserializeOwned>(&self, step: StepName) -> Result<Recorded<A>> {
-        let entries = self.entries_of(step);
-        let Some(run) = self.run(step) else { return Ok(Recorded { entries, unfinished: None }) };
-        let actions = run.actions.iter().cloned().map(serde_json::from_value).collect::<Result<_, _>>();
-        let unfinished = Some(actions.map_err(|error| {
-            Failure::unsuitable(format!(
-                "the journal holds an action of {step} that this calico-installer does not know: use the one that wrote \
-                 it ({})",
-                run.by
-            ))
-            .because(error)
-        })?);
-        Ok(Recorded { entries, unfinished })
-    }
-
-    fn run(&self, step: StepName) -> Option<&Run> {
-        self.unfinished.iter().find(|run| run.step == step)
-    }
-
-    fn prints(&self) -> impl Iterator<Item = &Print> {
-        let before = self.entries.iter().filter_map(|entry| match &entry.what {
-            What::File { before, .. } => before.as_ref(),
-            What::Directory => None,
-        });
-        let previous =
-            self.unfinished.iter().flat_map(|run| &run.files).filter_map(|it| it.previous.as_ref());
-        before.chain(previous)
-    }
-}
-
-impl Run {
-    /// Adds what it may have changed to the entries of its step.
-    fn add_to(&self, entries: &mut Vec<Entry>) {
-        let new = |path: &Path, what| Entry {
-            step: self.step,
-            path: path.to_owned(),
-            by: Some(self.by.clone()),
-            what,
-        };
-        for directory in &self.directories {
-            if entries.iter().all(|entry| entry.path != *directory) {
-                entries.push(new(directory, What::Directory));
-            }
-        }
-        for RunFile { path, staging, previous, writes } in &self.files {
-            match entries.iter_mut().find(|entry| entry.path == *path).map(|entry| &mut entry.what) {
-                Some(What::File { wrote, .. }) => wrote.extend(writes.iter().cloned()),
-                _ => entries.push(new(
-                    path,
-                    What::File { staging: *staging, before: previous.clone(), wrote: writes.clone() },
-                )),
-            }
-        }
-    }
-}
-
-const JOURNAL: &str = "journal.json";
 const BACKUP: &str = "backup";
+/// Never there under these names: what is staged for them becomes the journal.
+const SETTLED: &str = "settled.json";
+const TAKEN_BACK: &str = "taken-back.json";
+
+/// A journal that is written and not in its place yet.
+#[derive(Debug)]
+struct End {
+    document: Document,
+    /// `None` when nothing is to be recorded any more.
+    staged: Option<Staged>,
+}
+
+/// The two ways in which a run can end.
+#[derive(Debug)]
+struct Ends {
+    settled: Option<End>,
+    taken_back: End,
+}
 
 /// The journal, locked against other installers for as long as it lives.
 #[derive(Debug)]
@@ -162,6 +71,7 @@ pub struct Journal {
     files: Files,
     directory: PathBuf,
     document: Document,
+    ends: Option<Ends>,
     noted: bool,
     _lock: Box<dyn Debug>,
 }
@@ -195,13 +105,14 @@ impl Journal {
     fn locked(files: &Files, directory: &Path, lock: Box<dyn Debug>) -> Result<Self> {
         let document = Document::read(files, directory)?;
         let (files, directory) = (files.clone(), directory.to_owned());
-        Ok(Self { files, directory, document, noted: false, _lock: lock })
+        Ok(Self { files, directory, document, ends: None, noted: false, _lock: lock })
     }
 
     /// Says to others who wait for the lock what is done under it.
     pub fn note(&mut self, doing: &str) {
-        lock::note(&self.files, &self.directory, doing);
-        self.noted = true;
+        if !std::mem::replace(&mut self.noted, true) {
+            lock::note(&self.files, &self.directory, doing);
+        }
     }
 
     /// What it holds.
@@ -209,81 +120,100 @@ impl Journal {
         &self.document
     }
 
-    /// Records what is about to be changed, and keeps what is there now. A run of the same step that was not
-    /// finished is continued: what was there before it is what taking back gives.
-    pub fn begin(&mut self, run: Run) -> Result<()> {
-        self.record(run).inspect_err(|_| {
+    /// Records what is about to be changed, and keeps what is there now. `wanted` is what the step's files will have.
+    ///
+    /// Whichever way it ends, that is written now as well, to be renamed into place: a disk that is full by then keeps
+    /// neither the end nor the way back from being recorded.
+    pub fn begin(&mut self, run: Run, wanted: &[(PathBuf, String)]) -> Result<()> {
+        let step = run.step;
+        let begun = self.document.begun(run);
+        let recorded = self.record(step, &begun, wanted);
+        recorded.inspect_err(|_| {
             // As far as that goes: what is left is removed the next time.
-            let _ = self.collect_garbage();
+            self.ends = None;
+            let _ = self.clear_ends().and_then(|()| self.collect_garbage());
         })
     }
 
-    fn record(&mut self, run: Run) -> Result<()> {
-        let mut document = self.document.clone();
-        match document.unfinished.iter_mut().find(|it| it.step == run.step) {
-            None => document.unfinished.push(run),
-            Some(interrupted) => interrupted.continue_as(run),
+    fn record(&mut self, step: StepName, begun: &Document, wanted: &[(PathBuf, String)]) -> Result<()> {
+        for file in begun.unfinished.iter().flat_map(|run| &run.files) {
+            if let Some(previous) = &file.previous {
+                self.back_up(&file.path, previous)?;
+            }
         }
-        let previous: Vec<(PathBuf, Print)> = document
-            .unfinished
-            .iter()
-            .flat_map(|run| &run.files)
-            .filter_map(|file| Some((file.path.clone(), file.previous.clone()?)))
-            .collect();
-        for (path, print) in &previous {
-            self.back_up(path, print)?;
+        let settled = self.end(SETTLED, begun.settled(step, wanted))?;
+        let taken_back = self.end(TAKEN_BACK, begun.taken_back(step))?;
+        self.ends = Some(Ends { settled: Some(settled), taken_back });
+        let written = self.write(begun);
+        self.now_is(begun.clone(), written)
+    }
+
+    fn end(&self, name: &str, document: Document) -> Result<End> {
+        if document.is_empty() {
+            return Ok(End { document, staged: None });
         }
-        self.save(document)
+        let (content, print) = written_form(&document)?;
+        let target = self.directory.join(name);
+        let staged = self.files.stage(&target, Staging::Beside, &|| io::Result::Ok(&content[..]), &print)?;
+        Ok(End { document, staged: Some(staged) })
     }
 
     /// Records that all that was begun is done and verified.
     pub fn settle(&mut self, step: StepName) -> Result<()> {
-        let mut document = self.document.clone();
-        for run in document.unfinished.extract_if(.., |run| run.step == step) {
-            let mut entries = document.entries.extract_if(.., |entry| entry.step == step).collect();
-            run.add_to(&mut entries);
-            for file in &run.files {
-                let written = entries.iter_mut().find(|entry| entry.path == file.path);
-                if let Some(Entry { by, what: What::File { wrote, .. }, .. }) = written {
-                    *by = Some(run.by.clone());
-                    *wrote = file.writes.last().cloned().into_iter().collect();
-                }
-            }
-            document.entries.extend(entries);
-        }
-        let saved = self.save(document);
+        let Some(ends) = &mut self.ends else {
+            return Err(Failure::new(Exit::Bug, format!("{step} is settled without having begun")));
+        };
+        let Some(settled) = ends.settled.take() else {
+            return Err(Failure::new(Exit::Bug, format!("{step} is settled twice")));
+        };
+        let placed = self.come_to(settled);
         if self.document.run(step).is_some() {
-            return saved;
+            return placed;
         }
         // It is settled. That this may not survive a power cut, or that copies are left, only makes the next run finish
         // once more.
-        if let Err(failure) = saved.and_then(|()| self.collect_garbage()) {
-            eprintln!("the journal is not as tidy as it could be: {}", failure.one_line());
+        let tidied = placed.and_then(|()| self.clear_ends()).and_then(|()| self.collect_garbage());
+        if let Err(failure) = tidied {
+            say::progress(format_args!("the journal is not as tidy as it could be: {}", failure.one_line()));
         }
         Ok(())
     }
 
     /// Records that all that was begun is taken back.
     pub fn taken_back(&mut self, step: StepName) -> Result<()> {
-        let mut document = self.document.clone();
-        document.unfinished.retain(|run| run.step != step);
-        self.save(document)?;
+        match self.ends.take() {
+            Some(ends) => self.come_to(ends.taken_back)?,
+            None => self.save(self.document.taken_back(step))?,
+        }
+        self.clear_ends()?;
         self.collect_garbage()
+    }
+
+    /// Makes one of the ends the journal.
+    fn come_to(&mut self, end: End) -> Result<()> {
+        let End { document, staged } = end;
+        let path = self.directory.join(JOURNAL);
+        let placed = match staged {
+            None => self.files.remove(&path).map_err(Failure::from),
+            Some(staged) => {
+                let (content, print) = written_form(&document)?;
+                let open = || io::Result::Ok(&content[..]);
+                self.files.place(staged, &path, Staging::Beside, &open, &print).map_err(Failure::from)
+            }
+        };
+        self.now_is(document, placed)
+    }
+
+    fn clear_ends(&self) -> Result<()> {
+        for name in [SETTLED, TAKEN_BACK] {
+            self.files.clear_leftovers(&self.directory.join(name), Staging::Beside)?;
+        }
+        Ok(())
     }
 
     /// Drops the record of what is as it was before.
     pub fn forget(&mut self, step: StepName, paths: &[PathBuf]) -> Result<()> {
-        let mut document = self.document.clone();
-        let is_one = |path: &PathBuf| paths.contains(path);
-        document.entries.retain(|entry| entry.step != step || !is_one(&entry.path));
-        for run in document.unfinished.iter_mut().filter(|run| run.step == step) {
-            run.files.retain(|file| !is_one(&file.path));
-            run.directories.retain(|directory| !is_one(directory));
-        }
-        document
-            .unfinished
-            .retain(|run| run.step != step || !(run.files.is_empty() && run.directories.is_empty()));
-        self.save(document)?;
+        self.save(self.document.without(step, paths))?;
         self.collect_garbage()
     }
 
@@ -314,6 +244,7 @@ impl Journal {
     pub fn close(self) -> Result<()> {
         if self.document.is_empty() {
             self.collect_garbage()?;
+            self.clear_ends()?;
             self.files.clear_leftovers(&self.directory.join(JOURNAL), Staging::Beside)?;
         }
         if self.noted || self.document.is_empty() {
@@ -360,15 +291,18 @@ impl Journal {
     }
 
     fn save(&mut self, document: Document) -> Result<()> {
-        self.document = match self.write(&document) {
+        let written = self.write(&document);
+        self.now_is(document, written)
+    }
+
+    /// After an attempt to make `document` the journal: when it failed, it may be in place all the same, and what is
+    /// there is what counts.
+    fn now_is(&mut self, document: Document, written: Result<()>) -> Result<()> {
+        self.document = match written {
             Ok(()) => document,
-            Err(failure) => {
-                // It may be in place all the same, and what is there is what counts.
-                self.document = Document::read(&self.files, &self.directory).unwrap_or(document);
-                return Err(failure);
-            }
+            Err(_) => Document::read(&self.files, &self.directory).unwrap_or(document),
         };
-        Ok(())
+        written
     }
 
     fn write(&self, document: &Document) -> Result<()> {
@@ -376,44 +310,18 @@ impl Journal {
         if document.is_empty() {
             self.files.remove(&path)?;
         } else {
-            let content = serde_json::to_vec_pretty(document).map_err(|error| {
-                Failure::new(Exit::Bug, "the journal cannot be written as JSON").because(error)
-            })?;
-            let print = private(files::sha256_hex(&content));
+            let (content, print) = written_form(document)?;
             self.files.put(&path, Staging::Beside, || io::Result::Ok(&content[..]), &print)?;
         }
         Ok(())
     }
 }
 
-impl Run {
-    /// This run was interrupted, and is begun again as `next`.
-    fn continue_as(&mut self, next: Self) {
-        self.by = next.by;
-        for directory in next.directories {
-            if !self.directories.contains(&directory) {
-                self.directories.push(directory);
-            }
-        }
-        for file in next.files {
-            match self.files.iter_mut().find(|it| it.path == file.path) {
-                None => self.files.push(file),
-                Some(interrupted) => {
-                    let ours = |print: &Print| interrupted.writes.contains(&print.sha256);
-                    if !file.previous.as_ref().is_some_and(ours) {
-                        // Someone else's change since then is what this run replaces.
-                        interrupted.previous = file.previous;
-                    }
-                    interrupted.writes.extend(file.writes);
-                }
-            }
-        }
-        for action in next.actions {
-            if !self.actions.contains(&action) {
-                self.actions.push(action);
-            }
-        }
-    }
+fn written_form(document: &Document) -> Result<(Vec<u8>, Print)> {
+    let content = serde_json::to_vec_pretty(document)
+        .map_err(|error| Failure::new(Exit::Bug, "the journal cannot be written as JSON").because(error))?;
+    let print = private(files::sha256_hex(&content));
+    Ok((content, print))
 }
 
 /// A file that only we read.

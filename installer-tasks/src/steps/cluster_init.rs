@@ -13,6 +13,7 @@ use tokio::process::Command;
 use crate::exit::{Exit, Failure, Result};
 use crate::host::{artifact, etcd, process};
 use crate::options::{ClusterInitOptions, join};
+use crate::say;
 use crate::steps::model::{Applied, Report};
 use crate::values::{Cidr, Encapsulation, Endpoint, NetworkName};
 
@@ -219,7 +220,7 @@ pub async fn apply(options: &ClusterInitOptions) -> Result<Applied> {
     let calicoctl = prepare(options).await?;
     let missing = survey(options, &calicoctl).await?;
     for it in &missing {
-        eprintln!("{it}");
+        say::progress(it);
         calicoctl.create(&it.resource()).await?;
     }
     match survey(options, &calicoctl).await?.first() {

@@ -12,6 +12,7 @@ use crate::host::files::{self, Files, Print, Staging};
 use crate::host::{Host, artifact, name, net};
 use crate::journal::{Entry, Recorded, What};
 use crate::options::{AgentOptions, CniOptions, CniUndoOptions};
+use crate::say;
 use crate::steps::StepName;
 use crate::steps::model::{
     Acts, Back, Content, Direction, NoAction, Plan, Proposal, Stage, Step, Undo, WantedFile,
@@ -350,10 +351,10 @@ impl<'a> Users<'a> {
         match ask.await {
             Ok((cni_root, names)) => Ok(Self { network, cni_root: Some(cni_root), names }),
             Err(failure) if undo.force => {
-                eprintln!(
+                say::progress(format_args!(
                     "cannot tell which containers use the network, going on as asked: {}",
                     failure.one_line()
-                );
+                ));
                 Ok(Self { network, cni_root: None, names: BTreeMap::new() })
             }
             Err(failure) => Err(failure),
@@ -379,7 +380,7 @@ impl<'a> Users<'a> {
         }
         let list = users.join(", ");
         if force {
-            eprintln!("containers use {network}, going on as asked: {list}");
+            say::progress(format_args!("containers use {network}, going on as asked: {list}"));
             return Ok(());
         }
         Err(Failure::new(

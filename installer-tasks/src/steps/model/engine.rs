@@ -10,6 +10,7 @@ use crate::exit::{Exit, Failure, Result};
 use crate::host::Host;
 use crate::host::files::Files;
 use crate::journal::{Document, Entry, Journal, What};
+use crate::say;
 
 /// Whether something that others use may be restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +75,7 @@ impl Engine<'_> {
         permit(&plan, restarts)?;
         journal.note(doing);
         for note in plan.notes() {
-            eprintln!("{note}");
+            say::progress(note);
         }
         // What an interrupted run began may have taken effect.
         let interrupted = journal.document().of_step::<S::Action>(S::NAME)?;
@@ -84,25 +85,30 @@ impl Engine<'_> {
                 self.files().clear_leftovers(&entry.path, staging)?;
             }
         }
-        let outcome = match journal.begin(plan.run()?) {
-            Ok(()) => match self.change(step, &plan, &mut begun).await {
-                Ok(()) => journal.settle(S::NAME).map(|()| Applied::of_plan(&plan)),
-                Err(failure) => Err(failure),
-            },
-            Err(failure) => Err(failure),
+        let Err(failure) = self.carry_out(step, &plan, journal, &mut begun).await else {
+            return Ok(Applied::of_plan(&plan));
         };
-        match outcome {
-            Ok(applied) => Ok(applied),
-            Err(failure) => Err(match self.take_back(step, journal, &begun).await {
-                Ok(true) => failure.also("all changes of this run were taken back"),
-                Ok(false) => failure.also("nothing was changed"),
-                Err(reason) => failure.also(format!(
-                    "and not all changes could be taken back ({}): run `calico-installer {} undo` when that is mended",
-                    reason.one_line(),
-                    S::NAME
-                )),
-            }),
-        }
+        Err(match self.take_back(step, journal, &begun).await {
+            Ok(true) => failure.also("all changes of this run were taken back"),
+            Ok(false) => failure.also("nothing was changed"),
+            Err(reason) => failure.also(format!(
+                "and not all changes could be taken back ({}): run `calico-installer {} undo` when that is mended",
+                reason.one_line(),
+                S::NAME
+            )),
+        })
+    }
+
+    async fn carry_out<S: Step>(
+        &self,
+        step: &S,
+        plan: &Plan<S::Action>,
+        journal: &mut Journal,
+        begun: &mut Vec<S::Action>,
+    ) -> Result<()> {
+        journal.begin(plan.run()?, &plan.wanted())?;
+        self.change(step, plan, begun).await?;
+        journal.settle(S::NAME)
     }
 
     async fn plan<S: Step>(&self, step: &S, document: &Document) -> Result<Plan<S::Action>> {
@@ -137,13 +143,13 @@ impl Engine<'_> {
                 Change::Directory(_) | Change::Finish => {}
                 Change::File { file, .. } => {
                     let Some(staged) = staged.next() else { continue };
-                    eprintln!("writing {}", file.path.display());
+                    say::progress(format_args!("writing {}", file.path.display()));
                     let open = || file.content.open();
                     let placed = files.place(staged, &file.path, file.staging, &open, &file.print);
                     placed.map_err(met_after_check)?;
                 }
                 Change::Action { action, because } => {
-                    eprintln!("{action}: {because}");
+                    say::progress(format_args!("{action}: {because}"));
                     begun.push(action.clone());
                     step.act(self.host, action, Direction::Forward).await?;
                 }
@@ -171,7 +177,7 @@ impl Engine<'_> {
             }
         }
         for action in begun.iter().rev() {
-            eprintln!("taking back: {action}");
+            say::progress(format_args!("taking back: {action}"));
             if let Err(reason) = step.act(self.host, action, Direction::Back).await {
                 reasons.push(reason.one_line());
             }
@@ -229,7 +235,7 @@ impl Engine<'_> {
                 undone.items.push(self.go_back(journal, it, entry)?);
             }
             for action in &actions {
-                eprintln!("{action}");
+                say::progress(action);
                 step.act(self.host, action, Direction::Back).await?;
                 undone.items.push(UndoneItem::Done { action: action.to_string() });
             }
@@ -269,7 +275,7 @@ impl Engine<'_> {
             }
             (Back::Restore(_), What::File { staging, before, .. }) => {
                 let as_before = self.files().print_of(&path)? == *before;
-                eprintln!("taking back {}", path.display());
+                say::progress(format_args!("taking back {}", path.display()));
                 journal.restore(&path, *staging, before.as_ref())?;
                 Ok(match before {
                     _ if as_before => UndoneItem::AsBefore { path },

@@ -226,6 +226,11 @@ impl<A> Plan<A> {
 }
 
 impl<A: Action> Plan<A> {
+    /// The hashes that its files have when it is done.
+    pub(super) fn wanted(&self) -> Vec<(PathBuf, String)> {
+        self.files.iter().map(|file| (file.path.clone(), file.print.sha256.clone())).collect()
+    }
+
     /// As it is recorded before it is carried out.
     pub(super) fn run(&self) -> Result<Run> {
         let mut run = Run {

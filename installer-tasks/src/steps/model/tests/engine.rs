@@ -11,7 +11,11 @@ fn nothing_to_do_is_no_operation_at_all() {
 
 #[test]
 fn a_check_is_no_operation_at_all() {
-    for tree in [original(), installed()] {
+    let interrupted = World::booted(&original()).troubled(Trouble::DeadFrom(40));
+    interrupted.apply(1).unwrap_err();
+    let interrupted = interrupted.disk.tree();
+    assert!(interrupted.contains_key(Path::new(STATE)), "it had begun");
+    for tree in [original(), installed(), interrupted] {
         let world = World::booted(&tree).troubled(Trouble::DeadFrom(0));
         let host = world.host();
         let step = Everything { world: &world, version: 2, works: true };

@@ -9,8 +9,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::disk::{Disk, Kind, Look, NewFile, RealDisk};
+use super::disk::{Disk, Kind, Look, RealDisk};
 use crate::exit::{Exit, Failure};
+
+mod staging;
+#[cfg(test)]
+mod tests;
+
+pub use staging::{Staged, Staging};
 
 /// Something that could not be done to a file.
 #[derive(Debug, thiserror::Error)]
@@ -129,51 +135,9 @@ pub fn own_ids() -> (u32, u32) {
     (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
 }
 
-/// Made in a directory that has no other of its filesystem beside it.
-const STAGING_DIRECTORY: &str = ".calico-dcos";
-
-/// Where a new file is written before it is moved to its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Staging {
-    /// Beside it, under a name that begins with a dot.
-    Beside,
-    /// Outside its directory: every file of a directory of network configurations is parsed by Mesos.
-    Outside,
-}
-
-impl Staging {
-    /// The directories to write in, best first. All are on the target's filesystem, as a rename needs; a mount
-    /// point has its parent elsewhere, and there a directory in it serves, since Mesos reads only files.
-    fn directories(self, target: &Path) -> Vec<PathBuf> {
-        let parent = parent(target);
-        match self {
-            Self::Beside => vec![parent.to_owned()],
-            Self::Outside => parent
-                .parent()
-                .map(Path::to_owned)
-                .into_iter()
-                .chain([parent.join(STAGING_DIRECTORY)])
-                .collect(),
-        }
-    }
-}
-
 /// The directory that a path is in.
 fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("/"))
-}
-
-/// The name is always the same: what a crash left is overwritten, not collected.
-fn staged_in(directory: &Path, target: &Path) -> PathBuf {
-    directory.join(format!(".{}.calico-dcos", target.file_name().unwrap_or_default().to_string_lossy()))
-}
-
-/// A new file that is written and synced, and not in its place yet.
-#[derive(Debug)]
-#[must_use = "it is not in its place yet"]
-pub struct Staged {
-    path: PathBuf,
 }
 
 /// The files of a host.
@@ -319,133 +283,6 @@ impl Files {
         }
     }
 
-    /// Puts a file in place: written elsewhere, synced, renamed, and its directory synced.
-    ///
-    /// `open` gives the content; nothing is put in place when it does not have the hash that `print` names.
-    pub fn put<R: Read>(
-        &self,
-        target: &Path,
-        staging: Staging,
-        open: impl Fn() -> io::Result<R>,
-        print: &Print,
-    ) -> Result<()> {
-        let staged = self.stage(target, staging, &open, print)?;
-        self.place(staged, target, staging, &open, print)
-    }
-
-    /// The first half of [`Self::put`], which changes nothing that anyone reads: full disks are met here.
-    pub fn stage<R: Read>(
-        &self,
-        target: &Path,
-        staging: Staging,
-        open: &impl Fn() -> io::Result<R>,
-        print: &Print,
-    ) -> Result<Staged> {
-        self.stage_in(&staging.directories(target), target, open, print)
-    }
-
-    /// The second half of [`Self::put`]: one rename.
-    pub fn place<R: Read>(
-        &self,
-        staged: Staged,
-        target: &Path,
-        staging: Staging,
-        open: &impl Fn() -> io::Result<R>,
-        print: &Print,
-    ) -> Result<()> {
-        let directories = staging.directories(target);
-        let mut staged = staged.path;
-        while let Err(error) = self.disk.rename(&staged, target) {
-            self.discard(&staged);
-            let tried = directories.iter().position(|directory| staged.parent() == Some(directory));
-            let others = tried.and_then(|tried| directories.get(tried + 1..)).unwrap_or_default();
-            if error.kind() != io::ErrorKind::CrossesDevices || others.is_empty() {
-                return Err(FileError::io("put in place", target)(error));
-            }
-            staged = self.stage_in(others, target, open, print)?.path;
-        }
-        self.sync_directory(parent(target))?;
-        let from = parent(&staged);
-        if from.ends_with(STAGING_DIRECTORY) {
-            self.remove_empty_directory(from)?;
-        } else if from != parent(target) {
-            self.sync_directory(from)?;
-        }
-        Ok(())
-    }
-
-    fn stage_in<R: Read>(
-        &self,
-        directories: &[PathBuf],
-        target: &Path,
-        open: &impl Fn() -> io::Result<R>,
-        print: &Print,
-    ) -> Result<Staged> {
-        let mut outcome = Err(FileError::NotDirectory(parent(target).to_owned()));
-        for directory in directories {
-            let path = staged_in(directory, target);
-            // A directory in the target's own, which Mesos does not read, is made for this and removed again.
-            let made =
-                if directory.ends_with(STAGING_DIRECTORY) { self.make_directory(directory) } else { Ok(()) };
-            outcome = made
-                .and_then(|()| self.write_new(&path, open, print))
-                .inspect_err(|_| self.discard(&path))
-                .map(|()| Staged { path });
-            // A directory that is not ours to write in: the next may do.
-            if !matches!(outcome, Err(FileError::Io { .. })) {
-                break;
-            }
-        }
-        outcome
-    }
-
-    fn write_new<R: Read>(
-        &self,
-        path: &Path,
-        open: &impl Fn() -> io::Result<R>,
-        print: &Print,
-    ) -> Result<()> {
-        match self.disk.remove(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(FileError::io("remove the leftover", path)(error));
-            }
-            _ => {}
-        }
-        let mut file: Box<dyn NewFile> = self.disk.create(path).map_err(FileError::io("create", path))?;
-        let content = open().map_err(FileError::io("open the content of", path))?;
-        let actual = copy_hashed(content, &mut *file).map_err(FileError::io("write", path))?;
-        if actual != print.sha256 {
-            return Err(FileError::WrongContent {
-                path: path.to_owned(),
-                expected: print.sha256.clone(),
-                actual,
-            });
-        }
-        // The owner first: changing it clears the set-user-ID bits.
-        file.set_owner(print.uid, print.gid).map_err(FileError::io("give an owner to", path))?;
-        file.set_mode(print.mode).map_err(FileError::io("give a mode to", path))?;
-        file.sync().map_err(FileError::io("sync", path))
-    }
-
-    /// Removes what was staged, as far as that goes: what is left is overwritten the next time.
-    fn discard(&self, staged: &Path) {
-        let _ = self.disk.remove(staged);
-        if parent(staged).ends_with(STAGING_DIRECTORY) {
-            let _ = self.disk.remove_directory(parent(staged));
-        }
-    }
-
-    /// Removes what [`Self::stage`], or a crash in it, left.
-    pub fn clear_leftovers(&self, target: &Path, staging: Staging) -> Result<()> {
-        for directory in staging.directories(target) {
-            self.remove(&staged_in(&directory, target))?;
-            if directory.ends_with(STAGING_DIRECTORY) {
-                self.remove_empty_directory(&directory)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Removes a file, if it is there, for good.
     pub fn remove(&self, path: &Path) -> Result<()> {
         match self.disk.remove(path) {
@@ -465,99 +302,5 @@ impl Files {
             }
             _ => Ok(()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn print(content: &[u8], mode: u32) -> Print {
-        let (uid, gid) = own_ids();
-        Print { sha256: sha256_hex(content), mode, uid, gid }
-    }
-
-    #[test]
-    fn a_put_file_has_content_and_mode_and_leaves_nothing_beside() {
-        let directory = tempfile::tempdir().unwrap();
-        let target = directory.path().join("calico");
-        for (content, mode) in [(&b"one"[..], 0o755), (b"two", 0o644)] {
-            Files::default().put(&target, Staging::Beside, || Ok(content), &print(content, mode)).unwrap();
-            assert_eq!(Files::default().print_of(&target).unwrap(), Some(print(content, mode)));
-        }
-        assert_eq!(Files::default().list(directory.path()).unwrap(), [target]);
-    }
-
-    #[test]
-    fn other_content_than_promised_replaces_nothing() {
-        let directory = tempfile::tempdir().unwrap();
-        let target = directory.path().join("calico");
-        Files::default().put(&target, Staging::Beside, || Ok(&b"good"[..]), &print(b"good", 0o755)).unwrap();
-        let error = Files::default()
-            .put(&target, Staging::Beside, || Ok(&b"evil"[..]), &print(b"better", 0o755))
-            .unwrap_err();
-        assert!(matches!(error, FileError::WrongContent { .. }), "{error}");
-        assert_eq!(fs::read(&target).unwrap(), b"good");
-        assert_eq!(Files::default().list(directory.path()).unwrap(), [target]);
-    }
-
-    #[test]
-    fn a_crash_s_leftover_is_overwritten() {
-        let directory = tempfile::tempdir().unwrap();
-        let target = directory.path().join("calico");
-        fs::write(directory.path().join(".calico.calico-dcos"), "half of a longer content").unwrap();
-        Files::default().put(&target, Staging::Beside, || Ok(&b"new"[..]), &print(b"new", 0o755)).unwrap();
-        assert_eq!(fs::read(&target).unwrap(), b"new");
-        assert_eq!(Files::default().list(directory.path()).unwrap(), [target]);
-    }
-
-    /// Is read while the staged file is open: at that moment the directory must be empty.
-    struct Spy<'a>(&'a Path, bool);
-
-    impl Read for Spy<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            assert!(Files::default().list(self.0).unwrap().is_empty());
-            if std::mem::replace(&mut self.1, true) {
-                return Ok(0);
-            }
-            buffer[..2].copy_from_slice(b"{}");
-            Ok(2)
-        }
-    }
-
-    #[test]
-    fn staging_outside_never_writes_in_the_directory() {
-        let directory = tempfile::tempdir().unwrap();
-        let config = directory.path().join("net.d");
-        fs::create_dir(&config).unwrap();
-        let target = config.join("calico.conf");
-        Files::default()
-            .put(&target, Staging::Outside, || Ok(Spy(&config, false)), &print(b"{}", 0o644))
-            .unwrap();
-        assert_eq!(fs::read(&target).unwrap(), b"{}");
-        assert_eq!(Files::default().list(directory.path()).unwrap(), [config]);
-    }
-
-    #[test]
-    fn the_directory_can_be_a_mount_point() {
-        // The one directory that is a mount point everywhere, its parent on another filesystem.
-        let target = PathBuf::from(format!("/dev/shm/calico-installer-test-{}", std::process::id()));
-        Files::default().put(&target, Staging::Outside, || Ok(&b"{}"[..]), &print(b"{}", 0o644)).unwrap();
-        assert_eq!(fs::read(&target).unwrap(), b"{}");
-        for directory in Staging::Outside.directories(&target) {
-            assert!(!staged_in(&directory, &target).exists());
-        }
-        assert!(!Path::new("/dev/shm").join(STAGING_DIRECTORY).exists());
-        Files::default().remove(&target).unwrap();
-    }
-
-    #[test]
-    fn links_and_directories_are_not_taken_for_files() {
-        let directory = tempfile::tempdir().unwrap();
-        let link = directory.path().join("calico");
-        std::os::unix::fs::symlink("/bin/sh", &link).unwrap();
-        assert!(matches!(Files::default().print_of(&link), Err(FileError::NotRegular(_))));
-        assert!(matches!(Files::default().print_of(directory.path()), Err(FileError::NotRegular(_))));
-        assert_eq!(Files::default().print_of(&directory.path().join("none")).unwrap(), None);
     }
 }
