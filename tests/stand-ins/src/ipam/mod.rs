@@ -165,21 +165,18 @@ async fn plan<S: Store>(store: &S, request: Request<'_>) -> Result<(Ipv4Addr, Ve
         blocks.push((parse(&entry)?, entry.revision));
     }
     let secondary = BTreeMap::from([("node".to_owned(), node.to_owned())]);
-    let (address, block, expect) = match asked {
-        Some(address) => {
-            let (mut block, expect) = around(address, node, &pools, blocks)?;
-            if let Some(owner) = block.owner(address) {
-                return Err(IpamError::NotFree { address, reason: format!("{owner} has it") });
-            }
-            (block.assign_exactly(address, handle, secondary), block, expect)
+    let (address, block, expect) = if let Some(address) = asked {
+        let (mut block, expect) = around(address, node, &pools, blocks)?;
+        if let Some(owner) = block.owner(address) {
+            return Err(IpamError::NotFree { address, reason: format!("{owner} has it") });
         }
-        None => {
-            let (mut block, expect) = choose(node, &pools, blocks).ok_or_else(|| IpamError::Exhausted {
-                node: node.to_owned(),
-                pools: pools.iter().map(|pool| pool.cidr.to_string()).collect(),
-            })?;
-            (block.assign(handle, secondary), block, expect)
-        }
+        (block.assign_exactly(address, handle, secondary), block, expect)
+    } else {
+        let (mut block, expect) = choose(node, &pools, blocks).ok_or_else(|| IpamError::Exhausted {
+            node: node.to_owned(),
+            pools: pools.iter().map(|pool| pool.cidr.to_string()).collect(),
+        })?;
+        (block.assign(handle, secondary), block, expect)
     };
     let address = address.ok_or(IpamError::Contended)?;
     let mut writes = Vec::new();

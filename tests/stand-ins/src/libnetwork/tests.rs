@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::plugin::Refusal;
 use super::*;
@@ -288,7 +289,6 @@ async fn a_new_plugin_takes_the_place_of_a_dead_ones_socket() {
     let serving = tokio::spawn(
         axum::serve(listener, router(Plugin::Network, Arc::new(Paper::default()))).into_future(),
     );
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::UnixStream::connect(folder.path().join("calico.sock")).await.unwrap();
     let request =
         "POST /NetworkDriver.Join HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}";
