@@ -5,13 +5,16 @@ use clap::{Parser, Subcommand};
 use crate::exit::Result;
 use crate::host::Host;
 use crate::options::{
-    ClusterInitOptions, CniOptions, CniUndoOptions, DockerStoreOptions, DockerStoreUndoOptions, EtcdOptions,
-    EtcdProxyOptions, NodeCheckOptions, NodeIpOptions, NodeOptions, PreflightOptions, StatusOptions,
-    UndoAllOptions,
+    ClusterInitOptions, CniOptions, CniUndoOptions, DockerNetworkOptions, DockerNetworkUndoOptions,
+    DockerStoreOptions, DockerStoreUndoOptions, EtcdOptions, EtcdProxyOptions, LibnetworkImageOptions,
+    LibnetworkOptions, NodeIpOptions, NodeOptions, NodePrefetchOptions, PreflightOptions,
+    ServiceCheckOptions, StatusOptions, UndoAllOptions,
 };
 use crate::steps::cni::{Cni, CniUndo};
 use crate::steps::docker_store::{DockerStore, DockerStoreUndo};
-use crate::steps::{cluster_init, etcd_proxy, node, node_ip, preflight, status, undo_all};
+use crate::steps::{
+    cluster_init, docker_network, etcd_proxy, libnetwork, node, node_ip, preflight, status, undo_all,
+};
 
 mod run;
 
@@ -51,12 +54,18 @@ pub enum Command {
     /// The container calico-node.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// The container calico-libnetwork: Docker's network and IPAM drivers.
+    #[command(subcommand)]
+    Libnetwork(LibnetworkCommand),
     /// The proxy to etcd.
     #[command(subcommand)]
     EtcdProxy(EtcdProxyCommand),
     /// The pool and the profile, once in the cluster.
     #[command(subcommand)]
     ClusterInit(ClusterInitCommand),
+    /// The network that Docker containers use, once in the cluster.
+    #[command(subcommand)]
+    DockerNetwork(DockerNetworkCommand),
     /// What is installed, as it is seen on this host now, and what the journal holds of it.
     Status(StatusOptions),
     /// Takes back what was installed on this host.
@@ -95,7 +104,20 @@ pub enum NodeCommand {
     /// Runs it until SIGTERM, or until it ends by itself.
     Run(NodeOptions),
     /// Asks whether it is alive or ready.
-    Check(NodeCheckOptions),
+    Check(ServiceCheckOptions),
+    /// Pulls its image, while a container of before runs.
+    Prefetch(NodePrefetchOptions),
+}
+
+/// What is done with calico-libnetwork.
+#[derive(Debug, Clone, Subcommand)]
+pub enum LibnetworkCommand {
+    /// Runs it until SIGTERM, or until it ends by itself.
+    Run(LibnetworkOptions),
+    /// Asks whether it is alive or ready.
+    Check(ServiceCheckOptions),
+    /// Pulls its image, while a container of before runs.
+    Prefetch(LibnetworkImageOptions),
 }
 
 /// What is done with the proxy.
@@ -114,6 +136,17 @@ pub enum ClusterInitCommand {
     Apply(ClusterInitOptions),
     /// Says what `apply` would make; changes nothing.
     Check(ClusterInitOptions),
+}
+
+/// What is done with Docker's network.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DockerNetworkCommand {
+    /// Makes it where it is missing.
+    Apply(DockerNetworkOptions),
+    /// Says what `apply` would make; changes nothing.
+    Check(DockerNetworkOptions),
+    /// Removes it, when no container uses it.
+    Undo(DockerNetworkUndoOptions),
 }
 
 impl Cli {
@@ -141,6 +174,10 @@ impl Cli {
             }
             Command::Node(NodeCommand::Run(options)) => node::run(host, &options).await,
             Command::Node(NodeCommand::Check(options)) => node::check(&options).await,
+            Command::Node(NodeCommand::Prefetch(options)) => node::prefetch(&options).await,
+            Command::Libnetwork(LibnetworkCommand::Run(options)) => libnetwork::run(host, &options).await,
+            Command::Libnetwork(LibnetworkCommand::Check(options)) => libnetwork::check(host, &options).await,
+            Command::Libnetwork(LibnetworkCommand::Prefetch(options)) => libnetwork::prefetch(&options).await,
             Command::EtcdProxy(EtcdProxyCommand::Run(options)) => etcd_proxy::run(host, &options).await,
             Command::EtcdProxy(EtcdProxyCommand::Check(options)) => etcd_proxy::check(&options).await,
             Command::ClusterInit(ClusterInitCommand::Apply(options)) => {
@@ -148,6 +185,15 @@ impl Cli {
             }
             Command::ClusterInit(ClusterInitCommand::Check(options)) => {
                 run.checked(cluster_init::NAME, cluster_init::check(&options).await)
+            }
+            Command::DockerNetwork(DockerNetworkCommand::Apply(options)) => {
+                run.applied(docker_network::NAME, docker_network::apply(&options).await)
+            }
+            Command::DockerNetwork(DockerNetworkCommand::Check(options)) => {
+                run.checked(docker_network::NAME, docker_network::check(&options).await)
+            }
+            Command::DockerNetwork(DockerNetworkCommand::Undo(options)) => {
+                run.undone(docker_network::NAME, docker_network::undo(&options).await)
             }
             Command::Status(options) => run.print(&status::status(host, &options).await?),
             Command::Undo(options) => {

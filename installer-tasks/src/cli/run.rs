@@ -9,7 +9,7 @@ use crate::exit::{Exit, Failure, Result};
 use crate::host::Host;
 use crate::options::{RestartOptions, StateOptions};
 use crate::say;
-use crate::steps::model::{Applied, Engine, Report, Step, Undo};
+use crate::steps::model::{Applied, Engine, Report, Step, Undo, Undone};
 
 /// Where, and how the result is shown.
 #[derive(Debug, Clone, Copy)]
@@ -44,10 +44,7 @@ impl<'a> Run<'a> {
 
     /// `<step> undo`.
     pub async fn undo<S: Undo>(self, state: &StateOptions, step: &S, force: bool) -> Result<()> {
-        match self.engine(state).undo(step, force).await {
-            Ok(undone) => self.print(&undone),
-            Err(failure) => self.failed(S::NAME.as_str(), failure),
-        }
+        self.undone(S::NAME.as_str(), self.engine(state).undo(step, force).await)
     }
 
     /// `check` of a step that has no plan.
@@ -65,6 +62,14 @@ impl<'a> Run<'a> {
     pub fn applied(self, step: &'static str, applied: Result<Applied>) -> Result<()> {
         match applied {
             Ok(applied) => self.print(&applied),
+            Err(failure) => self.failed(step, failure),
+        }
+    }
+
+    /// `undo` of a step that is not in the journal.
+    pub fn undone(self, step: &'static str, undone: Result<Undone>) -> Result<()> {
+        match undone {
+            Ok(undone) => self.print(&undone),
             Err(failure) => self.failed(step, failure),
         }
     }

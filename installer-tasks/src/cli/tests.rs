@@ -34,6 +34,17 @@ fn every_step_takes_its_options() {
         format!("node run {node} --registry-mirror m:5000"),
         "node check --live".to_owned(),
         "node check --ready --docker-socket /s".to_owned(),
+        "node prefetch --node-image i --docker-socket /s --registry-mirror m:5000".to_owned(),
+        format!(
+            "libnetwork run {proxied} --libnetwork-image i --libnetwork-cpus 0.1 --libnetwork-mem 64 --node-name h \
+             --docker-socket /s --registry-mirror m:5000"
+        ),
+        "docker-network apply --network-name calico --network-pool-cidr 192.168.0.0/16 --docker-socket /s"
+            .to_owned(),
+        "docker-network check --network-name calico --network-pool-cidr 192.168.0.0/16".to_owned(),
+        "docker-network undo --network-name calico --docker-socket /s".to_owned(),
+        "libnetwork check --live --docker-socket /s".to_owned(),
+        "libnetwork prefetch --libnetwork-image i".to_owned(),
         format!("etcd-proxy run {proxied} --artifacts-etcd {}", artifact("etcd")),
         format!("etcd-proxy check {proxied}"),
         format!(

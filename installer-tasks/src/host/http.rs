@@ -1,12 +1,13 @@
-//! A small HTTP client: one GET, bounded in time and size.
+//! A small HTTP client: one request, over TCP or on a unix socket, bounded in time and size.
 
 use std::path::Path;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
+use hyper::http::request::Builder;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -17,7 +18,7 @@ use crate::values::{Endpoint, Scheme};
 /// No answer that we ask for is larger.
 const MAX_BODY_BYTES: usize = 16 << 20;
 
-/// A GET that brought no answer.
+/// A request that brought no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// No connection.
@@ -29,7 +30,7 @@ pub enum HttpError {
         source: std::io::Error,
     },
     /// The exchange broke.
-    #[error("GET {url}: {message}")]
+    #[error("{url}: {message}")]
     Exchange {
         /// What was asked for.
         url: String,
@@ -37,7 +38,7 @@ pub enum HttpError {
         message: String,
     },
     /// No answer in time.
-    #[error("GET {url}: no answer within {} s", limit.as_secs_f32())]
+    #[error("{url}: no answer within {} s", limit.as_secs_f32())]
     Timeout {
         /// What was asked for.
         url: String,
@@ -64,34 +65,51 @@ pub async fn get(endpoint: &Endpoint, path: &str, limit: Duration) -> Result<Ans
         return Err(HttpError::Tls(endpoint.clone()));
     }
     let url = format!("{endpoint}{path}");
-    timeout(limit, exchange(endpoint, path, &url)).await.unwrap_or(Err(HttpError::Timeout { url, limit }))
+    let talk = async {
+        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
+            .await
+            .map_err(|source| HttpError::Connect { to: endpoint.to_string(), source })?;
+        exchange(stream, Request::get(path).header("host", endpoint.authority()), Vec::new(), &url).await
+    };
+    timeout(limit, talk).await.unwrap_or(Err(HttpError::Timeout { url: url.clone(), limit }))
 }
 
-/// The same over a unix socket.
+/// `GET <path>` on a unix socket, all of it within `limit`.
 pub async fn get_unix(socket: &Path, path: &str, limit: Duration) -> Result<Answer, HttpError> {
+    on_socket(socket, path, Request::get(path), Vec::new(), limit).await
+}
+
+/// `POST <path>` with a JSON body, or none, on a unix socket, all of it within `limit`.
+pub async fn post_unix(
+    socket: &Path,
+    path: &str,
+    body: Vec<u8>,
+    limit: Duration,
+) -> Result<Answer, HttpError> {
+    on_socket(socket, path, Request::post(path).header("content-type", "application/json"), body, limit).await
+}
+
+async fn on_socket(
+    socket: &Path,
+    path: &str,
+    head: Builder,
+    body: Vec<u8>,
+    limit: Duration,
+) -> Result<Answer, HttpError> {
     let url = format!("unix://{}{path}", socket.display());
-    let exchange = async {
+    let talk = async {
         let stream = UnixStream::connect(socket)
             .await
             .map_err(|source| HttpError::Connect { to: socket.display().to_string(), source })?;
-        exchange_over(stream, "localhost", path, &url).await
+        exchange(stream, head.header("host", "localhost"), body, &url).await
     };
-    timeout(limit, exchange).await.unwrap_or_else(|_| Err(HttpError::Timeout { url: url.clone(), limit }))
+    timeout(limit, talk).await.unwrap_or(Err(HttpError::Timeout { url: url.clone(), limit }))
 }
 
-async fn exchange(endpoint: &Endpoint, path: &str, url: &str) -> Result<Answer, HttpError> {
-    let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
-        .await
-        .map_err(|source| HttpError::Connect { to: endpoint.to_string(), source })?;
-    exchange_over(stream, &endpoint.authority(), path, url).await
-}
-
-async fn exchange_over(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    authority: &str,
-    path: &str,
-    url: &str,
-) -> Result<Answer, HttpError> {
+async fn exchange<S>(stream: S, head: Builder, body: Vec<u8>, url: &str) -> Result<Answer, HttpError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let broke = |error: &dyn std::fmt::Display| HttpError::Exchange {
         url: url.to_owned(),
         message: error.to_string(),
@@ -99,10 +117,9 @@ async fn exchange_over(
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| broke(&error))?;
     let connection = tokio::spawn(connection);
-    let request = Request::get(path)
-        .header("host", authority)
+    let request = head
         .header("accept", "application/json")
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(Bytes::from(body)))
         .map_err(|error| broke(&error))?;
     let response = sender.send_request(request).await.map_err(|error| broke(&error))?;
     let status = response.status().as_u16();

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 pub mod agent;
 pub mod artifact;
+pub mod container;
 pub mod disk;
 pub mod docker;
 pub mod etcd;
@@ -13,6 +14,7 @@ pub mod http;
 pub mod kernel;
 pub mod name;
 pub mod net;
+pub mod plugin;
 pub mod ports;
 pub mod process;
 pub mod systemd;

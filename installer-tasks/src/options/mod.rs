@@ -14,6 +14,7 @@ mod cni;
 mod docker_store;
 mod etcd_proxy;
 mod host;
+mod libnetwork;
 mod node;
 
 pub use cluster_init::ClusterInitOptions;
@@ -21,7 +22,10 @@ pub use cni::{CniOptions, CniUndoOptions};
 pub use docker_store::{DockerStoreOptions, DockerStoreUndoOptions, DockerUnitOptions};
 pub use etcd_proxy::EtcdProxyOptions;
 pub use host::{PreflightOptions, StatusOptions, UndoAllOptions};
-pub use node::{NodeCheckOptions, NodeIpOptions, NodeOptions};
+pub use libnetwork::{
+    DockerNetworkOptions, DockerNetworkUndoOptions, LibnetworkImageOptions, LibnetworkOptions,
+};
+pub use node::{NodeIpOptions, NodeOptions, NodePrefetchOptions, ServiceCheckOptions};
 
 /// Which etcd, and how the host reaches it.
 #[derive(Debug, Clone, Args)]

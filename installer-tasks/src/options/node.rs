@@ -43,10 +43,24 @@ pub struct NodeOptions {
     pub agent: AgentOptions,
 }
 
-/// `node check`: exactly one of the two.
+/// `node prefetch`.
+#[derive(Debug, Clone, Args)]
+pub struct NodePrefetchOptions {
+    /// The image of calico/node.
+    #[arg(long, env = "CALICO_NODE_IMAGE")]
+    pub node_image: String,
+    /// A registry that images are pulled through: HOST[:PORT].
+    #[arg(long, env = "CALICO_REGISTRY_MIRROR", value_name = "HOST[:PORT]")]
+    pub registry_mirror: Option<String>,
+    /// Docker.
+    #[command(flatten)]
+    pub docker: DockerOptions,
+}
+
+/// `node check` and `libnetwork check`: exactly one of the two.
 #[derive(Debug, Clone, Args)]
 #[group(required = true, multiple = false, args = ["live", "ready"])]
-pub struct NodeCheckOptions {
+pub struct ServiceCheckOptions {
     /// Is it alive? No means that it may be killed.
     #[arg(long)]
     pub live: bool,

@@ -13,6 +13,7 @@ mod full;
 mod history;
 mod install;
 mod leadership;
+mod libnetwork;
 mod masters;
 mod offers;
 mod operator;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bollard::models::{NetworkCreateRequest, RestartPolicyNameEnum};
-use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions, ListNetworksOptionsBuilder};
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
 use serde::Deserialize;
 
 use super::{Docker, DockerError, LIMIT_SECONDS, Result, absent};
@@ -96,16 +96,6 @@ impl Docker {
         Ok(running)
     }
 
-    /// The IDs of networks that a filter of `docker network ls` gives.
-    pub async fn networks(&self, filter: &str, value: &str) -> Result<Vec<(String, String)>> {
-        let filters = HashMap::from([(filter, vec![value])]);
-        let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
-        let networks = self.client.list_networks(Some(options)).await;
-        let networks = networks.map_err(|error| self.error("list", "networks", error))?;
-        let both = |(name, id): (Option<String>, Option<String>)| Some((id?, name?));
-        Ok(networks.into_iter().filter_map(|network| both((network.name, network.id))).collect())
-    }
-
     /// Makes a network that only serves to be seen; returns its ID.
     pub async fn create_probe_network(&self, name: &str, label: &str) -> Result<String> {
         let request = NetworkCreateRequest {
@@ -116,12 +106,6 @@ impl Docker {
         };
         let created = self.client.create_network(request).await;
         created.map(|created| created.id).map_err(|error| self.error("create the network", name, error))
-    }
-
-    /// Removes a network. One that is gone is no error.
-    pub async fn remove_network(&self, id: &str) -> Result<()> {
-        let answer = absent(self.client.remove_network(id).await);
-        answer.map(drop).map_err(|error| self.error("remove the network", id, error))
     }
 }
 

@@ -105,7 +105,7 @@ async fn probe(options: &DockerStoreOptions, wanted: &Wanted, target: Option<&Et
     let docker = Docker::connect(&options.unit.docker.socket).await?;
     let name = probe_name(wanted);
     // One of ours that died may have left it.
-    for (id, _) in docker.networks("name", &name).await?.into_iter().filter(|(_, found)| *found == name) {
+    for (id, _) in docker.network_ids("name", &name).await?.into_iter().filter(|(_, found)| *found == name) {
         docker.remove_network(&id).await?;
     }
     let id = docker.create_probe_network(&name, PROBE_LABEL).await?;

@@ -202,7 +202,7 @@ async fn effect(options: &DockerStoreOptions, wanted: &Wanted, observed: &Observ
         node = heartbeat(&target, wanted, node.as_ref()).await?;
     }
     let docker = Docker::connect(&options.unit.docker.socket).await?;
-    let networks = docker.networks("scope", "global").await?;
+    let networks = docker.network_ids("scope", "global").await?;
     let mut elsewhere = !networks.is_empty();
     for (id, _) in networks.iter().take(NETWORKS) {
         if target.get(&format!("{}/{id}", wanted.networks_key())).await?.is_some() {

@@ -201,7 +201,7 @@ impl Engine<'_> {
 
     /// Takes back all that the journal holds of a step. With `force`, also what someone else changed since.
     pub async fn undo<S: Undo>(&self, step: &S, force: bool) -> Result<Undone> {
-        let mut undone = Undone { step: S::NAME, items: Vec::new(), notes: Vec::new() };
+        let mut undone = Undone { step: S::NAME.as_str(), items: Vec::new(), notes: Vec::new() };
         let recorded = Document::read(self.files(), self.state_dir)?.of_step::<S::Action>(S::NAME)?;
         if !recorded.is_empty() {
             // It may refuse, before anything is touched.

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::{Action, Plan, Verdict};
 use crate::exit::{Exit, Failure};
-use crate::steps::StepName;
 
 /// What `check` found.
 #[derive(Debug, Clone, Serialize)]
@@ -165,8 +164,8 @@ impl fmt::Display for Applied {
 #[derive(Debug, Clone, Serialize)]
 pub struct Undone {
     /// The step.
-    pub step: StepName,
-    /// What was taken back, in this order; empty when nothing was recorded.
+    pub step: &'static str,
+    /// What was taken back, in this order; empty when there was nothing.
     pub items: Vec<UndoneItem>,
     /// What the operator should know besides.
     pub notes: Vec<String>,
@@ -225,7 +224,7 @@ impl fmt::Display for Undone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let step = self.step;
         if self.items.is_empty() {
-            write!(f, "{step}: nothing to take back, the journal has no record of it")?;
+            write!(f, "{step}: nothing to take back, there is no record of it")?;
         } else {
             write!(f, "{step}: taken back; done:")?;
             self.items.iter().try_for_each(|item| write!(f, "\n  {item}"))?;
