@@ -131,7 +131,7 @@ impl Journal {
         recorded.inspect_err(|_| {
             // As far as that goes: what is left is removed the next time.
             self.ends = None;
-            let _ = self.clear_ends().and_then(|()| self.collect_garbage());
+            let _ = self.clear_staged().and_then(|()| self.collect_garbage());
         })
     }
 
@@ -172,7 +172,7 @@ impl Journal {
         }
         // It is settled. That this may not survive a power cut, or that copies are left, only makes the next run finish
         // once more.
-        let tidied = placed.and_then(|()| self.clear_ends()).and_then(|()| self.collect_garbage());
+        let tidied = placed.and_then(|()| self.clear_staged()).and_then(|()| self.collect_garbage());
         if let Err(failure) = tidied {
             say::progress(format_args!("the journal is not as tidy as it could be: {}", failure.one_line()));
         }
@@ -185,7 +185,7 @@ impl Journal {
             Some(ends) => self.come_to(ends.taken_back)?,
             None => self.save(self.document.taken_back(step))?,
         }
-        self.clear_ends()?;
+        self.clear_staged()?;
         self.collect_garbage()
     }
 
@@ -204,8 +204,9 @@ impl Journal {
         self.now_is(document, placed)
     }
 
-    fn clear_ends(&self) -> Result<()> {
-        for name in [SETTLED, TAKEN_BACK] {
+    /// Removes what is written and not in its place; also what a crash left of it.
+    fn clear_staged(&self) -> Result<()> {
+        for name in [JOURNAL, SETTLED, TAKEN_BACK] {
             self.files.clear_leftovers(&self.directory.join(name), Staging::Beside)?;
         }
         Ok(())
@@ -219,6 +220,7 @@ impl Journal {
 
     /// Gives a file the content, mode and owner of `wanted`, of which a copy was kept, and verifies that it has them.
     pub fn restore(&self, path: &Path, staging: Staging, wanted: Option<&Print>) -> Result<()> {
+        // This syncs its directory, too: a crash may have come between the change and the sync.
         self.files.clear_leftovers(path, staging)?;
         if self.files.print_of(path)?.as_ref() != wanted {
             match wanted {
@@ -229,8 +231,6 @@ impl Journal {
                 }
             }
         }
-        // Also when it was so already: a crash may have come before the sync.
-        self.files.sync_directory(path.parent().unwrap_or(Path::new("/")))?;
         if self.files.print_of(path)?.as_ref() == wanted {
             return Ok(());
         }
@@ -244,8 +244,7 @@ impl Journal {
     pub fn close(self) -> Result<()> {
         if self.document.is_empty() {
             self.collect_garbage()?;
-            self.clear_ends()?;
-            self.files.clear_leftovers(&self.directory.join(JOURNAL), Staging::Beside)?;
+            self.clear_staged()?;
         }
         if self.noted || self.document.is_empty() {
             lock::clear_note(&self.files, &self.directory);
@@ -298,10 +297,16 @@ impl Journal {
     /// After an attempt to make `document` the journal: when it failed, it may be in place all the same, and what is
     /// there is what counts.
     fn now_is(&mut self, document: Document, written: Result<()>) -> Result<()> {
-        self.document = match written {
-            Ok(()) => document,
-            Err(_) => Document::read(&self.files, &self.directory).unwrap_or(document),
+        let there = match written {
+            Ok(()) => Some(document),
+            Err(_) => Document::read(&self.files, &self.directory).ok().or_else(|| {
+                // It cannot be read either: the one that holds more that is to be finished is the safe one.
+                (document.unfinished.len() > self.document.unfinished.len()).then_some(document)
+            }),
         };
+        if let Some(there) = there {
+            self.document = there;
+        }
         written
     }
 

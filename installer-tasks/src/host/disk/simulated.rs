@@ -67,7 +67,7 @@ pub enum Trouble {
     FullFrom(usize),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct World {
     /// As programs see it.
     now: State,
@@ -276,6 +276,13 @@ impl SimulatedDisk {
         (world.trouble, world.operations) = (Some(trouble), 0);
         drop(world);
         self
+    }
+
+    /// Another disk that is as this one is now, what is not synced included, and works.
+    #[must_use]
+    pub fn revived(&self) -> Self {
+        let world = World { trouble: None, operations: 0, ..self.world().clone() };
+        Self(Arc::new(Mutex::new(world)))
     }
 
     /// How many operations changed something, or tried.

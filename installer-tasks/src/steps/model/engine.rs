@@ -78,13 +78,8 @@ impl Engine<'_> {
             say::progress(note);
         }
         // What an interrupted run began may have taken effect.
-        let interrupted = journal.document().of_step::<S::Action>(S::NAME)?;
-        let mut begun = interrupted.unfinished.unwrap_or_default();
-        for entry in &interrupted.entries {
-            if let What::File { staging, .. } = entry.what {
-                self.files().clear_leftovers(&entry.path, staging)?;
-            }
-        }
+        let recorded = journal.document().of_step::<S::Action>(S::NAME)?;
+        let mut begun = recorded.unfinished.unwrap_or_default();
         let Err(failure) = self.carry_out(step, &plan, journal, &mut begun).await else {
             return Ok(Applied::of_plan(&plan));
         };
@@ -107,7 +102,22 @@ impl Engine<'_> {
         begun: &mut Vec<S::Action>,
     ) -> Result<()> {
         journal.begin(plan.run()?, &plan.wanted())?;
+        // An interrupted run or undo may have left some of what the plan does not write again.
+        for entry in journal.document().entries_of(S::NAME) {
+            if let What::File { staging, .. } = entry.what {
+                self.files().clear_leftovers(&entry.path, staging)?;
+            }
+        }
         self.change(step, plan, begun).await?;
+        // An interrupted run may have made or placed it without coming to the sync.
+        let directories = journal.document().unfinished.iter().flat_map(|run| &run.directories);
+        for path in directories.chain(plan.files().iter().map(|file| &file.path)) {
+            self.files().sync_directory(path.parent().unwrap_or(Path::new("/")))?;
+        }
+        for file in plan.files() {
+            file.verify(self.files())?;
+        }
+        step.verify(self.host, plan).await?;
         journal.settle(S::NAME)
     }
 
@@ -117,7 +127,7 @@ impl Engine<'_> {
         Plan::new(S::NAME, proposal, self.files(), recorded.unfinished.is_some())
     }
 
-    /// Makes the changes of a plan that is recorded, and verifies them.
+    /// Makes the changes of a plan that is recorded.
     async fn change<S: Step>(
         &self,
         step: &S,
@@ -155,12 +165,7 @@ impl Engine<'_> {
                 }
             }
         }
-        for file in plan.files() {
-            file.verify(files)?;
-            // An interrupted run may have put it there without coming to the sync.
-            files.sync_directory(file.path.parent().unwrap_or(Path::new("/")))?;
-        }
-        step.verify(self.host, plan).await
+        Ok(())
     }
 
     /// Goes back to what was there before the run of `step` that is recorded; says whether there was any.
@@ -203,7 +208,11 @@ impl Engine<'_> {
             step.next(self.host, &recorded).await?;
         }
         let journal = Journal::open_existing(self.files(), self.state_dir, self.lock_timeout).await?;
-        let Some(mut journal) = journal else { return Ok(undone) };
+        let Some(mut journal) = journal else {
+            // An interrupted undo may have removed it without coming to the sync.
+            self.files().sync_directory(self.state_dir.parent().unwrap_or(Path::new("/")))?;
+            return Ok(undone);
+        };
         let outcome = self.undo_locked(step, &mut journal, force, &mut undone).await;
         let closed = journal.close();
         outcome.and(closed).map(|()| undone)

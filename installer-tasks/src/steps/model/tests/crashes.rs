@@ -10,8 +10,8 @@ const CUTS: usize = 48;
 fn after_death_at(at: usize, before: &Tree, action: impl Fn(&World) -> Result<()>) -> (bool, Vec<World>) {
     let world = World::booted(before).troubled(Trouble::DeadFrom(at));
     let finished = action(&world).is_ok();
-    let now = world.disk.tree();
-    let mut worlds = vec![World::running(&now, world.loaded())];
+    // Only the process died: what is not synced may be lost later.
+    let mut worlds = vec![world.revived()];
     let trees: BTreeSet<Tree> = world.disk.after_power_cut(CUTS);
     worlds.extend(trees.iter().map(World::booted));
     (finished, worlds)
@@ -39,6 +39,14 @@ fn assert_whole(world: &World, at: usize) {
 fn assert_original(world: &World, how: &str) {
     assert_eq!(world.disk.tree(), original(), "{how}");
     assert_eq!(world.loaded(), b"theirs", "{how}");
+    assert_eq!(world.disk.after_power_cut(CUTS), BTreeSet::from([original()]), "{how}, power cut after that");
+}
+
+fn assert_installed(world: &World, version: u8, how: &str) {
+    assert!(world.is_installed(version), "{how}: {:?}", world.disk.tree());
+    for tree in world.disk.after_power_cut(CUTS) {
+        assert!(has_files(&tree, version), "{how}, power cut after that: {tree:?}");
+    }
 }
 
 /// From `before`, through every death of `action`: any of `versions` can be applied then, and all can be undone.
@@ -48,13 +56,12 @@ fn every_death(before: &Tree, action: impl Fn(&World) -> Result<()>, versions: &
         let (finished, worlds) = after_death_at(at, before, &action);
         for world in &worlds {
             assert_whole(world, at);
-            let tree = world.disk.tree();
             let how = format!("death at {at}");
             for &version in versions {
                 let how = format!("{how}, applied {version}");
-                let again = World::running(&tree, world.loaded());
+                let again = world.revived();
                 again.apply(version).unwrap_or_else(|failure| panic!("{how}: {}", failure.one_line()));
-                assert!(again.is_installed(version), "{how}");
+                assert_installed(&again, version, &how);
                 assert!(!again.apply(version).unwrap().changed, "{how}");
                 again.undo().unwrap_or_else(|failure| panic!("{how}: {}", failure.one_line()));
                 assert_original(&again, &format!("{how}, undone"));
@@ -73,7 +80,7 @@ fn every_death(before: &Tree, action: impl Fn(&World) -> Result<()>, versions: &
 
 #[test]
 fn an_install_that_dies_anywhere_is_finished_by_the_next_and_can_be_undone() {
-    every_death(&original(), |world| world.apply(1).map(drop), &[1]);
+    every_death(&original(), |world| world.apply(1).map(drop), &[1, 2]);
 }
 
 #[test]
@@ -98,6 +105,36 @@ fn taking_back_that_dies_anywhere_is_repaired_by_the_next() {
         }
     };
     every_death(&installed(), fails, &[2]);
+}
+
+#[test]
+fn a_run_that_continues_a_dead_one_and_fails_takes_both_back() {
+    let before = installed();
+    for at in 0.. {
+        let (finished, worlds) = after_death_at(at, &before, |world| world.apply(2).map(drop));
+        for world in worlds {
+            let assert_before = |world: &World, failure: &Failure| {
+                assert_eq!(world.disk.tree(), before, "{at}: {}", failure.one_line());
+                assert_eq!(world.loaded(), daemon_json(1), "{at}: {}", failure.one_line());
+            };
+            // It fails before it comes to do anything, and what the dead one did is taken back all the same.
+            for operation in [1, 4, 9, 16, 25] {
+                let early = world.revived().troubled(Trouble::FailsAt(operation));
+                if let Err(failure) = early.apply(2) {
+                    assert_before(&early, &failure);
+                }
+            }
+            // It fails in the end.
+            match world.apply_step(&Everything { world: &world, version: 2, works: false }) {
+                // It was done before the death.
+                Ok(applied) => assert!(!applied.changed && world.is_installed(2), "{at}"),
+                Err(failure) => assert_before(&world, &failure),
+            }
+        }
+        if finished {
+            return;
+        }
+    }
 }
 
 /// What an operation that fails alone, or a disk that is full from then on, leaves.

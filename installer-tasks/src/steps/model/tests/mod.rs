@@ -94,14 +94,30 @@ impl World {
         block_on(engine(&host).undo(&Everything { world: self, version: 0, works: true }, false))
     }
 
+    /// As it is when nothing dies any more.
+    fn revived(&self) -> Self {
+        Self {
+            disk: self.disk.revived(),
+            loaded: Arc::new(Mutex::new(self.loaded())),
+            reloads: Arc::default(),
+        }
+    }
+
     fn is_installed(&self, version: u8) -> bool {
-        let tree = self.disk.tree();
-        files(version).iter().all(|file| {
+        has_files(&self.disk.tree(), version) && self.loaded() == daemon_json(version)
+    }
+}
+
+/// Whether all files of a version are there, and nothing that was staged.
+fn has_files(tree: &Tree, version: u8) -> bool {
+    let outside = tree.keys().filter(|path| !path.starts_with(STATE));
+    let staged = |path: &PathBuf| path.to_string_lossy().contains(".calico-dcos");
+    !outside.into_iter().any(staged)
+        && files(version).iter().all(|file| {
             let Print { mode, uid, gid, .. } = file.print;
             let Content::Bytes(bytes) = file.content.clone() else { return false };
             tree.get(&file.path) == Some(&Some(Found { bytes, mode, owner: (uid, gid) }))
-        }) && self.loaded() == daemon_json(version)
-    }
+        })
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
