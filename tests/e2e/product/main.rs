@@ -6,6 +6,7 @@ mod machine;
 
 mod artifacts;
 mod crashes;
+mod docker;
 mod docker_store;
 mod draining;
 mod etcd_outage;
