@@ -69,6 +69,7 @@ fn a_refusal_and_a_needed_restart_are_results_too() {
         ("check", &["--json"][..], 79, "needs-restart"),
         ("check", &["--json", "--allow-restart"], 78, "refused"),
         ("apply", &["--json", "--allow-restart"], 78, "refused"),
+        ("apply", &["--json"], 79, "needs-restart"),
     ] {
         let output = rig.run(verb, "one", more);
         expect(&output, code, &["Mesos 1.1"]);

@@ -220,6 +220,7 @@ impl Journal {
 
     /// Gives a file the content, mode and owner of `wanted`, of which a copy was kept, and verifies that it has them.
     pub fn restore(&self, path: &Path, staging: Staging, wanted: Option<&Print>) -> Result<()> {
+        // This syncs its directory, too: a crash may have come between the change and the sync.
         self.files.clear_leftovers(path, staging)?;
         if self.files.print_of(path)?.as_ref() != wanted {
             match wanted {
@@ -230,8 +231,6 @@ impl Journal {
                 }
             }
         }
-        // Also when it was so already: a crash may have come before the sync.
-        self.files.sync_directory(path.parent().unwrap_or(Path::new("/")))?;
         if self.files.print_of(path)?.as_ref() == wanted {
             return Ok(());
         }
@@ -298,10 +297,16 @@ impl Journal {
     /// After an attempt to make `document` the journal: when it failed, it may be in place all the same, and what is
     /// there is what counts.
     fn now_is(&mut self, document: Document, written: Result<()>) -> Result<()> {
-        self.document = match written {
-            Ok(()) => document,
-            Err(_) => Document::read(&self.files, &self.directory).unwrap_or(document),
+        let there = match written {
+            Ok(()) => Some(document),
+            Err(_) => Document::read(&self.files, &self.directory).ok().or_else(|| {
+                // It cannot be read either: the one that holds more that is to be finished is the safe one.
+                (document.unfinished.len() > self.document.unfinished.len()).then_some(document)
+            }),
         };
+        if let Some(there) = there {
+            self.document = there;
+        }
         written
     }
 

@@ -153,6 +153,8 @@ pub enum Verdict {
     NotApplicable,
     /// It cannot be done as things are.
     Refused,
+    /// It was tried.
+    Failed,
 }
 
 impl<A: Action> Plan<A> {

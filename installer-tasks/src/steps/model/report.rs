@@ -46,10 +46,14 @@ impl Report {
         }
     }
 
-    /// Of a check that failed.
+    /// Of a command that failed.
     pub fn of_failure(step: &'static str, failure: &Failure) -> Self {
-        let verdict =
-            if failure.exit() == Exit::NotApplicable { Verdict::NotApplicable } else { Verdict::Refused };
+        let verdict = match failure.exit() {
+            Exit::NotApplicable => Verdict::NotApplicable,
+            Exit::RestartNeeded => Verdict::NeedsRestart,
+            Exit::Unavailable | Exit::NotPermitted | Exit::Unsuitable => Verdict::Refused,
+            Exit::No | Exit::Bug | Exit::TryAgain | Exit::Terminated => Verdict::Failed,
+        };
         Self {
             step,
             verdict,
@@ -103,6 +107,7 @@ impl fmt::Display for Report {
             Verdict::NeedsRestart => write!(f, "{step}: to be done, with a restart ({because}):")?,
             Verdict::NotApplicable => write!(f, "{step}: not applicable on this host: {because}")?,
             Verdict::Refused => write!(f, "{step}: cannot be done: {because}")?,
+            Verdict::Failed => write!(f, "{step}: failed: {because}")?,
         }
         self.lines.iter().try_for_each(|line| write!(f, "\n  {line}"))?;
         self.notes.iter().try_for_each(|note| write!(f, "\n  note: {note}"))
