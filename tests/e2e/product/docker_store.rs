@@ -18,7 +18,7 @@ const THEIRS: &str =
 /// An image of one program and what it needs.
 const IMAGE: &str = "tar -h -C / -c usr/bin/sleep lib64/ld-linux-x86-64.so.2 lib/x86_64-linux-gnu/libc.so.6 | \
                      docker import - sleeper";
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// A cluster of one host, with the installer on it.
 struct Bench {
