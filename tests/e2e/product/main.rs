@@ -6,12 +6,15 @@ mod machine;
 
 mod artifacts;
 mod crashes;
+mod docker;
+mod docker_store;
 mod draining;
 mod etcd_outage;
 mod full;
 mod history;
 mod install;
 mod leadership;
+mod libnetwork;
 mod masters;
 mod offers;
 mod operator;
