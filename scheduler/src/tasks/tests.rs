@@ -86,10 +86,6 @@ const CHANGES: &[(&str, &str, &[TaskType])] = {
     ]
 };
 
-/// Task types whose commands the installer does not take yet, and flags of others.
-const NOT_IN_THE_INSTALLER_YET: (&[TaskType], &[&str]) =
-    (&[TaskType::DockerClusterStore, TaskType::Libnetwork, TaskType::DockerNetwork], &["--allow-restart"]);
-
 #[test]
 fn every_command_is_one_that_the_installer_takes() {
     let defaults: &[(&str, &str)] = &[];
@@ -97,13 +93,9 @@ fn every_command_is_one_that_the_installer_takes() {
     for changes in [defaults, &changed, &[("ETCD_PROXY", "direct")]] {
         let config = config(changes);
         for (task_type, spec) in TaskTypes::new(&config).specs() {
-            if NOT_IN_THE_INSTALLER_YET.0.contains(&task_type) {
-                continue;
-            }
             let info = launched(&config, task_type, spec.restart.is_some());
             for command in commands(&info) {
-                let mut args = installer_args(&command);
-                args.retain(|arg| !NOT_IN_THE_INSTALLER_YET.1.contains(&arg.as_str()));
+                let args = installer_args(&command);
                 if let Err(error) = calico_installer::cli::Cli::try_parse_from(&args) {
                     panic!("{args:?}: {error}");
                 }

@@ -10,32 +10,32 @@ use serde_json::Value;
 use crate::wait;
 
 /// Where the installer is on the host.
-const INSTALLER: &str = "/usr/local/bin/calico-installer";
-const DAEMON_JSON: &str = "/etc/docker/daemon.json";
+pub(crate) const INSTALLER: &str = "/usr/local/bin/calico-installer";
+pub(crate) const DAEMON_JSON: &str = "/etc/docker/daemon.json";
 /// As an administrator may have written it.
 const THEIRS: &str =
     "{\n\t\"debug\" : false,\n\n\t\"max-concurrent-downloads\" : 3, \"labels\" : [ \"a=b\" ]}";
 /// An image of one program and what it needs.
-const IMAGE: &str = "tar -h -C / -c usr/bin/sleep lib64/ld-linux-x86-64.so.2 lib/x86_64-linux-gnu/libc.so.6 | \
+pub(crate) const IMAGE: &str = "tar -h -C / -c usr/bin/sleep lib64/ld-linux-x86-64.so.2 lib/x86_64-linux-gnu/libc.so.6 | \
                      docker import - sleeper";
-const LIMIT: Duration = Duration::from_mins(1);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// A cluster of one host, with the installer on it.
-struct Bench {
+pub(crate) struct Bench {
     _lock: Lock,
-    cluster: Cluster,
+    pub(crate) cluster: Cluster,
 }
 
 /// How a command ended.
 #[derive(Debug)]
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Bench {
-    fn up(name: &str) -> Self {
+    pub(crate) fn up(name: &str) -> Self {
         let lock = test_lock().unwrap();
         let spec = Spec { name: name.to_owned(), agents: 1, ..Spec::default() };
         let cluster = Cluster::up(&spec, &Progress::stderr()).unwrap();
@@ -45,11 +45,11 @@ impl Bench {
         bench
     }
 
-    fn host(&self) -> Host<'_> {
+    pub(crate) fn host(&self) -> Host<'_> {
         self.cluster.hosts().unwrap().remove(0)
     }
 
-    fn exec(&self, words: &[&str]) -> Ran {
+    pub(crate) fn exec(&self, words: &[&str]) -> Ran {
         let output = self.host().exec(words).unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ran {
@@ -60,14 +60,14 @@ impl Bench {
     }
 
     /// Runs a script that must succeed; returns what it writes.
-    fn sh(&self, script: &str) -> String {
+    pub(crate) fn sh(&self, script: &str) -> String {
         let ran = self.exec(&["sh", "-ec", script]);
         assert_eq!(ran.code, 0, "{script}: {ran:?}");
         ran.stdout.trim().to_owned()
     }
 
     /// The command line of `docker-cluster-store DOING`, with etcd reached directly.
-    fn words(&self, doing: &str, more: &[&str]) -> Vec<String> {
+    pub(crate) fn words(&self, doing: &str, more: &[&str]) -> Vec<String> {
         let etcd = self.cluster.etcd_endpoint();
         let mut words = vec![INSTALLER, "docker-cluster-store", doing];
         if doing != "undo" {
@@ -80,19 +80,19 @@ impl Bench {
         words.into_iter().map(ToOwned::to_owned).collect()
     }
 
-    fn installer(&self, doing: &str, more: &[&str]) -> Ran {
+    pub(crate) fn installer(&self, doing: &str, more: &[&str]) -> Ran {
         let words = self.words(doing, more);
         self.exec(&words.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    fn must(&self, doing: &str, more: &[&str]) -> Ran {
+    pub(crate) fn must(&self, doing: &str, more: &[&str]) -> Ran {
         let ran = self.installer(doing, more);
         assert_eq!(ran.code, 0, "{doing} {more:?}: {ran:?}");
         ran
     }
 
     /// The same on a host without a bus: through `systemctl`.
-    fn must_without_bus(&self, doing: &str, more: &[&str]) -> Ran {
+    pub(crate) fn must_without_bus(&self, doing: &str, more: &[&str]) -> Ran {
         let words = self.words(doing, more);
         let env = ["env", "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/none"];
         let ran = self.exec(&env.into_iter().chain(words.iter().map(String::as_str)).collect::<Vec<_>>());
@@ -101,62 +101,62 @@ impl Bench {
     }
 
     /// Another store: the same etcd with a prefix.
-    fn store(&self, prefix: &str) -> String {
+    pub(crate) fn store(&self, prefix: &str) -> String {
         format!("{}/{prefix}", self.cluster.etcd_endpoint().replace("http://", "etcd://"))
     }
 
     /// A running container of this name; returns its ID and when it was started.
-    fn run(&self, name: &str, options: &str) -> String {
+    pub(crate) fn run(&self, name: &str, options: &str) -> String {
         self.sh(&format!("docker run -d --name {name} {options} sleeper sleep 100000"));
         self.started(name)
     }
 
-    fn started(&self, name: &str) -> String {
+    pub(crate) fn started(&self, name: &str) -> String {
         self.sh(&format!(
             "docker inspect -f '{{{{.Id}}}} {{{{.State.Running}}}} {{{{.State.StartedAt}}}}' {name}"
         ))
     }
 
     /// dockerd's process and when it was started.
-    fn dockerd(&self) -> String {
+    pub(crate) fn dockerd(&self) -> String {
         self.sh("systemctl show -p MainPID,ExecMainStartTimestampMonotonic,NRestarts docker")
     }
 
     /// What is at daemon.json: content, mode, owner, and when it was written.
-    fn file(&self) -> String {
+    pub(crate) fn file(&self) -> String {
         self.sh(&format!(
             "stat -c '%a %u %g %y %i' {DAEMON_JSON} 2>&1 || true; cat {DAEMON_JSON} 2>&1 || true"
         ))
     }
 
     /// A key of etcd's v2 API.
-    fn key(&self, key: &str) -> Option<Value> {
+    pub(crate) fn key(&self, key: &str) -> Option<Value> {
         get_json(&format!("{}/v2/keys/{key}", self.cluster.etcd_endpoint())).ok()
     }
 
-    fn node_key(&self, prefix: &str) -> String {
+    pub(crate) fn node_key(&self, prefix: &str) -> String {
         format!("{prefix}docker/nodes/{}:2376", self.host().address())
     }
 
     /// What dockerd says is its store.
-    fn store_in_memory(&self) -> String {
+    pub(crate) fn store_in_memory(&self) -> String {
         let info = self.sh("curl -s --unix-socket /run/docker.sock http://docker/info");
         let info: Value = serde_json::from_str(&info).unwrap();
         info["ClusterStore"].as_str().unwrap_or_default().to_owned()
     }
 
-    fn global_networks(&self) -> String {
+    pub(crate) fn global_networks(&self) -> String {
         self.sh("docker network ls -q -f scope=global")
     }
 
     /// Records what is said on the bus.
-    fn monitor(&self) {
+    pub(crate) fn monitor(&self) {
         self.sh("systemd-run -q --unit=bus-monitor sh -c 'exec busctl monitor org.freedesktop.systemd1 >/run/bus 2>&1'");
         wait("the bus's monitor", LIMIT, || (!self.sh("cat /run/bus || true").is_empty()).then_some(()));
     }
 
     /// How often systemd was asked for this since [`Self::monitor`].
-    fn asked(&self, method: &str) -> usize {
+    pub(crate) fn asked(&self, method: &str) -> usize {
         self.sh("cat /run/bus").matches(&format!("Member={method}\n")).count()
     }
 }

@@ -132,8 +132,9 @@ fn refuse_foreign(observed: &Observed, wanted: &Wanted) -> Result<()> {
     }
     let Some(info) = &observed.info else { return Ok(()) };
     let theirs = &info.cluster_store;
-    let known =
-        theirs.is_empty() || *theirs == store || (observed.is_ours && in_file.0.as_ref() == Some(theirs));
+    // A restart that an earlier run had begun was to end just that store.
+    let to_be_ended = in_file.0.as_ref() == Some(theirs) || observed.unfinished.contains(&Action::Restart);
+    let known = theirs.is_empty() || *theirs == store || (observed.is_ours && to_be_ended);
     if known {
         return Ok(());
     }
@@ -323,6 +324,13 @@ mod tests {
             assert!(failure.to_string().contains("--docker-replace-store"), "{failure}");
             assert!(decide(&observed, &wanted(), true).is_ok());
         }
+        // Killed when the file was written, and before the restart.
+        let interrupted = seen(|it| {
+            it.info.as_mut().unwrap().cluster_store = "etcd://old:1".into();
+            it.unfinished = vec![Action::Restart];
+        });
+        assert_eq!(action_of(&interrupted), Some(Action::Restart));
+        assert!(decide(&Observed { is_ours: false, ..interrupted }, &wanted(), false).is_err());
         // What is just as we want it is nobody's.
         assert_eq!(action_of(&seen(|it| it.is_ours = false)), None);
     }
