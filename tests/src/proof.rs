@@ -52,7 +52,8 @@ pub fn prove_on(
 /// Tells each proof as it is made.
 pub fn prove_docker(cluster: &Cluster, network: &str, mut tell: impl FnMut(Proof)) -> Result<()> {
     let hosts = cluster.hosts()?;
-    let places: Vec<_> = hosts.iter().map(|host| (host.name().to_owned(), host.address().to_string())).collect();
+    let places: Vec<_> =
+        hosts.iter().map(|host| (host.name().to_owned(), host.address().to_string())).collect();
     let probe = Probe::connect(&cluster.master_urls().join(",")).map_err(failed)?;
     let tasks = Tasks { probe, network: network.to_owned() };
     let (_servers, mut all) = tasks.serve(&places, |_| ())?;
@@ -125,10 +126,8 @@ impl Tasks {
     ) -> Result<()> {
         let all = addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
         let ping = format!("for ip in {}; do ping -c 1 -W 5 $ip || exit 1; done", all.join(" "));
-        let clients: Vec<_> = hosts
-            .iter()
-            .map(|(name, host)| (name, self.launch("client", host, ping.clone())))
-            .collect();
+        let clients: Vec<_> =
+            hosts.iter().map(|(name, host)| (name, self.launch("client", host, ping.clone()))).collect();
         for (name, task) in &clients {
             let finished = task.wait_finished(START).map_err(failed)?;
             if finished.message != "Command exited with status 0" {

@@ -75,7 +75,10 @@ fn a_default_install_gives_docker_containers_addresses_and_interrupts_nothing() 
         counted.filter(|(host, before)| started(host)[part] != before[part]).count()
     };
     let (docker, agents) = (restarts(0), restarts(1));
-    eprintln!("restarts in a default install of {} agents: Docker {docker}, Mesos agent {agents}", hosts.len());
+    eprintln!(
+        "restarts in a default install of {} agents: Docker {docker}, Mesos agent {agents}",
+        hosts.len()
+    );
     assert_eq!((docker, agents), (0, 0));
 
     // A scheduler's failover, and a restart of each agent.
@@ -106,7 +109,9 @@ fn a_default_install_gives_docker_containers_addresses_and_interrupts_nothing() 
     assert_eq!(restarts(0), 0, "Docker was restarted");
     for (host, task) in hosts.iter().zip(&tasks) {
         let last = *read(host, COUNTED).last().unwrap();
-        wait("the container to go on", INSTALL, || (*read(host, COUNTED).last()? > last + 1000).then_some(()));
+        wait("the container to go on", INSTALL, || {
+            (*read(host, COUNTED).last()? > last + 1000).then_some(())
+        });
         let container = longest_pause(&read(host, COUNTED));
         let counted = longest_pause(&moments(&task.stdout().unwrap()));
         eprintln!("{}: longest pause of a container {container} ms, of a task {counted} ms", host.name());
@@ -147,7 +152,8 @@ fn agents_whose_docker_must_be_restarted_wait_for_permission_and_then_take_turns
     assert!(hosts.iter().all(|host| started(host)[0] == before[host.name()][0]), "Docker was restarted");
 
     // From outside: which dockerds answer, all the time; and by the API, who has a slot.
-    let (done, most_down, most_slots) = (AtomicBool::new(false), AtomicMost::default(), AtomicMost::default());
+    let (done, most_down, most_slots) =
+        (AtomicBool::new(false), AtomicMost::default(), AtomicMost::default());
     scheduler.process().kill().unwrap();
     scheduler.restart_with(&[("CALICO_DOCKER_ALLOW_RESTART", "true")]).unwrap();
     scheduler.api().wait_alive(Duration::from_secs(20)).unwrap();
