@@ -147,6 +147,7 @@ fn a_first_store_or_its_undo_killed_anywhere_is_finished_by_the_next_run() {
         victim.assert_whole(&how);
         victim.assert_applied(&SHORT, &how);
         assert!(bench.key(&bench.node_key("")).is_some(), "{how}");
+        assert_eq!(bench.global_networks(), "", "{how}: a probe network is left");
         victim.assert_taken_back(&[], &how);
         assert_eq!(bench.dockerd(), dockerd, "{how}");
         victim.assert_container(&how);
