@@ -58,7 +58,7 @@ pub fn state(agents: usize, progress: Progress) -> State {
 /// The same of agents with these IDs.
 pub fn state_of(ids: impl Iterator<Item = String>, progress: Progress) -> State {
     let targets: BTreeMap<TaskType, String> =
-        tasks().specs().into_iter().map(|(task_type, spec)| (task_type, spec.target.0)).collect();
+        tasks().specs().into_iter().map(|(task_type, spec)| (task_type, spec.target.to_string())).collect();
     let live = |n: usize, id: &str, task_type: TaskType| {
         json!({
             "phase": "active", "run": "ready", "since": NOW.0 - 3_600_000, "target": targets[&task_type],
@@ -135,6 +135,23 @@ fn update(task: TaskId, state: TaskState) -> Update {
         check: CheckResult::None,
         uuid: None,
     }
+}
+
+/// What reconciliation brings of each agent's `calico-node`, in an order that is no agent's, a thousand at a time.
+pub fn updates(agents: usize) -> Vec<Vec<Input>> {
+    let state = state(agents, Progress::Complete);
+    let tasks: Vec<&TaskId> = state
+        .agents
+        .values()
+        .filter_map(|agent| agent.tasks.get(&TaskType::CalicoNode)?.phase.live().map(|(task, _)| task))
+        .collect();
+    let update = |n: usize| {
+        let task = tasks[n * 7919 % agents].clone();
+        let check = CheckResult::Exited(0);
+        let update = Update { healthy: Some(true), check, ..update(task, TaskState::Running) };
+        Input::Event(Event::Update(update))
+    };
+    (0..agents / OFFERS).map(|chunk| (0..OFFERS).map(|n| update(chunk * OFFERS + n)).collect()).collect()
 }
 
 fn scalar(name: &str, amount: f64) -> mesos::Resource {

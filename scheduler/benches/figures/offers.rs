@@ -1,9 +1,10 @@
 //! Offers decoded and decided: from the bytes of the master's stream to what is to be stored and done.
 
-use calico_scheduler::core::Core;
+use bytes::Bytes;
+use calico_scheduler::core::{Core, Input};
 use criterion::{BatchSize, Criterion};
 
-use crate::cluster::{OFFERS, Progress, core, decide, offers, state};
+use crate::cluster::{NOW, OFFERS, Progress, core, decide, offers, state, updates};
 use crate::cpu::{self, CpuTime};
 use crate::table::{Goal, Row, median};
 
@@ -44,7 +45,7 @@ pub fn measure(criterion: &mut Criterion<CpuTime>) {
 }
 
 /// A measurement of something else than it says would be worth nothing.
-fn expect(core: &mut Core, messages: &[bytes::Bytes], progress: Progress) {
+fn expect(core: &mut Core, messages: &[Bytes], progress: Progress) {
     let effects: usize = messages.iter().map(|message| decide(core, message)).sum();
     match progress {
         // A decline a message, and a call that ends the offers or brings them.
@@ -64,32 +65,56 @@ pub fn rows() -> Vec<Row> {
     CASES.into_iter().filter_map(row).collect()
 }
 
-/// What an offer costs with many agents, as a multiple of what it costs with few. Both are measured in turns, so that
-/// whatever else the machine does hits both alike; the medians are compared.
+/// What an offer, a task update and a tick cost with many agents, as multiples of what they cost with few. Both are measured
+/// in turns, so that whatever else the machine does hits both alike; the medians are compared.
 pub fn growth() -> Vec<Row> {
     const FEW: usize = 1000;
     const MANY: usize = 50_000;
-    const ROUNDS: usize = 60;
-    let prepared = |agents| (core(state(agents, Progress::Complete)), offers(agents));
-    let ((mut few, few_offers), (mut many, many_offers)) = (prepared(FEW), prepared(MANY));
-    let (mut with_few, mut with_many) = (Vec::new(), Vec::new());
-    for round in 0..ROUNDS * many_offers.len() {
-        let message = &many_offers[round % many_offers.len()];
-        // The first round only warms up.
-        let (a, b) = (time(&mut few, &few_offers[0]), time(&mut many, message));
-        if round >= many_offers.len() {
-            with_few.push(a);
-            with_many.push(b);
-        }
-    }
-    let ratio = median(with_many) / median(with_few);
-    let what = format!("cost of an offer, {MANY} agents against {FEW}");
-    vec![Row { what, value: ratio, unit: "times", goal: Goal::AtMost(1.1) }]
+    const ROUNDS: usize = 20;
+    let messages = offers(MANY);
+    // As many different messages of the few: whether bytes that have just arrived are in a cache is no matter of agents.
+    let few_messages: Vec<Bytes> = messages.iter().map(|_| Bytes::copy_from_slice(&offers(FEW)[0])).collect();
+    let (mut few, mut many) = [FEW, MANY].map(|agents| core(state(agents, Progress::Complete))).into();
+    let row = |what: &str, ratio: f64, goal| Row {
+        what: format!("cost of {what}, {MANY} agents against {FEW}"),
+        value: ratio,
+        unit: "times",
+        goal,
+    };
+    let offer = ratio(ROUNDS * messages.len(), |round| {
+        let n = round % messages.len();
+        (time(|| decide(&mut few, &few_messages[n])), time(|| decide(&mut many, &messages[n])))
+    });
+    let (few_updates, many_updates) = (updates(FEW), updates(MANY));
+    let update = ratio(ROUNDS * many_updates.len(), |round| {
+        let n = round % many_updates.len();
+        (hear(&mut few, few_updates[0].clone()), hear(&mut many, many_updates[n].clone()))
+    });
+    let tick = ratio(ROUNDS * 10, |_| {
+        let ticks = || vec![Input::Tick; OFFERS];
+        (hear(&mut few, ticks()), hear(&mut many, ticks()))
+    });
+    vec![
+        row("an offer", offer, Goal::AtMost(1.1)),
+        row("an update that says nothing new", update, Goal::None),
+        row("a tick", tick, Goal::None),
+    ]
 }
 
-/// Seconds of processor time for one message.
-fn time(core: &mut Core, message: &bytes::Bytes) -> f64 {
+/// How much more the second takes than the first, by the medians. The first tenth of the rounds only warms up.
+fn ratio(rounds: usize, mut measure: impl FnMut(usize) -> (f64, f64)) -> f64 {
+    let (few, many) = (0..rounds).map(&mut measure).skip(rounds / 10).unzip();
+    median(many) / median(few)
+}
+
+/// Seconds of processor time for these inputs.
+fn hear(core: &mut Core, inputs: Vec<Input>) -> f64 {
+    time(|| inputs.into_iter().map(|input| core.handle(NOW, input).effects.len()).sum())
+}
+
+/// Seconds of processor time.
+fn time(act: impl FnOnce() -> usize) -> f64 {
     let start = cpu::now();
-    std::hint::black_box(decide(core, message));
+    std::hint::black_box(act());
     cpu::since(start).as_secs_f64()
 }

@@ -14,7 +14,8 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// Starts one for the master at `master`, whose state is at `state`.
+    /// Starts one for the master at `master`, whose state is at `state`. Settings of the allocator (`MALLOC_…`) are passed on,
+    /// so that they can be tried.
     pub fn start(master: &str, state: &str) -> Self {
         let set = [
             ("CALICO_SERVICE_STATE", state),
@@ -24,7 +25,8 @@ impl Scheduler {
         ];
         let began = Instant::now();
         let mut command = Command::new(env!("CARGO_BIN_EXE_calico-scheduler"));
-        let child = command.env_clear().envs(environment(&set)).spawn().unwrap();
+        let allocator = std::env::vars().filter(|(name, _)| name.starts_with("MALLOC_"));
+        let child = command.env_clear().envs(environment(&set)).envs(allocator).spawn().unwrap();
         Self { child, began }
     }
 

@@ -155,7 +155,7 @@ async fn agents(role: Present) -> Result<Response, Failure> {
 
 async fn agent(role: Present, Path(name): Path<String>) -> Result<Response, Failure> {
     let agents = view(role).await?.agents;
-    match agents.into_iter().find(|agent| agent.agent.0 == name) {
+    match agents.into_iter().find(|agent| *agent.agent.0 == *name) {
         Some(agent) => Ok(Json(agent).into_response()),
         None => Err(failure(StatusCode::NOT_FOUND, format!("no agent '{name}' is known; name it host:port"))),
     }

@@ -1,6 +1,7 @@
 //! The names that everything in the core is found by.
 
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -39,12 +40,13 @@ impl fmt::Display for Timestamp {
     }
 }
 
+// What is stored of tens of thousands of agents names each of them many times: those names are shared.
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident($text:ty)) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(pub String);
+        pub struct $name(pub $text);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,7 +56,13 @@ macro_rules! name {
 
         impl From<&str> for $name {
             fn from(value: &str) -> Self {
-                Self(value.to_owned())
+                Self(value.into())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(value: String) -> Self {
+                Self(value.into())
             }
         }
     };
@@ -62,27 +70,27 @@ macro_rules! name {
 
 name!(
     /// An agent's address, `host:port`: what an agent is known by, for its ID changes when it is removed or rebuilt.
-    AgentKey
+    AgentKey(Arc<str>)
 );
 name!(
     /// The ID that the master gave to an agent's registration.
-    AgentId
+    AgentId(Arc<str>)
 );
 name!(
     /// The ID that the master gave to us; stored before the first launch.
-    FrameworkId
+    FrameworkId(String)
 );
 name!(
     /// The ID of one launch.
-    TaskId
+    TaskId(Arc<str>)
 );
 name!(
     /// The ID of one offer.
-    OfferId
+    OfferId(String)
 );
 name!(
     /// SHA-256 (hexadecimal) over everything that a task type would be launched with.
-    TargetHash
+    TargetHash(Arc<str>)
 );
 
 /// What we run, in the order in which an agent gets it. Those of scope [`Scope::Cluster`] run once.
@@ -161,7 +169,7 @@ impl fmt::Display for TaskType {
 impl AgentKey {
     /// The host's name, without the port.
     pub fn host(&self) -> &str {
-        self.0.rsplit_once(':').map_or(self.0.as_str(), |(host, _)| host)
+        self.0.rsplit_once(':').map_or(&self.0, |(host, _)| host)
     }
 }
 
@@ -177,7 +185,7 @@ impl TaskId {
         );
         // Writing to a text does not fail.
         let _ = write!(id, ".{:x}", at.0);
-        Self(id)
+        Self::from(id)
     }
 
     /// When this ID was made, if it was made by us.
@@ -207,7 +215,7 @@ mod tests {
     #[test]
     fn task_ids_name_their_type_and_are_safe_as_a_directory() {
         let id = TaskId::new(TaskType::CalicoNode, &"10.0.0.1:5051".into(), Timestamp(255));
-        assert_eq!(id.0, "calico-node.10.0.0.1.5051.ff");
+        assert_eq!(&*id.0, "calico-node.10.0.0.1.5051.ff");
         assert_eq!(id.task_type(), Some(TaskType::CalicoNode));
         assert_eq!(id.made_at(), Some(Timestamp(255)));
         assert_eq!(TaskId::from("something-else.1").made_at(), None);

@@ -184,7 +184,7 @@ impl Core {
         for (task, agent) in record.live() {
             self.reconciliation.ask_about(task.clone(), agent.clone());
         }
-        let key = AgentKey(format!("{}@{}", record.key, record.id));
+        let key = AgentKey::from(format!("{}@{}", record.key, record.id));
         self.change(frame, StateChange::Agent(Arc::new(AgentRecord { key, aside: true, ..record.clone() })));
     }
 

@@ -98,7 +98,9 @@ impl Core {
         let mut presence: FxHashMap<AgentKey, Presence> =
             FxHashMap::with_capacity_and_hasher(agents.len(), FxBuildHasher);
         for agent in agents.values() {
-            presence.insert(agent.key.clone(), self.presence_of(agent));
+            // The list goes, and the record stays: the name is the record's.
+            let key = self.state.agents.get(&agent.key).map_or(&agent.key, |record| &record.key);
+            presence.insert(key.clone(), self.presence_of(agent));
         }
         let recovering = self.recovering(&recovering, &ids, &mut presence);
         self.one_a_host(

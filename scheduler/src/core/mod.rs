@@ -85,7 +85,8 @@ pub struct Core {
 
 impl Core {
     /// A core that goes on from `state`.
-    pub fn new(settings: Settings, state: State) -> Self {
+    pub fn new(settings: Settings, mut state: State) -> Self {
+        state.share_names();
         let index = Index::of(&state);
         let reconciliation = Reconciliation::new(&settings, &state);
         Self {

@@ -42,9 +42,9 @@ impl Questions {
     }
 
     /// The same, unless it is open already.
-    pub fn put_new(&mut self, task: TaskId, agent: AgentId, due: Timestamp) {
-        if !self.open.contains_key(&task) {
-            self.put(task, agent, due);
+    pub fn put_new(&mut self, task: &TaskId, agent: &AgentId, due: Timestamp) {
+        if !self.open.contains_key(task) {
+            self.put(task.clone(), agent.clone(), due);
         }
     }
 
@@ -118,7 +118,7 @@ mod tests {
         let mut questions = Questions::default();
         let tasks = u64::try_from(BATCH).unwrap() * 2 + 1;
         for n in 0..tasks {
-            questions.put(TaskId(format!("cni.10.0.0.1.5051.{n:x}")), "S1".into(), second(0));
+            questions.put(TaskId::from(format!("cni.10.0.0.1.5051.{n:x}")), "S1".into(), second(0));
         }
         let batches = [0, 1, 2, 3].map(|n| questions.ask(second(n)).len());
         assert_eq!(batches, [BATCH, BATCH, 1, 0]);

@@ -112,18 +112,21 @@ impl Reconciliation {
 impl Core {
     /// After a subscription: whatever happened meanwhile, the master says it.
     pub(super) fn reconcile_all(&mut self, now: Timestamp, frame: &mut Frame) {
+        if self.settings.doubtful || self.reconciliation.doubt != Doubt::None {
+            self.reconciliation.doubt = Doubt::Open;
+        }
+        // Where the master is to be asked for all anyway, that goes first: what it leaves out is asked by name, and all are
+        // when the list of agents, which that waits for, does not come.
+        let due = if self.reconciliation.doubt == Doubt::Open { now.after(FIRST_WAIT) } else { now };
         // Another master may know what this one did not.
         self.reconciliation.questions.clear();
-        for (task, agent) in self.live() {
-            self.reconciliation.ask_about(task, agent);
+        for (task, agent) in self.state.live() {
+            self.reconciliation.questions.put(task.clone(), agent.clone(), due);
         }
         self.reconciliation.next_implicit = Some(now.after(self.settings.reconcile_interval));
         self.reconciliation.began.get_or_insert(now);
         self.reconciliation.patient_until = None;
         self.reconciliation.subscribed = Some(now);
-        if self.settings.doubtful || self.reconciliation.doubt != Doubt::None {
-            self.reconciliation.doubt = Doubt::Open;
-        }
         self.ask(now, frame);
     }
 
@@ -146,16 +149,15 @@ impl Core {
             return;
         }
         // Tasks that the master does not know are not in its answer: what stays open is asked by name.
-        let live = self.live();
         frame.effects.push(Effect::Reconcile(Vec::new()));
         let reconciliation = &mut self.reconciliation;
         reconciliation.questions.pause(now);
-        for (task, agent) in live {
+        for (task, agent) in self.state.live() {
             reconciliation.questions.put_new(task, agent, now.after(FIRST_WAIT));
         }
         let ends = now.after(DOUBT);
         if begins {
-            let last = TaskId(format!("all.{:x}", now.0));
+            let last = TaskId::from(format!("all.{:x}", now.0));
             frame.effects.push(Effect::Reconcile(vec![(last.clone(), NOWHERE.into())]));
             reconciliation.doubt = Doubt::Asked { last, ends };
             if self.settings.doubtful {
@@ -230,13 +232,8 @@ impl Core {
                 }
                 _ => continue,
             };
-            self.reconciliation.questions.put_new(task, agent, now);
+            self.reconciliation.questions.put_new(&task, &agent, now);
         }
-    }
-
-    fn live(&self) -> BTreeMap<TaskId, AgentId> {
-        let live = self.state.slots().filter_map(|(_, record)| record.phase.live());
-        live.map(|(task, agent)| (task.clone(), agent.clone())).collect()
     }
 
     /// When a task that is at its beginning since then is given up. What happens while there is no subscription is heard

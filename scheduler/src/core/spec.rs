@@ -227,8 +227,8 @@ pub struct Selector(pub String);
 impl Selector {
     fn selects(&self, agent: &Agent) -> bool {
         let address = &agent.key.0;
-        *address == self.0
-            || address.rsplit_once(':').is_some_and(|(host, _)| host == self.0)
+        **address == *self.0
+            || address.rsplit_once(':').is_some_and(|(host, _)| *host == *self.0)
             || agent.attributes.contains(&self.0)
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use litemap::LiteMap;
+use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{AgentId, AgentKey, FrameworkId, Scope, TargetHash, TaskId, TaskType, Timestamp};
@@ -334,6 +335,35 @@ impl State {
         });
         let tasks = self.slots().flat_map(|(_, record)| [Some(record.phase.moment()), record.recovery]);
         seen.chain(tasks).flatten().max().unwrap_or_default()
+    }
+
+    /// The launches that may still be alive.
+    pub fn live(&self) -> impl Iterator<Item = (&TaskId, &AgentId)> {
+        let cluster = self.cluster.tasks.values().filter_map(|record| record.phase.live());
+        cluster.chain(self.agents.values().flat_map(|agent| agent.live()))
+    }
+
+    /// Keeps each name once, as far as it is in many places: an agent's ID in all of its tasks, and the few targets that
+    /// there are. Nothing else changes.
+    pub(super) fn share_names(&mut self) {
+        let mut targets: FxHashSet<TargetHash> = FxHashSet::default();
+        for agent in self.agents.values_mut() {
+            // What others hold has been here before.
+            let Some(AgentRecord { id, tasks, .. }) = Arc::get_mut(agent) else { continue };
+            for (_, record) in tasks.iter_mut() {
+                if let Some(target) = &mut record.target {
+                    match targets.get(target) {
+                        Some(known) => *target = known.clone(),
+                        None => drop(targets.insert(target.clone())),
+                    }
+                }
+                if let Phase::Launched { agent, .. } | Phase::Active { agent, .. } = &mut record.phase
+                    && agent == id
+                {
+                    *agent = id.clone();
+                }
+            }
+        }
     }
 
     /// Every slot that was ever launched.

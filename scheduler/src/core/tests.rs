@@ -41,7 +41,7 @@ fn spec(task_type: TaskType) -> Spec {
         TaskType::CalicoNode | TaskType::Libnetwork => Goal::Running { check: true, health: true },
         _ => Goal::Finished,
     };
-    let target = TargetHash(format!("target of {task_type}"));
+    let target = TargetHash::from(format!("target of {task_type}"));
     let spec = Spec::new(goal, Needs { cpus: 100, mem: 64_000 }, target);
     match task_type {
         TaskType::ClusterInit | TaskType::EtcdProxy => spec,
@@ -72,7 +72,7 @@ fn docker_settings() -> Settings {
 /// An agent that takes tasks, at an address derived from `host`.
 fn agent(host: &str, id: &str) -> Agent {
     Agent {
-        key: AgentKey(format!("{host}:5051")),
+        key: AgentKey::from(format!("{host}:5051")),
         id: id.into(),
         version: "1.11.0".into(),
         standing: Standing::Active,

@@ -58,8 +58,8 @@ pub fn call(
         Effect::Acknowledge { task, agent, uuid } => Call {
             r#type: Some(Type::Acknowledge.into()),
             acknowledge: Some(Acknowledge {
-                agent_id: agent.0.as_str().into(),
-                task_id: task.0.as_str().into(),
+                agent_id: (&*agent.0).into(),
+                task_id: (&*task.0).into(),
                 uuid: uuid.clone().into(),
             }),
             ..Call::default()
@@ -67,8 +67,8 @@ pub fn call(
         Effect::Kill { task, agent } => Call {
             r#type: Some(Type::Kill.into()),
             kill: Some(Kill {
-                task_id: task.0.as_str().into(),
-                agent_id: Some(agent.0.as_str().into()),
+                task_id: (&*task.0).into(),
+                agent_id: Some((&*agent.0).into()),
                 kill_policy: None,
             }),
             ..Call::default()
@@ -79,8 +79,8 @@ pub fn call(
                 tasks: tasks
                     .iter()
                     .map(|(task, agent)| reconcile::Task {
-                        task_id: task.0.as_str().into(),
-                        agent_id: Some(agent.0.as_str().into()),
+                        task_id: (&*task.0).into(),
+                        agent_id: Some((&*agent.0).into()),
                     })
                     .collect(),
             }),
@@ -113,7 +113,7 @@ pub fn call(
 fn accept(launch: &Launch, tasks: &TaskTypes, agent: &AgentKey) -> Option<Call> {
     let place = Place {
         agent: launch.agent.clone(),
-        address: agent.0.clone(),
+        address: agent.to_string(),
         may_restart: launch.may_restart,
         resources: launch.resources.iter().map(to_mesos).collect(),
     };

@@ -59,7 +59,9 @@ pub fn event(message: Message) -> Result<Option<Event>, InvalidEvent> {
             Event::RescindInverseOffer(OfferId(id))
         }
         Type::Update => Event::Update(update(message.update.ok_or(required("UPDATE", "its body"))?.status)?),
-        Type::Failure => Event::Failure(message.failure.and_then(|f| f.agent_id).map(|id| AgentId(id.value))),
+        Type::Failure => {
+            Event::Failure(message.failure.and_then(|f| f.agent_id).map(|id| AgentId::from(id.value)))
+        }
         Type::Error => Event::Error(message.error.ok_or(required("ERROR", "its body"))?.message),
         // Heartbeats are the client's business; messages and operations are nothing that we ask for.
         Type::Unknown | Type::Heartbeat | Type::Message | Type::UpdateOperationStatus => return Ok(None),
@@ -74,7 +76,7 @@ fn text(value: String) -> Option<String> {
 fn inverse_offer(offer: mesos::InverseOffer) -> Option<InverseOffer> {
     Some(InverseOffer {
         id: OfferId(text(offer.id.value)?),
-        agent: offer.agent_id.and_then(|id| text(id.value)).map(AgentId),
+        agent: offer.agent_id.and_then(|id| text(id.value)).map(AgentId::from),
         unavailability: unavailability(&offer.unavailability),
     })
 }
@@ -144,7 +146,7 @@ fn update(status: mesos::TaskStatus) -> Result<Update, InvalidEvent> {
     use mesos::TaskState as Reported;
     use mesos::task_status::Reason;
     let missing = |missing| InvalidEvent { event: "UPDATE", missing };
-    let task = TaskId(text(status.task_id.value).ok_or(missing("task_id"))?);
+    let task = TaskId::from(text(status.task_id.value).ok_or(missing("task_id"))?);
     // The number itself: the accessor takes an unknown one for the first state.
     let drains = status.reason == Some(Reason::AgentDraining.into());
     let state = match Reported::try_from(status.state.ok_or(missing("a state"))?) {
@@ -163,7 +165,7 @@ fn update(status: mesos::TaskStatus) -> Result<Update, InvalidEvent> {
     };
     Ok(Update {
         task,
-        agent: status.agent_id.and_then(|id| text(id.value)).map(AgentId),
+        agent: status.agent_id.and_then(|id| text(id.value)).map(AgentId::from),
         state,
         message: message(status.message.unwrap_or_default(), status.reason),
         healthy: status.healthy,

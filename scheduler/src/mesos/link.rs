@@ -43,7 +43,7 @@ impl Link for Client {
 
     async fn last_words(&self, agent: &AgentKey, framework: &FrameworkId, task: &TaskId) -> Option<String> {
         // Agents of a cluster speak TLS where its masters do.
-        let server = Server { tls: self.leader()?.server.tls, authority: agent.0.clone() };
+        let server = Server { tls: self.leader()?.server.tls, authority: agent.to_string() };
         sandbox::last_words(self.access(), &server, framework, task).await
     }
 }

@@ -1,15 +1,17 @@
 //! The operator API: the list of agents.
 
+mod list;
+
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use mesos_v1::master::{AgentHead, AgentsResponse, Call, agent_head, call};
-use prost::{DecodeError, Message as _};
+use mesos_v1::master::{AgentHead, Call, call};
+use prost::Message as _;
 use tokio::time::timeout;
 
+use list::AgentList;
+
 use super::access::{Access, AccessError};
-use super::client::LONGEST_RECORD;
 use crate::config::Server;
 use crate::core::{Agent, AgentId, AgentKey, Standing, Timestamp};
 
@@ -39,7 +41,7 @@ pub enum OperatorError {
 pub async fn agents(access: &Access, server: &Server) -> Result<Vec<Agent>, OperatorError> {
     let call = Call { r#type: Some(call::Type::GetAgents.into()), ..Default::default() };
     let sent = access.post(server, None, "/api/v1", HeaderMap::new(), call.encode_to_vec(), ANSWER);
-    let (_, answer) = sent.await?;
+    let (_, mut answer) = sent.await?;
     if answer.status != StatusCode::OK {
         let mut advice = access.advice(answer.status);
         if answer.status == StatusCode::FORBIDDEN {
@@ -47,34 +49,30 @@ pub async fn agents(access: &Access, server: &Server) -> Result<Vec<Agent>, Oper
         }
         return Err(OperatorError::Refused(answer.status, advice));
     }
-    let body = timeout(ANSWER, answer.bytes(LONGEST_RECORD)).await.map_err(|_| OperatorError::Slow)?;
-    listed(body.map_err(AccessError::from)?)
+    let mut list = AgentList::default();
+    let read = async {
+        while let Some(piece) = answer.chunk().await.map_err(AccessError::from)? {
+            list.take(&piece)?;
+        }
+        list.end()
+    };
+    timeout(ANSWER, read).await.map_err(|_| OperatorError::Slow)?
 }
 
 /// The agents of the body of an answer to `GET_AGENTS`. A master that has just been elected knows all that were registered
 /// with the one before, from its registry, and lists those apart that have not registered with it yet: their resources and
 /// attributes, no more. After `--agent_reregister_timeout` (10 min) they are unreachable, and listed no longer.
-pub fn listed(answer: Bytes) -> Result<Vec<Agent>, OperatorError> {
-    let invalid = |error: DecodeError| OperatorError::Answer(error.to_string());
-    let answer = AgentsResponse::decode(answer).map_err(invalid)?;
-    let list = answer.get_agents.ok_or_else(|| OperatorError::Answer("it names no agents".to_owned()))?;
-    let registered = list.agents.into_iter().map(|bytes| AgentHead::decode(&bytes[..]));
-    let recovered = list.recovered_agents.into_iter().map(|bytes| {
-        let agent_info = agent_head::Info::decode(&bytes[..])?;
-        Ok(AgentHead { agent_info, ..Default::default() })
-    });
-    let registered = registered.map(|head| head.map(agent));
-    let recovered = recovered.map(|head: Result<AgentHead, DecodeError>| {
-        head.map(|head| agent(head).map(|agent| Agent { standing: Standing::Recovering, ..agent }))
-    });
-    registered.chain(recovered).filter_map(|agent| agent.map_err(invalid).transpose()).collect()
+pub fn listed(answer: &[u8]) -> Result<Vec<Agent>, OperatorError> {
+    let mut list = AgentList::default();
+    list.take(answer)?;
+    list.end()
 }
 
 /// An agent of the answer; none when the master does not say who it is.
 fn agent(agent: AgentHead) -> Option<Agent> {
     let info = agent.agent_info;
-    let key = AgentKey(format!("{}:{}", info.hostname, info.port()));
-    let id = AgentId(info.id.map(|id| id.value).filter(|id| !id.is_empty())?);
+    let key = AgentKey::from(format!("{}:{}", info.hostname, info.port()));
+    let id = AgentId::from(info.id.map(|id| id.value).filter(|id| !id.is_empty())?);
     let attributes = info.attributes.into_iter().filter_map(|attribute| {
         let text = attribute.text.map(|text| text.value);
         let value = text.or_else(|| attribute.scalar.map(|scalar| scalar.value.to_string()))?;
@@ -110,7 +108,7 @@ mod tests {
             get_agents: Some(get_agents),
             ..Default::default()
         };
-        listed(answer.encode_to_vec().into()).unwrap().remove(0)
+        listed(&answer.encode_to_vec()).unwrap().remove(0)
     }
 
     #[test]
@@ -156,10 +154,10 @@ mod tests {
             ..Default::default()
         };
         let answer = Response { get_agents: Some(nobody), ..Default::default() };
-        assert_eq!(listed(answer.encode_to_vec().into()).unwrap(), []);
-        let error = listed(Bytes::new()).unwrap_err().to_string();
+        assert_eq!(listed(&answer.encode_to_vec()).unwrap(), []);
+        let error = listed(b"").unwrap_err().to_string();
         assert!(error.contains("names no agents"), "{error}");
-        listed(Bytes::from_static(b"\x52\x03\x0a\x01\xff")).unwrap_err();
+        listed(b"\x52\x03\x0a\x01\xff").unwrap_err();
     }
 
     #[test]
@@ -170,7 +168,7 @@ mod tests {
         let get_agents =
             response::GetAgents { agents: vec![there], recovered_agents: vec![info("S2"), info("")] };
         let answer = Response { get_agents: Some(get_agents), ..Default::default() };
-        let listed = listed(answer.encode_to_vec().into()).unwrap();
+        let listed = listed(&answer.encode_to_vec()).unwrap();
         let standings: Vec<_> = listed.into_iter().map(|agent| (agent.id, agent.standing)).collect();
         assert_eq!(
             standings,

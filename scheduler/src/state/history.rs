@@ -181,7 +181,7 @@ fn entry(number: u64, at: Timestamp, decision: &Decision) -> Option<Entry> {
         _ => return None,
     };
     let agent = match slot {
-        Some(Slot::Agent(key, _)) => Some(key.0.clone()),
+        Some(Slot::Agent(key, _)) => Some(key.to_string()),
         _ => None,
     };
     let end = text.floor_char_boundary(TEXT);

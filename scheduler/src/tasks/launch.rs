@@ -40,8 +40,8 @@ impl TaskTypes {
         });
         Some(mesos::TaskInfo {
             name: task_type.name().to_owned(),
-            task_id: task.0.as_str().into(),
-            agent_id: place.agent.0.as_str().into(),
+            task_id: (&*task.0).into(),
+            agent_id: (&*place.agent.0).into(),
             resources: place.resources,
             command: Some(command(template, &args, &place.address, uris(template))),
             health_check: health,
@@ -50,7 +50,7 @@ impl TaskTypes {
             labels: Some(mesos::Labels {
                 labels: vec![mesos::Label {
                     key: "calico-dcos.target".to_owned(),
-                    value: Some(target.0.clone()),
+                    value: Some(target.to_string()),
                 }],
             }),
             ..Default::default()

@@ -136,7 +136,7 @@ impl Template {
     fn target(&self) -> TargetHash {
         // A template is made of texts and numbers: it has a JSON form.
         let text = serde_json::to_string(self).unwrap_or_default();
-        TargetHash(hex::encode(Sha256::digest(text.as_bytes())))
+        TargetHash::from(hex::encode(Sha256::digest(text.as_bytes())))
     }
 
     fn spec(&self, target: TargetHash) -> Spec {

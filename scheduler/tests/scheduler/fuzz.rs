@@ -147,7 +147,7 @@ fn spec(task_type: TaskType) -> (TaskType, Spec) {
         _ => Goal::Running { check: true, health: true },
     };
     let needs = Needs { cpus: 100, mem: 64_000 };
-    let target = TargetHash(format!("target of {task_type}"));
+    let target = TargetHash::from(format!("target of {task_type}"));
     let restart = Some(Restart { what: "it", option: "it.allow-restart", allowed: true });
     (task_type, Spec { restart, ..Spec::new(goal, needs, target) })
 }
@@ -174,7 +174,7 @@ fn stored() -> Vec<StateChange> {
         failure: Some("why".to_owned()),
         reached: true,
         recovery: Some(at),
-        ..TaskRecord::new(phase, Some(TargetHash("t".to_owned())))
+        ..TaskRecord::new(phase, Some(TargetHash::from("t".to_owned())))
     };
     let (task, agent) = ("etcd-proxy.host.5051.1".into(), "S1".into());
     let tasks = Tasks::from_iter([

@@ -85,7 +85,9 @@ impl Checks {
                 let acknowledge = call.acknowledge.as_ref().unwrap();
                 self.acknowledged(&acknowledge.task_id.value, &acknowledge.uuid, stored);
             }
-            call::Type::Kill => self.kill(&TaskId(call.kill.as_ref().unwrap().task_id.value.clone()), world),
+            call::Type::Kill => {
+                self.kill(&TaskId::from(call.kill.as_ref().unwrap().task_id.value.clone()), world)
+            }
             // A subscription suppresses all roles.
             call::Type::Suppress | call::Type::Subscribe => self.suppressed = true,
             call::Type::Revive => self.suppressed = false,
@@ -94,7 +96,7 @@ impl Checks {
     }
 
     fn acknowledged(&mut self, task: &str, uuid: &[u8], stored: Stored<'_>) {
-        let task = TaskId(task.to_owned());
+        let task = TaskId::from(task.to_owned());
         let status = self.updates.get(&(task.clone(), uuid.to_vec()));
         let status = status.unwrap_or_else(|| panic!("{task}: what was never said is acknowledged"));
         let state = status.state();
@@ -116,7 +118,8 @@ impl Checks {
     }
 
     fn launch(&mut self, by: Sender<'_>, task: &TaskInfo, stored: Stored<'_>, world: &World) {
-        let (id, agent) = (TaskId(task.task_id.value.clone()), AgentId(task.agent_id.value.clone()));
+        let (id, agent) =
+            (TaskId::from(task.task_id.value.clone()), AgentId::from(task.agent_id.value.clone()));
         let task_type = id.task_type().unwrap();
         if !self.restored {
             let leads = stored.leader();
@@ -181,7 +184,7 @@ impl Checks {
     }
 
     fn kill(&self, id: &TaskId, world: &World) {
-        let alive = hosts(world).any(|(_, task, _)| task == id.0);
+        let alive = hosts(world).any(|(_, task, _)| task == &*id.0);
         let Some(ours) = self.launched.get(id) else { panic!("{id} is killed, and none of ours") };
         let given_up = ours.task_type.scope() == Scope::Cluster && ours.given_up;
         // By a clock that has jumped, it was at its beginning for too long.
@@ -193,7 +196,7 @@ impl Checks {
     pub fn listed(&mut self, agents: &GetAgents) {
         let there = agents.agents.iter().filter(|agent| agent.active);
         let there = there.filter_map(|agent| agent.agent_info.id.as_ref());
-        self.failures.there(&there.map(|id| AgentId(id.value.clone())).collect());
+        self.failures.there(&there.map(|id| AgentId::from(id.value.as_str())).collect());
     }
 
     /// The master says something.
@@ -205,7 +208,7 @@ impl Checks {
     }
 
     fn status(&mut self, status: &TaskStatus, at: Duration) {
-        let (task, state) = (TaskId(status.task_id.value.clone()), status.state());
+        let (task, state) = (TaskId::from(status.task_id.value.clone()), status.state());
         if let Some(uuid) = &status.uuid {
             self.updates.insert((task.clone(), uuid.to_vec()), status.clone());
         }
@@ -228,7 +231,7 @@ impl Checks {
     pub fn alone(&self, world: &World) {
         let mut seen = BTreeSet::new();
         for (host, task, _) in hosts(world) {
-            let id = TaskId(task.to_owned());
+            let id = TaskId::from(task.to_owned());
             let Some(task_type) = id.task_type() else { continue };
             let place = match task_type.scope() {
                 Scope::Agent => Some(host),
@@ -244,12 +247,12 @@ impl Checks {
 
     /// Whether this has reached its goal on that agent at some time.
     pub fn has_reached(&self, agent: &str, task_type: TaskType) -> bool {
-        self.reached.contains(&(AgentId(agent.to_owned()), task_type))
+        self.reached.contains(&(AgentId::from(agent.to_owned()), task_type))
     }
 
     /// With what exit status a task type may wait for an operator on an agent, and whether it must.
     pub fn held(&self, agent: &str, task_type: TaskType) -> Option<(i32, bool)> {
-        self.failures.held(&place(&AgentId(agent.to_owned()), task_type))
+        self.failures.held(&place(&AgentId::from(agent.to_owned()), task_type))
     }
 }
 

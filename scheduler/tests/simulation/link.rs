@@ -82,7 +82,7 @@ impl Link for Simulated {
         match timeout(ANSWER, self.wire.ask(Request::Agents)).await {
             Ok(Reply::Agents(Some(agents))) => {
                 let answer = Response { get_agents: Some(agents), ..Default::default() };
-                mesos::listed(answer.encode_to_vec().into())
+                mesos::listed(&answer.encode_to_vec())
             }
             Ok(_) => Err(OperatorError::Answer("no master leads".to_owned())),
             Err(_) => Err(OperatorError::Slow),

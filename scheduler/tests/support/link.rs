@@ -78,7 +78,7 @@ fn offer(agent: &Agent) -> mesos_v1::Offer {
     };
     mesos_v1::Offer {
         id: format!("O-{}", agent.id.0).as_str().into(),
-        agent_id: agent.id.0.as_str().into(),
+        agent_id: (&*agent.id.0).into(),
         resources: vec![scalar("cpus", 4.0), scalar("mem", 4096.0)],
         ..Default::default()
     }

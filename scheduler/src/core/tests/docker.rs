@@ -25,7 +25,7 @@ fn skips_docker(script: &mut Script, host: &str) {
     let store = script.launches(host, TaskType::DockerClusterStore);
     let frame = script.failed(host, &store, NOT_HERE);
     assert!(frame.decisions.iter().any(|decision| matches!(decision, Decision::Skipped { .. })), "{frame:?}");
-    let slot = Slot::Agent(AgentKey(format!("{host}:5051")), TaskType::DockerClusterStore);
+    let slot = Slot::Agent(AgentKey::from(format!("{host}:5051")), TaskType::DockerClusterStore);
     script.send(Input::Output { slot, task: store, text: "error: no Docker on this host".into() });
 }
 

@@ -222,7 +222,7 @@ fn what_is_held_is_tried_again_when_its_configuration_has_changed_and_not_before
 
         let mut changed = settings();
         let spec = changed.specs.get_mut(&TaskType::EtcdProxy).unwrap();
-        spec.target = TargetHash(format!("changed after {status}"));
+        spec.target = TargetHash::from(format!("changed after {status}"));
         script.restart_with(changed);
         script.subscribed();
         script.agents(&["a"]);

@@ -102,7 +102,7 @@ fn an_agent_that_was_back_in_between_is_not_forgotten() {
 fn what_may_still_run_on_an_agent_that_is_forgotten_is_remembered_until_it_has_ended() {
     let (mut script, tasks) = away(25);
     script.agents(&["b"]);
-    assert!(script.core.view().agents.iter().all(|agent| agent.agent.0 != "a:5051"));
+    assert!(script.core.view().agents.iter().all(|agent| &*agent.agent.0 != "a:5051"));
     // Back after all, with everything.
     script.agents(&["a", "b"]);
     script.ready("a", &tasks[1]);
@@ -177,7 +177,7 @@ fn of_two_unknown_agents_at_one_address_the_first_by_id_has_it() {
 
 #[test]
 fn of_two_agents_of_one_host_the_one_that_has_calico_keeps_it_and_the_other_gets_none() {
-    let at = |port: u16, id: &str| Agent { key: AgentKey(format!("a:{port}")), ..agent("a", id) };
+    let at = |port: u16, id: &str| Agent { key: AgentKey::from(format!("a:{port}")), ..agent("a", id) };
     let mut script = Script::with_agents(settings(), &["a"]);
     script.install("a");
     let frame = script.send(Input::Agents(vec![at(5050, "S-b"), at(5051, "S-a")]));
@@ -195,7 +195,7 @@ fn of_two_agents_of_one_host_the_one_that_has_calico_keeps_it_and_the_other_gets
         let mut script = Script::with_agents(settings, &[]);
         script.send(Input::Agents(vec![at(5051, "S-a"), at(5050, "S-b")]));
         let active = script.core.view().agents.into_iter().filter(|agent| agent.presence == "active");
-        assert_eq!(active.map(|agent| agent.agent.0).collect::<Vec<_>>(), [first]);
+        assert_eq!(active.map(|agent| agent.agent.to_string()).collect::<Vec<_>>(), [first]);
     }
 }
 

@@ -9,7 +9,7 @@ const HOUR: Duration = Duration::from_hours(1);
 const SHORT: Duration = Duration::from_secs(10);
 
 fn asks(script: &mut Script, id: &str, host: &str, unavailability: Unavailability) -> Frame {
-    let agent = Some(AgentId(format!("S-{host}")));
+    let agent = Some(AgentId::from(format!("S-{host}")));
     let offer = InverseOffer { id: id.into(), agent, unavailability };
     script.send(Input::Event(Event::InverseOffers(vec![offer])))
 }

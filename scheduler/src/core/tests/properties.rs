@@ -195,13 +195,15 @@ fn any_update() -> impl Strategy<Value = Update> {
     )
         .prop_map(|((task_type, host, at), agent, task_state, message, healthy, check, uuid)| {
             let task = match TaskType::ALL.get(task_type) {
-                Some(task_type) => {
-                    TaskId::new(*task_type, &AgentKey(format!("h{host}:5051")), Timestamp(1_000_000 + at))
-                }
+                Some(task_type) => TaskId::new(
+                    *task_type,
+                    &AgentKey::from(format!("h{host}:5051")),
+                    Timestamp(1_000_000 + at),
+                ),
                 None => "not.ours".into(),
             };
-            let agent = agent.map(|id| AgentId(format!("S{id}")));
-            Update { task, agent, message, healthy, check, uuid, ..state(task_state) }
+            let agent = agent.map(|id| AgentId::from(format!("S{id}")));
+            Update { task, agent, message: message.into(), healthy, check, uuid, ..state(task_state) }
         })
 }
 
@@ -218,7 +220,7 @@ fn any_input() -> impl Strategy<Value = (u64, Input)> {
         .prop_map(|offers| {
             let offers = offers.into_iter().enumerate().map(|(n, (id, unavailability, full))| Offer {
                 id: OfferId(format!("O{n}")),
-                agent: AgentId(format!("S{id}")),
+                agent: AgentId::from(format!("S{id}")),
                 resources: if full { vec![] } else { plenty() }.into(),
                 unavailability,
             });
@@ -228,13 +230,13 @@ fn any_input() -> impl Strategy<Value = (u64, Input)> {
     let inverse = inverse.prop_map(|offers| {
         let offers = offers.into_iter().map(|(n, agent, unavailability)| InverseOffer {
             id: OfferId(format!("I{n}")),
-            agent: agent.map(|id| AgentId(format!("S{id}"))),
+            agent: agent.map(|id| AgentId::from(format!("S{id}"))),
             unavailability,
         });
         Input::Event(Event::InverseOffers(offers.collect()))
     });
     let output = (0..2_u8, 0..3_u64, prop::sample::select(vec!["", "words"])).prop_map(|(host, at, text)| {
-        let key = AgentKey(format!("h{host}:5051"));
+        let key = AgentKey::from(format!("h{host}:5051"));
         let task = TaskId::new(TaskType::Cni, &key, Timestamp(1_000_000 + at));
         Input::Output { slot: Slot::Agent(key, TaskType::Cni), task, text: text.into() }
     });

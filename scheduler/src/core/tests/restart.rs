@@ -18,8 +18,11 @@ fn a_restart_kills_and_launches_nothing_whatever_comes_first() {
         assert_eq!((killed(&frame), acknowledged(&frame)), (vec![], true));
     }
     let frame = script.subscribed();
-    assert_eq!(asked(&frame), Some(vec![node.clone(), proxy.clone()]));
-    assert_eq!(frame.changes, []);
+    assert_eq!(
+        (asked(&frame), frame.changes),
+        (None, vec![]),
+        "all are asked for when their agents are known"
+    );
     script.declines("a");
     for task in [proxy, node] {
         assert_eq!(script.update("a", task, ready()), Frame::default());
@@ -49,12 +52,23 @@ fn a_launch_that_was_stored_and_not_sent_is_found_out() {
     let mut script = Script::with_agents(settings(), &["a"]);
     let lost = script.launches("a", TaskType::ClusterInit);
     script.restart();
-    assert_eq!(asked(&script.subscribed()), Some(vec![lost.clone()]));
-    script.agents(&["a"]);
+    assert_eq!(asked(&script.subscribed()), None);
+    assert_eq!(asked(&script.agents(&["a"])), Some(vec![]));
+    assert_eq!(asked(&script.wait(Duration::from_secs(5))), Some(vec![lost.clone()]), "it is left out");
     script.update("a", &lost, state(TaskState::Gone));
     script.wait(Duration::from_secs(1));
     let again = script.launches("a", TaskType::ClusterInit);
     assert_ne!(again, lost);
+}
+
+#[test]
+fn tasks_are_asked_about_by_name_when_the_list_of_agents_does_not_come() {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    let init = script.launches("a", TaskType::ClusterInit);
+    script.restart();
+    assert_eq!(asked(&script.subscribed()), None);
+    assert_eq!(asked(&script.wait(Duration::from_secs(4))), None);
+    assert_eq!(asked(&script.wait(Duration::from_secs(1))), Some(vec![init]));
 }
 
 #[test]

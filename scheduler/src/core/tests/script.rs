@@ -87,7 +87,12 @@ impl Script {
         self.now = self.now.after(Duration::from_millis(1));
         self.offers += 1;
         let id = OfferId(format!("O{}", self.offers));
-        Offer { id, agent: AgentId(format!("S-{host}")), resources: resources.into(), unavailability: None }
+        Offer {
+            id,
+            agent: AgentId::from(format!("S-{host}")),
+            resources: resources.into(),
+            unavailability: None,
+        }
     }
 
     /// Sends an offer of `host` and expects that it is used to launch `task_type`.
@@ -96,7 +101,7 @@ impl Script {
         let launch =
             launch(&frame).unwrap_or_else(|| panic!("{task_type} is not launched on {host}: {frame:?}"));
         assert_eq!(launch.task_type, task_type);
-        assert_eq!(launch.agent, AgentId(format!("S-{host}")));
+        assert_eq!(launch.agent, AgentId::from(format!("S-{host}")));
         launch.task
     }
 
@@ -108,7 +113,7 @@ impl Script {
     }
 
     pub fn update(&mut self, host: &str, task: &TaskId, update: Update) -> Frame {
-        let update = Update { task: task.clone(), agent: Some(AgentId(format!("S-{host}"))), ..update };
+        let update = Update { task: task.clone(), agent: Some(AgentId::from(format!("S-{host}"))), ..update };
         self.send(Input::Event(Event::Update(update)))
     }
 
@@ -192,19 +197,19 @@ impl Script {
     }
 
     pub fn phase(&self, host: &str, task_type: TaskType) -> Option<&Phase> {
-        let slot = Slot::of(task_type, &AgentKey(format!("{host}:5051")));
+        let slot = Slot::of(task_type, &AgentKey::from(format!("{host}:5051")));
         self.stored.task(&slot).map(|record| &record.phase)
     }
 
     pub fn agent_view(&self, host: &str) -> AgentView {
-        let key = AgentKey(format!("{host}:5051"));
+        let key = AgentKey::from(format!("{host}:5051"));
         self.core.view().agents.into_iter().find(|agent| agent.agent == key).unwrap()
     }
 
     /// The agents that hold a slot for restarts, as stored.
     pub fn slots(&self) -> Vec<&str> {
         let agents = self.stored.agents.values().filter(|agent| agent.disrupted().is_some());
-        agents.map(|agent| agent.key.0.as_str()).collect()
+        agents.map(|agent| &*agent.key.0).collect()
     }
 
     /// What the plan says of one step: its status and its message.

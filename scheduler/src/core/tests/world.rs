@@ -149,11 +149,11 @@ impl World {
     }
 
     fn fresh_key(&mut self) -> AgentKey {
-        AgentKey(format!("10.0.0.{}:5051", self.fresh()))
+        AgentKey::from(format!("10.0.0.{}:5051", self.fresh()))
     }
 
     fn fresh_id(&mut self) -> AgentId {
-        AgentId(format!("S{}", self.fresh()))
+        AgentId::from(format!("S{}", self.fresh()))
     }
 
     fn host(&self, id: &AgentId) -> Option<&Host> {

@@ -1,5 +1,7 @@
 //! Offers, read from the bytes of the master's stream only as far as it matters.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use memchr::memmem;
 use mesos_v1 as mesos;
@@ -10,6 +12,10 @@ use super::{text, unavailability};
 use crate::core::{
     AgentId, Event, Offer, OfferId, RESERVATION_LABEL, Reservation, Resource, Resources, Value,
 };
+
+/// Prepared once, not with each offer.
+static OUR_LABEL: LazyLock<memmem::Finder<'static>> =
+    LazyLock::new(|| memmem::Finder::new(RESERVATION_LABEL.as_bytes()));
 
 /// A record of the master's stream.
 #[derive(Debug)]
@@ -37,10 +43,10 @@ fn sealed(offer: Bytes) -> Result<Option<Offer>, DecodeError> {
     let head = OfferHead::decode(&offer[..])?;
     let Some(id) = text(head.id.value) else { return Ok(None) };
     // What is not in the bytes is in no label.
-    let labelled = memmem::find(&offer, RESERVATION_LABEL.as_bytes()).is_some();
+    let labelled = OUR_LABEL.find(&offer).is_some();
     Ok(Some(Offer {
         id: OfferId(id),
-        agent: AgentId(head.agent_id.value),
+        agent: AgentId::from(head.agent_id.value),
         resources: Resources::sealed(offer, resources, labelled),
         unavailability: head.unavailability.as_ref().map(unavailability),
     }))
@@ -60,7 +66,7 @@ pub(super) fn whole(offer: mesos::Offer) -> Option<Offer> {
     let resources = offer.resources.into_iter().map(|r| resource(r, allocated_to.as_deref()));
     Some(Offer {
         id: OfferId(text(offer.id.value)?),
-        agent: AgentId(offer.agent_id.value),
+        agent: AgentId::from(offer.agent_id.value),
         resources: resources.collect::<Vec<_>>().into(),
         unavailability: offer.unavailability.as_ref().map(unavailability),
     })

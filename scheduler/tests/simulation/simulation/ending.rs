@@ -74,10 +74,10 @@ impl Simulation {
                 continue;
             }
             let key = format!("{name}:{}", agent.agent_info.port());
-            let Some(shown) = view.agents.iter().find(|shown| shown.agent.0 == key) else {
+            let Some(shown) = view.agents.iter().find(|shown| *shown.agent.0 == *key) else {
                 return Some(format!("{key} is not shown"));
             };
-            if shown.agent_id.0 != id || shown.presence != "active" {
+            if *shown.agent_id.0 != *id || shown.presence != "active" {
                 return Some(format!("{key} is shown as {}, {}", shown.agent_id, shown.presence));
             }
             for task_type in TaskType::ALL.into_iter().filter(|t| t.scope() == Scope::Agent) {
@@ -105,7 +105,7 @@ impl Simulation {
                 let there = if let Some(task_id) = task_id {
                     hosts(&self.world).any(|(host, task, state)| {
                         self.world.agent_id(host) == Some(id)
-                            && task == task_id.0
+                            && task == &*task_id.0
                             && state == TaskState::TaskRunning
                     })
                 } else {
