@@ -52,7 +52,7 @@ async fn no_call_goes_out_before_its_cause_is_stored_and_none_is_lost_when_the_s
     store.fail(false);
     let task = launch(&mut master, "o1").await;
     let Some(Phase::Launched { task: stored, .. }) = phase(&store) else { panic!("{:?}", phase(&store)) };
-    assert_eq!(stored.0, task.value);
+    assert_eq!(*stored.0, *task.value);
 
     store.fail(true);
     let before = store.failures();
@@ -91,8 +91,8 @@ async fn offers_of_a_lost_subscription_are_let_go_and_the_launch_is_asked_about(
         }
     };
     let Some(Phase::Launched { task, .. }) = phase(&store) else { panic!("{:?}", phase(&store)) };
-    assert_eq!(asked.tasks[0].task_id.value, task.0);
-    master.update(&task.0.as_str().into(), TaskState::TaskDropped);
+    assert_eq!(asked.tasks[0].task_id.value, *task.0);
+    master.update(&(&*task.0).into(), TaskState::TaskDropped);
     master.call(call::Type::Acknowledge).await;
     assert!(matches!(phase(&store), Some(Phase::Backoff { .. })), "{:?}", phase(&store));
 }
