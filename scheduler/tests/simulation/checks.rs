@@ -22,7 +22,7 @@ struct Launched {
     agent: AgentId,
     /// The master has said of it that it is unreachable or gone: another agent may do the cluster's work.
     given_up: bool,
-    /// It is a service that was said to run.
+    /// It is a service of which the scheduler knows that it runs.
     runs: bool,
 }
 
@@ -109,7 +109,8 @@ impl Checks {
                 _ => {}
             }
         }
-        let Some(launched) = self.launched.get(&task) else { return };
+        let Some(launched) = self.launched.get_mut(&task) else { return };
+        launched.runs |= state == TaskState::TaskRunning && is_service(launched.task_type);
         let place = launched.place();
         if self.failures.is_latest(&place, &task) {
             self.recoveries.acknowledged(&task, &launched.agent, status);
@@ -216,7 +217,6 @@ impl Checks {
         if is_terminal(state) || matches!(state, TaskState::TaskUnreachable | TaskState::TaskLost) {
             launched.given_up = true;
         }
-        launched.runs |= state == TaskState::TaskRunning && is_service(launched.task_type);
         let done = state == TaskState::TaskFinished && !is_service(launched.task_type);
         // What the host cannot have is passed over.
         let passed_over = exit_status(status) == Some(80);

@@ -289,6 +289,19 @@ fn a_launch_that_finds_at_last_that_its_host_cannot_have_it_frees_its_slot() {
 }
 
 #[test]
+fn a_task_that_is_back_after_its_end_was_told_may_still_restart_what_it_might() {
+    let mut script = waiting(with(Share::Number(1)), &["a"]);
+    let task = script.disrupts("a", STORE);
+    script.failed("a", &task, "Reconciliation: Latest task state");
+    script.update("a", &task, state(TaskState::Starting));
+    assert!(matches!(script.phase("a", STORE), Some(Phase::Active { .. })));
+    // As long as it has its slot, nothing that it says needs an operator.
+    script.failed("a", &task, "Command exited with status 77");
+    assert!(matches!(script.phase("a", STORE), Some(Phase::Backoff { .. })));
+    assert_eq!(script.slots(), ["a:5051"]);
+}
+
+#[test]
 fn nobody_is_given_up_while_a_new_master_waits_for_it() {
     let mut script = waiting(with(Share::Number(1)), &["a", "b"]);
     let task = script.disrupts("a", STORE);
