@@ -81,8 +81,7 @@ impl Core {
             format!("mass failure, {}", self.extent())
         } else {
             let (most, under_way) = self.restarts();
-            let holders: Vec<&str> =
-                self.index.disruptions.keys().take(3).map(|key| &*key.0).collect();
+            let holders: Vec<&str> = self.index.disruptions.keys().take(3).map(|key| &*key.0).collect();
             let more = if under_way > holders.len() { ", …" } else { "" };
             format!(
                 "rollout.max-concurrent-restarts; {under_way} of {most} at a time are under way ({}{more})",
