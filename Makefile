@@ -3,7 +3,7 @@
 BUILD := target/x86_64-unknown-linux-gnu/debug
 # What the machine itself needs, as 'command:package' or 'file:package'; all else is in the hosts' base image.
 NEEDS := debootstrap:debootstrap systemd-nspawn:systemd-container ip:iproute2 g++:g++ protoc:protobuf-compiler \
-         /usr/include/google/protobuf/descriptor.proto:libprotobuf-dev python3:python3 pip3:python3-pip
+         /usr/include/google/protobuf/descriptor.proto:libprotobuf-dev python3:python3 pip3:python3-pip strace:strace
 
 .PHONY: help deps build demo demo-down test test-long bench lint
 
@@ -11,7 +11,7 @@ help:
 	@echo 'make demo       a local cluster, Calico installed on it and shown to work (Ctrl-C ends it)'
 	@echo 'make demo-down  ends it from elsewhere'
 	@echo 'make test       all tests, those on real clusters too'
-	@echo 'make test-long  simulations and property tests at length: SEEDS=n lives, CASES=n cases'
+	@echo 'make test-long  simulations, property tests and deaths at length: SEEDS=n lives, CASES=n cases'
 	@echo 'make bench      the figures of docs/performance.md'
 	@echo 'make lint       rustfmt and clippy, warnings denied'
 	@echo 'make deps       installs what the machine needs (root; called by demo and test)'
@@ -41,15 +41,19 @@ test: deps build
 	base=$$($(BUILD)/cluster prepare) && \
 	  ETCD_BINARY=$$base/usr/bin/etcd cargo nextest run --locked --workspace --run-ignored all
 
-# What is random, at length: SEEDS lives of each simulation from FIRST_SEED on, CASES cases of each property.
+# What is random, at length: SEEDS lives of each simulation from FIRST_SEED on, CASES cases of each property. And the
+# installer is killed at every point of what it does to a real Docker.
 SEEDS ?= 20000
 FIRST_SEED ?= 0
 CASES ?= 20000
-test-long: deps
+test-long: deps build
 	SIMULATION_SEEDS=$(SEEDS) SIMULATION_FIRST_SEED=$(FIRST_SEED) cargo nextest run --locked --profile long \
 	  -p calico-scheduler --test simulation --no-capture
 	PROPTEST_CASES=$(CASES) cargo nextest run --locked --profile long -p calico-scheduler -p mesos-v1 \
 	  --lib --test scheduler -E 'kind(lib) | test(fuzz::)'
+	@$(BUILD)/cluster down --abandoned
+	base=$$($(BUILD)/cluster prepare) && ETCD_BINARY=$$base/usr/bin/etcd CRASH_POINTS=all cargo nextest run --locked \
+	  --profile long -p cluster --test product --run-ignored all docker_crashes:: --no-capture
 
 # Built and prepared first, as for `test`: the figures are taken with a real etcd.
 bench: deps build

@@ -23,6 +23,8 @@ pub enum Exit {
     Unsuitable = 78,
     /// A restart is needed and not allowed; nothing was changed.
     RestartNeeded = 79,
+    /// This host cannot have the step at all (it has no Docker); nothing was changed, and other steps go on.
+    NotApplicable = 80,
     /// A service was told to end by SIGTERM or SIGINT.
     Terminated = 143,
 }
@@ -33,6 +35,8 @@ pub struct Failure {
     exit: Exit,
     message: String,
     source: Option<Box<dyn Error + Send + Sync>>,
+    /// What else is to be said, after the causes.
+    also: Vec<String>,
 }
 
 /// The result of everything that can end a run.
@@ -41,7 +45,7 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 impl Failure {
     /// A failure without a further cause.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), source: None }
+        Self { exit, message: message.into(), source: None, also: Vec::new() }
     }
 
     /// A configuration or host that cannot work as it is.
@@ -56,6 +60,18 @@ impl Failure {
         self
     }
 
+    /// A host that cannot have a step at all.
+    pub fn not_applicable(message: impl Into<String>) -> Self {
+        Self::new(Exit::NotApplicable, message)
+    }
+
+    /// The same failure, of which something else is to be said: what became of the changes that had begun.
+    #[must_use]
+    pub fn also(mut self, text: impl Into<String>) -> Self {
+        self.also.push(text.into());
+        self
+    }
+
     /// The same failure, met when changes had begun: what cannot work was found before that, so this may pass.
     #[must_use]
     pub fn once_begun(mut self) -> Self {
@@ -63,6 +79,12 @@ impl Failure {
             self.exit = Exit::TryAgain;
         }
         self
+    }
+
+    /// The same failure, of which trying again would do harm: an operator must look at it first.
+    #[must_use]
+    pub fn for_operator(self) -> Self {
+        Self { exit: Exit::Unsuitable, ..self }
     }
 
     /// The exit code.
@@ -82,6 +104,10 @@ impl Failure {
                 line.push_str(&text);
             }
             cause = error.source();
+        }
+        for also in &self.also {
+            line.push_str("; ");
+            line.push_str(also);
         }
         line.replace('\n', "; ")
     }

@@ -8,5 +8,6 @@ pub mod exit;
 pub mod host;
 pub mod journal;
 pub mod options;
+pub mod say;
 pub mod steps;
 pub mod values;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use calico_installer::cli::Cli;
 use calico_installer::exit::Exit;
 use calico_installer::host::Host;
+use calico_installer::say;
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -22,14 +23,14 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: cannot start the asynchronous runtime: {error}");
+            say::progress(format_args!("error: cannot start the asynchronous runtime: {error}"));
             return ExitCode::from(Exit::Bug as u8);
         }
     };
     match runtime.block_on(cli.run(&Host::default())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {}", failure.one_line());
+            say::progress(format_args!("error: {}", failure.one_line()));
             ExitCode::from(failure.exit() as u8)
         }
     }

@@ -25,6 +25,12 @@ pub enum ValueError {
          because Calico names a profile after it"
     )]
     NetworkName,
+    /// Not a store that Docker takes and we know.
+    #[error("it must have the form etcd://HOST:PORT[,HOST:PORT][/PREFIX] or zk://… ({0})")]
+    ClusterStore(&'static str),
+    /// Not an option of the store.
+    #[error("each must have the form NAME=VALUE")]
+    StoreOption,
     /// Not a number of CPUs.
     #[error("it must be a number of CPUs above 0 and up to 256, such as 0.25")]
     Cpus,

@@ -2,112 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
-use std::collections::HashMap;
 use std::fs;
 use std::mem::MaybeUninit;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Output;
 
 use rustix::fs::inotify;
 use serde_json::{Value, json};
 
 mod support;
-use support::{artifact, installer, serve, text, tree};
-
-struct Rig {
-    root: tempfile::TempDir,
-    agent: String,
-    plugins: Vec<String>,
-}
-
-impl Rig {
-    fn new() -> Self {
-        Self::with("1.11.0", &["plugins"])
-    }
-
-    /// An agent of a Mesos version, with directories below the root as its search list.
-    fn with(version: &str, plugins: &[&str]) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        for directory in plugins.iter().chain(&["etc/net.d", "run/isolators/network/cni"]) {
-            fs::create_dir_all(root.path().join(directory)).unwrap();
-        }
-        let at = |place: &str| root.path().join(place).display().to_string();
-        let search: Vec<String> = plugins.iter().map(|place| at(place)).collect();
-        let flags = json!({ "flags": {
-            "network_cni_plugins_dir": search.join(":"),
-            "network_cni_config_dir": at("etc/net.d"),
-            "network_cni_root_dir_persist": "false",
-            "runtime_dir": at("run"),
-            "work_dir": at("work"),
-        }});
-        let containers = json!([{ "container_id": "c-1", "executor_id": "web.1", "framework_id": "marathon", "status": {} }]);
-        let documents = HashMap::from([
-            ("/version", json!({ "version": version, "git_sha": "x" }).to_string()),
-            ("/flags", flags.to_string()),
-            ("/containers", containers.to_string()),
-        ]);
-        let agent = format!("http://{}", serve(documents));
-        Self { root, agent, plugins: plugins.iter().map(|&place| place.to_owned()).collect() }
-    }
-
-    fn path(&self, place: &str) -> PathBuf {
-        self.root.path().join(place)
-    }
-
-    fn config(&self) -> PathBuf {
-        self.path("etc/net.d/calico.conf")
-    }
-
-    fn run(&self, verb: &str, plugin: &str, more: &[&str]) -> Output {
-        let calico = artifact(&self.path("calico"), plugin.as_bytes());
-        let ipam = artifact(&self.path("calico-ipam"), b"ipam");
-        installer()
-            .args([
-                "cni",
-                verb,
-                "--network-name",
-                "calico",
-                "--mesos-agent",
-                &self.agent,
-                "--node-name",
-                "host-1",
-            ])
-            .args(["--etcd-endpoints", "http://10.0.0.1:2379", "--artifacts-cni", &calico])
-            .args(["--artifacts-cni-ipam", &ipam, "--state-dir"])
-            .arg(self.path("state"))
-            .args(more)
-            .output()
-            .unwrap()
-    }
-
-    fn apply(&self, plugin: &str) -> Output {
-        self.run("apply", plugin, &[])
-    }
-
-    fn undo(&self, more: &[&str]) -> Output {
-        installer()
-            .args(["cni", "undo", "--network-name", "calico", "--mesos-agent", &self.agent, "--state-dir"])
-            .arg(self.path("state"))
-            .args(more)
-            .output()
-            .unwrap()
-    }
-
-    /// What is in the directories that the agent uses.
-    fn installed(&self) -> Vec<PathBuf> {
-        let plugins = self.plugins.iter().flat_map(|place| tree(&self.path(place)));
-        plugins.chain(tree(&self.path("etc"))).collect()
-    }
-}
-
-fn expect(output: &Output, code: i32, words: &[&str]) {
-    let text = text(output);
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    for word in words {
-        assert!(text.contains(word), "{word:?} is missing in: {text}");
-    }
-}
+use support::cni::Rig;
+use support::{artifact, expect, installer};
 
 fn stamps(paths: &[&Path]) -> Vec<(u64, i64, i64)> {
     let stamp = |path: &&Path| {
@@ -171,7 +76,7 @@ fn only_what_differs_is_written() {
     let kept = [rig.config(), rig.path("plugins/calico-ipam")];
     let kept: Vec<&Path> = kept.iter().map(PathBuf::as_path).collect();
     let before = stamps(&kept);
-    expect(&rig.apply("two"), 0, &["plugins/calico "]);
+    expect(&rig.apply("two"), 0, &["plugins/calico: its content differs"]);
     assert_eq!(stamps(&kept), before);
     assert_eq!(fs::read(rig.path("plugins/calico")).unwrap(), b"two");
 
@@ -310,18 +215,22 @@ fn undo_leaves_what_someone_else_changed_since() {
     assert_eq!(rig.installed(), [PathBuf::from("net.d")]);
 }
 
+/// Made by calico-installer 0.5.0, which was killed between the record of an upgrade and the rename.
 #[test]
-fn an_interrupted_install_is_completed_and_can_be_undone() {
+fn an_install_of_an_older_version_is_known_and_can_be_undone() {
     let rig = Rig::new();
     expect(&rig.apply("one"), 0, &[]);
-    // As a crash between the record of an upgrade and the rename leaves it.
-    let journal = rig.path("state/journal.json");
-    let mut document: Value = serde_json::from_slice(&fs::read(&journal).unwrap()).unwrap();
-    let wrote = document["files"][0]["wrote"].as_array_mut().unwrap();
-    wrote.push(json!("f".repeat(64)));
-    fs::write(&journal, document.to_string()).unwrap();
+    let files = |place: &str, staging: &str, wrote: &[&str]| json!({ "step": "cni", "path": rig.path(place), "staging": staging, "before": null, "wrote": wrote });
+    let sha256 = |place: &str| calico_installer::host::files::sha256_of(&rig.path(place)).unwrap();
+    let old = json!({ "version": 1, "files": [
+        files("plugins/calico", "beside", &[&sha256("plugins/calico"), &"f".repeat(64)]),
+        files("plugins/calico-ipam", "beside", &[&sha256("plugins/calico-ipam")]),
+        files("etc/net.d/calico.conf", "outside", &[&sha256("etc/net.d/calico.conf")]),
+    ]});
+    fs::write(rig.path("state/journal.json"), old.to_string()).unwrap();
     fs::write(rig.path("plugins/.calico.calico-dcos"), "half").unwrap();
-    expect(&rig.undo(&[]), 0, &[]);
+    expect(&rig.run("check", "one", &[]), 0, &["nothing to do"]);
+    expect(&rig.undo(&[]), 0, &["removed"]);
     assert_eq!(rig.installed(), [PathBuf::from("net.d")]);
     assert!(!rig.path("state").exists());
 }

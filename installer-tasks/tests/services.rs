@@ -147,17 +147,37 @@ fn cluster_init_says_that_the_datastore_is_away() {
     expect(&output, 69, &["datastore", "127.0.0.1:1"]);
 }
 
+/// Its supervisor waits for Docker: killing it would help nobody. But it serves nothing.
 #[test]
-fn the_node_checks_fail_without_docker() {
-    for question in ["--live", "--ready"] {
-        let output = installer()
-            .args(["node", "check", question, "--docker-socket", "/nonexistent"])
-            .output()
-            .unwrap();
-        expect(&output, 1, &["/nonexistent"]);
+fn without_docker_services_live_and_are_not_ready() {
+    for service in ["node", "libnetwork"] {
+        for (question, code) in [("--live", 0), ("--ready", 1)] {
+            let check = [service, "check", question, "--docker-socket", "/nonexistent"];
+            let output = installer().args(check).output().unwrap();
+            expect(&output, code, &["/nonexistent"]);
+        }
+        let output = installer().args([service, "check"]).output().unwrap();
+        expect(&output, 78, &["--live"]);
     }
-    let output = installer().args(["node", "check"]).output().unwrap();
-    expect(&output, 78, &["--live"]);
+}
+
+#[test]
+fn images_are_not_fetched_without_docker() {
+    for (service, image) in [("node", "--node-image"), ("libnetwork", "--libnetwork-image")] {
+        let prefetch = [service, "prefetch", image, "i:v1", "--docker-socket", "/nonexistent"];
+        expect(&installer().args(prefetch).output().unwrap(), 69, &["/nonexistent"]);
+    }
+}
+
+#[test]
+fn libnetwork_waits_for_calico_node() {
+    let output = installer()
+        .args(["libnetwork", "run", "--libnetwork-image", "i", "--libnetwork-cpus", "0.1"])
+        .args(["--libnetwork-mem", "64", "--etcd-endpoints", "http://127.0.0.1:1", "--node-name", "h"])
+        .args(["--docker-socket", "/nonexistent"])
+        .output()
+        .unwrap();
+    expect(&output, 69, &["calico-node has not run", "/var/lib/calico/nodename"]);
 }
 
 #[test]

@@ -304,6 +304,21 @@ fn log(decision: &Decision) {
         Decision::Failed { slot, reason, then: AfterFailure::Hold } => {
             error!(agent = place(slot), "{} failed, and waits for an operator: {reason}", slot.task_type());
         }
+        Decision::NeedsRestart { slot, reason } => {
+            warn!(agent = place(slot), "{} changed nothing, a restart is needed: {reason}", slot.task_type());
+        }
+        Decision::Skipped { slot, reason } => {
+            info!(agent = place(slot), "{} is skipped: {reason}", slot.task_type());
+        }
+        Decision::Disrupts { slot } => {
+            info!(agent = place(slot), "{} may restart what it must: a slot is taken", slot.task_type());
+        }
+        Decision::DisruptionEnded { slot } => {
+            info!(agent = place(slot), "healthy after {}: its slot is free", slot.task_type());
+        }
+        Decision::DisruptionFailed { slot, reason } => {
+            error!(agent = place(slot), "given up, its slot is free, it waits for an operator: {reason}");
+        }
         Decision::Adopted { slot, task } => {
             info!(agent = place(slot), %task, "{} was found running", slot.task_type());
         }

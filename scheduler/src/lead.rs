@@ -65,6 +65,8 @@ impl Program {
             task_timeout: config.agents.task_timeout,
             max_recoveries: config.recovery.max_concurrent,
             mass_failure: config.recovery.mass_failure,
+            max_restarts: config.rollout.max_concurrent_restarts,
+            agent_timeout: config.rollout.agent_timeout,
             ..Settings::new(tasks.specs())
         };
         let framework = framework_info(config);

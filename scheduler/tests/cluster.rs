@@ -59,6 +59,9 @@ impl Scheduler {
             .env("CALICO_MESOS_MASTER", master)
             .env("CALICO_ETCD_ENDPOINTS", "http://10.255.0.1:2379")
             .env("CALICO_NODE_IMAGE", "10.255.0.1/calico/node:v3.14.0")
+            .env("CALICO_LIBNETWORK_IMAGE", "10.255.0.1/calico/libnetwork-plugin:v1.1.3")
+            // There are more than Docker's store is set up for by default.
+            .env("CALICO_DOCKER_MAX_AGENTS", "5000")
             .envs(
                 ["INSTALLER", "ETCD", "CNI", "CNI_IPAM", "CALICOCTL"]
                     .map(|name| (format!("CALICO_ARTIFACTS_{name}"), artifact.clone())),
@@ -138,7 +141,7 @@ async fn thousands_of_agents_are_installed_in_seconds_and_a_restart_changes_noth
     assert_eq!(leader.with(registered), ("root".to_owned(), 604_800.0, true));
     let (_, agents) = scheduler.get("/v1/agents").await;
     assert_eq!(agents.as_array().unwrap().len(), AGENTS + 10);
-    // On each the services run: the proxy and calico-node.
+    // On each the services run: the proxy, calico-node and libnetwork.
     let running = |world: &mut World| {
         let running = |agent| world.tasks_on(agent).filter(|(_, state)| *state == TaskState::TaskRunning);
         (0..world.agents())
@@ -146,7 +149,7 @@ async fn thousands_of_agents_are_installed_in_seconds_and_a_restart_changes_noth
             .collect()
     };
     let before: Vec<Vec<String>> = leader.with(running);
-    assert!(before.iter().all(|tasks| tasks.len() == 2), "{before:?}");
+    assert!(before.iter().all(|tasks| tasks.len() == 3), "{before:?}");
 
     drop(scheduler);
     let options = [("CALICO_SERVICE_FAILOVER_TIMEOUT", "200h")];
@@ -161,7 +164,7 @@ async fn thousands_of_agents_are_installed_in_seconds_and_a_restart_changes_noth
     scheduler.complete("again after a master's failover").await;
     let framework = scheduler.get("/v1/state/frameworkId").await.1[0].as_str().unwrap().to_owned();
     let started = Instant::now();
-    while leader.with(|world| world.master_tasks(&framework).len()) < 2 * before.len() {
+    while leader.with(|world| world.master_tasks(&framework).len()) < 3 * before.len() {
         assert!(started.elapsed() < LIMIT, "{}", scheduler.said());
         sleep(Duration::from_millis(100)).await;
     }

@@ -129,20 +129,22 @@ fn processes_and_artifacts_are_served_in_the_clusters_network() {
 }
 
 #[test]
-fn the_image_of_calico_node_is_pulled_and_run() {
+fn the_images_of_calico_are_pulled_and_run() {
     let name = "t-cluster-image";
     let (_lock, before) = machine_for(&[name]);
     cluster::programs::find("calico-node").unwrap();
     let cluster = up(name, 1);
     let host = cluster.host("1").unwrap();
-    let image = cluster.node_image();
-    text(&host.exec(&["docker", "pull", "--quiet", &image]).unwrap());
-    let created = ["docker", "create", "--privileged", "--memory=64m", "--network=host", &image, "--version"];
-    let id = text(&host.exec(&created).unwrap());
-    let run = host.exec(&["docker", "start", "--attach", &id]).unwrap();
-    assert!(!String::from_utf8_lossy(&run.stderr).contains("OCI runtime"), "{run:?}");
-    let status = text(&host.exec(&["docker", "inspect", "--format={{.State.Status}}", &id]).unwrap());
-    assert_eq!(status, "exited", "the program was started and came to its end");
+    for image in [cluster.node_image(), cluster.libnetwork_image()] {
+        text(&host.exec(&["docker", "pull", "--quiet", &image]).unwrap());
+        let create =
+            ["docker", "create", "--privileged", "--memory=64m", "--network=host", &image, "--version"];
+        let id = text(&host.exec(&create).unwrap());
+        let run = host.exec(&["docker", "start", "--attach", &id]).unwrap();
+        assert!(!String::from_utf8_lossy(&run.stderr).contains("OCI runtime"), "{run:?}");
+        let status = text(&host.exec(&["docker", "inspect", "--format={{.State.Status}}", &id]).unwrap());
+        assert_eq!(status, "exited", "the program was started and came to its end");
+    }
     cluster.down().unwrap();
     assert_nothing_is_left(&[name], &before);
 }

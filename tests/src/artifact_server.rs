@@ -1,4 +1,4 @@
-//! The artifact server: the files of one folder, and a registry with the image `calico/node`.
+//! The artifact server: the files of one folder, and a registry with the images of Calico's services.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,29 +12,42 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use crate::registry::Registry;
+use crate::registry::Image;
 
 /// The port of every artifact server.
 pub(crate) const PORT: u16 = 8080;
-/// The image that it holds, of the program `calico-node`.
-pub(crate) const IMAGE: (&str, &str) = ("calico/node", "v3.14.0");
-/// The artifact that is the program of the image.
-pub(crate) const IMAGE_PROGRAM: &str = "calico-node";
+/// An image that it holds: of one program, which is an artifact.
+#[derive(Debug)]
+pub(crate) struct ServedImage {
+    pub repository: &'static str,
+    pub tag: &'static str,
+    pub program: &'static str,
+}
+
+/// The image of calico-node.
+pub(crate) const NODE_IMAGE: ServedImage =
+    ServedImage { repository: "calico/node", tag: "v3.14.0", program: "calico-node" };
+/// The image of Calico's plugin for Docker's networks.
+pub(crate) const LIBNETWORK_IMAGE: ServedImage =
+    ServedImage { repository: "calico/libnetwork-plugin", tag: "v1.1.3", program: "libnetwork-plugin" };
 
 #[derive(Debug)]
 struct Shelf {
     folder: PathBuf,
-    registry: Option<Registry>,
+    images: Vec<Image>,
 }
 
-/// Serves the files of `folder` at `/NAME`, and below `/v2/` the image of its `calico-node`, if it has one.
+/// Serves the files of `folder` at `/NAME`, and below `/v2/` the images of those programs that it has.
 pub fn serve(listen: SocketAddr, folder: &Path) -> io::Result<()> {
-    let registry = match std::fs::read(folder.join(IMAGE_PROGRAM)) {
-        Ok(program) => Some(Registry::of_program(IMAGE.0, IMAGE.1, IMAGE_PROGRAM, &program)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
-    };
-    let shelf = Arc::new(Shelf { folder: folder.to_owned(), registry });
+    let mut images = Vec::new();
+    for ServedImage { repository, tag, program } in [NODE_IMAGE, LIBNETWORK_IMAGE] {
+        match std::fs::read(folder.join(program)) {
+            Ok(bytes) => images.push(Image::of_program(repository, tag, program, &bytes)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let shelf = Arc::new(Shelf { folder: folder.to_owned(), images });
     let app = Router::new()
         .route("/", get(|| async { "artifact server\n" }))
         .route("/v2/", get(|| async { ([("Docker-Distribution-Api-Version", "registry/2.0")], "{}") }))
@@ -48,7 +61,7 @@ pub fn serve(listen: SocketAddr, folder: &Path) -> io::Result<()> {
 }
 
 async fn registry_content(State(shelf): State<Arc<Shelf>>, UrlPath(path): UrlPath<String>) -> Response {
-    let Some(content) = shelf.registry.as_ref().and_then(|registry| registry.find(&path)) else {
+    let Some(content) = shelf.images.iter().find_map(|image| image.find(&path)) else {
         let error = r#"{"errors":[{"code":"NAME_UNKNOWN","message":"this registry does not have it"}]}"#;
         return (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "application/json")], error).into_response();
     };

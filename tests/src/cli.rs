@@ -178,7 +178,8 @@ fn status(cluster: &Cluster) -> Result<()> {
     }
     writeln!(text, "\nmaster   {} ({})", cluster.mesos_master(), cluster.master_urls().join(" "))?;
     writeln!(text, "etcd     {}", cluster.etcd_endpoint())?;
-    writeln!(text, "image    {}", cluster.node_image())?;
+    writeln!(text, "images   {}", cluster.node_image())?;
+    writeln!(text, "         {}", cluster.libnetwork_image())?;
     writeln!(text, "files    {}", cluster.run_dir().display())?;
     show(&text)
 }

@@ -172,7 +172,16 @@ impl Cluster {
 
     /// The image `calico/node` in the cluster's registry.
     pub fn node_image(&self) -> String {
-        format!("{}/{}:{}", self.registry(), server::IMAGE.0, server::IMAGE.1)
+        self.image(&server::NODE_IMAGE)
+    }
+
+    /// The image `calico/libnetwork-plugin` in the cluster's registry.
+    pub fn libnetwork_image(&self) -> String {
+        self.image(&server::LIBNETWORK_IMAGE)
+    }
+
+    fn image(&self, image: &server::ServedImage) -> String {
+        format!("{}/{}:{}", self.registry(), image.repository, image.tag)
     }
 
     /// State, logs and artifacts.

@@ -195,8 +195,11 @@ mod tests {
         let names = ["calico-scheduler", "calico-installer", "etcd", "calico", "calico-ipam", "calicoctl"];
         let artifact = |name: &str| format!("http://10.0.0.9:8080/{name}#sha256={}", "ab".repeat(32));
         let artifacts = names.map(|name| (name.to_owned(), artifact(name))).into();
-        let resources =
-            calico_universe::Resources { artifacts, node_image: "calico/node:v3.14.0".to_owned() };
+        let resources = calico_universe::Resources {
+            artifacts,
+            node_image: "calico/node:v3.14.0".to_owned(),
+            libnetwork_image: "calico/libnetwork-plugin:v1.1.3".to_owned(),
+        };
         let package = calico_universe::Package::embedded().filled(&resources).unwrap();
         package.render(&json!({"etcd": {"endpoints": "http://10.0.0.1:2379"}})).unwrap()
     }

@@ -7,8 +7,15 @@ use crate::error::{Context, Error, Result};
 /// The helper programs of the Mesos agent that the Mesos package lacks.
 pub(crate) const MESOS_HELPERS: [&str; 2] = ["mesos-executor", "mesos-fetcher"];
 /// The programs that the artifact server offers.
-pub(crate) const ARTIFACTS: [&str; 6] =
-    ["calico-installer", "calico-scheduler", "calico", "calico-ipam", "calicoctl", "calico-node"];
+pub(crate) const ARTIFACTS: [&str; 7] = [
+    "calico-installer",
+    "calico-scheduler",
+    "calico",
+    "calico-ipam",
+    "calicoctl",
+    "calico-node",
+    "libnetwork-plugin",
+];
 
 /// The folder of this build's programs.
 pub fn folder() -> Result<PathBuf> {

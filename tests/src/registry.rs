@@ -1,4 +1,4 @@
-//! A read-only Docker registry (API v2, image manifest schema 2) that holds one image `FROM scratch`.
+//! A read-only Docker registry (API v2, image manifest schema 2) of images `FROM scratch`.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,14 +12,14 @@ const LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 
 /// A repository with one image, and all that a client may ask for.
 #[derive(Debug)]
-pub(crate) struct Registry {
+pub(crate) struct Image {
     repository: String,
     tag: String,
     manifest: String,
     contents: HashMap<String, Content>,
 }
 
-/// Something in the registry, by digest.
+/// Something in a repository, by digest.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Content {
     pub media_type: &'static str,
@@ -37,7 +37,7 @@ impl Content {
     }
 }
 
-impl Registry {
+impl Image {
     /// An image `repository:tag` of one program, which it runs.
     pub fn of_program(repository: &str, tag: &str, name: &str, program: &[u8]) -> io::Result<Self> {
         let layer = Content::new(LAYER, tar_of(name, program)?);
@@ -67,7 +67,7 @@ impl Registry {
         })
     }
 
-    /// What a path below `/v2/` names.
+    /// What a path below `/v2/` names, when it is of this repository.
     pub fn find(&self, path: &str) -> Option<&Content> {
         let rest = path.strip_prefix(&self.repository)?.strip_prefix('/')?;
         let (kind, reference) = rest.split_once('/')?;
@@ -99,8 +99,8 @@ fn digest(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn registry() -> Registry {
-        Registry::of_program("calico/node", "v1", "calico-node", b"program").unwrap()
+    fn image() -> Image {
+        Image::of_program("calico/node", "v1", "calico-node", b"program").unwrap()
     }
 
     fn parsed(content: &Content) -> serde_json::Value {
@@ -109,13 +109,13 @@ mod tests {
 
     #[test]
     fn everything_that_the_manifest_names_is_there_under_its_digest() {
-        let registry = registry();
-        let manifest = registry.find("calico/node/manifests/v1").unwrap();
-        assert_eq!(manifest, registry.find(&format!("calico/node/manifests/{}", manifest.digest)).unwrap());
+        let image = image();
+        let manifest = image.find("calico/node/manifests/v1").unwrap();
+        assert_eq!(manifest, image.find(&format!("calico/node/manifests/{}", manifest.digest)).unwrap());
         let fields = parsed(manifest);
         for descriptor in [&fields["config"], &fields["layers"][0]] {
             let named = descriptor["digest"].as_str().unwrap();
-            let blob = registry.find(&format!("calico/node/blobs/{named}")).unwrap();
+            let blob = image.find(&format!("calico/node/blobs/{named}")).unwrap();
             assert_eq!(digest(&blob.bytes), named);
             assert_eq!(descriptor["size"], blob.bytes.len());
             assert_eq!(descriptor["mediaType"], blob.media_type);
@@ -124,10 +124,10 @@ mod tests {
 
     #[test]
     fn the_configuration_runs_the_program_of_the_layer() {
-        let registry = registry();
-        let fields = parsed(registry.find("calico/node/manifests/v1").unwrap());
+        let image = image();
+        let fields = parsed(image.find("calico/node/manifests/v1").unwrap());
         let blob = |digest: &serde_json::Value| {
-            registry.find(&format!("calico/node/blobs/{}", digest.as_str().unwrap())).unwrap()
+            image.find(&format!("calico/node/blobs/{}", digest.as_str().unwrap())).unwrap()
         };
         let config = parsed(blob(&fields["config"]["digest"]));
         assert_eq!(config["config"]["Entrypoint"], json!(["/calico-node"]));
@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_not_found() {
-        let registry = registry();
-        let manifest = registry.find("calico/node/manifests/v1").unwrap().digest.clone();
+        let image = image();
+        let manifest = image.find("calico/node/manifests/v1").unwrap().digest.clone();
         for path in [
             "calico/node/manifests/v2",
             "calico/nodes/manifests/v1",
@@ -155,8 +155,8 @@ mod tests {
             "",
             "calico/node",
         ] {
-            assert!(registry.find(path).is_none(), "{path}");
+            assert!(image.find(path).is_none(), "{path}");
         }
-        assert!(registry.find(&format!("calico/node/blobs/{manifest}")).is_none(), "a manifest is no blob");
+        assert!(image.find(&format!("calico/node/blobs/{manifest}")).is_none(), "a manifest is no blob");
     }
 }

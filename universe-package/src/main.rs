@@ -63,6 +63,9 @@ struct Build {
     /// The calico/node image.
     #[arg(long, value_name = "IMAGE")]
     node_image: String,
+    /// The image of Docker's network plugin.
+    #[arg(long, value_name = "IMAGE")]
+    libnetwork_image: String,
     /// Where the four files are written.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -127,7 +130,8 @@ impl Build {
                 bail!("--file {name} is given twice, first as {}", first.display());
             }
         }
-        let resources = Resources::from_files(&self.artifacts, &files, &self.node_image)?;
+        let resources =
+            Resources::from_files(&self.artifacts, &files, &self.node_image, &self.libnetwork_image)?;
         let package = self.source.load()?.filled(&resources)?;
         validate(&package)?;
         Ok(package.save(&self.out)?)

@@ -1,4 +1,4 @@
-//! What `resource.json` is filled with: the artifacts' URIs with their checksums, and the image.
+//! What `resource.json` is filled with: the artifacts' URIs with their checksums, and the images.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,6 +15,8 @@ use crate::{Fault, Package, PackageFile};
 
 /// The name in `resource.json` of the calico/node image.
 const NODE_IMAGE: &str = "calico-node";
+/// The name in `resource.json` of the image of Docker's network plugin.
+const LIBNETWORK_IMAGE: &str = "libnetwork-plugin";
 
 /// The values for the placeholders of `resource.json`, where `"@NAME@"` stands for the artifact or image NAME.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct Resources {
     pub artifacts: BTreeMap<String, String>,
     /// The calico/node image.
     pub node_image: String,
+    /// The image of Docker's network plugin.
+    pub libnetwork_image: String,
 }
 
 /// A file that is to be served as an artifact, and cannot be.
@@ -65,6 +69,7 @@ impl Resources {
         base_url: &str,
         files: &BTreeMap<String, PathBuf>,
         node_image: &str,
+        libnetwork_image: &str,
     ) -> Result<Self, HashError> {
         let host = base_url.strip_prefix("http://").or_else(|| base_url.strip_prefix("https://"));
         let is_bad = |c: char| c.is_whitespace() || c.is_control() || "?#'\"\\".contains(c);
@@ -91,11 +96,19 @@ impl Resources {
                 Err(reason) => return Err(HashError::Unreadable { name, path, reason }),
             };
         }
-        Ok(Self { artifacts, node_image: node_image.to_owned() })
+        Ok(Self {
+            artifacts,
+            node_image: node_image.to_owned(),
+            libnetwork_image: libnetwork_image.to_owned(),
+        })
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        if name == NODE_IMAGE { Some(&self.node_image) } else { self.artifacts.get(name).map(String::as_str) }
+        match name {
+            NODE_IMAGE => Some(&self.node_image),
+            LIBNETWORK_IMAGE => Some(&self.libnetwork_image),
+            _ => self.artifacts.get(name).map(String::as_str),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::files;
+use super::files::Files;
 use super::http::{self, HttpError};
 use crate::exit::{Exit, Failure, Result};
 use crate::values::Endpoint;
@@ -146,12 +146,15 @@ impl Agent {
     }
 }
 
-/// The containers that use a network, from the state directory of the CNI isolator: it has every container from
+/// The containers that use a network, or any, from the state directory of the CNI isolator: it has every container from
 /// before its ADD until after its DEL, which the agent's API has not.
-pub fn containers_on(cni_root: &Path, network: &str) -> Result<Vec<String>> {
-    let uses = |container: &PathBuf| container.join(network).is_dir();
+pub fn containers_on(cni_root: &Path, network: Option<&str>) -> Result<Vec<String>> {
+    let uses = |container: &PathBuf| match network {
+        Some(network) => container.join(network).is_dir(),
+        None => Files::default().list(container).is_ok_and(|networks| networks.iter().any(|it| it.is_dir())),
+    };
     let name = |container: PathBuf| container.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(files::list(cni_root)?.into_iter().filter(uses).map(name).collect())
+    Ok(Files::default().list(cni_root)?.into_iter().filter(uses).map(name).collect())
 }
 
 #[cfg(test)]
@@ -183,7 +186,8 @@ mod tests {
         for path in ["one/calico/eth0", "two/other/eth0", "three/calico/eth0"] {
             std::fs::create_dir_all(root.path().join(path)).unwrap();
         }
-        assert_eq!(containers_on(root.path(), "calico").unwrap(), ["one", "three"]);
-        assert!(containers_on(&root.path().join("none"), "calico").unwrap().is_empty());
+        assert_eq!(containers_on(root.path(), Some("calico")).unwrap(), ["one", "three"]);
+        assert_eq!(containers_on(root.path(), None).unwrap(), ["one", "three", "two"]);
+        assert!(containers_on(&root.path().join("none"), Some("calico")).unwrap().is_empty());
     }
 }

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HostConfig};
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, HostConfig, RestartPolicy, RestartPolicyNameEnum,
+};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions,
     LogsOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
@@ -14,8 +16,14 @@ use bollard::query_parameters::{
 use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use futures::{Stream, StreamExt, TryStreamExt};
 
+use super::container::{ContainerSpec, Mount};
 use crate::exit::{Exit, Failure};
-use crate::steps::node::spec::ContainerSpec;
+
+pub mod networks;
+
+mod store;
+
+pub use store::{Info, Running, Swarm, info};
 
 /// dockerd answers at once, unless it is going away or coming back.
 const LIMIT_SECONDS: u64 = 10;
@@ -120,6 +128,12 @@ impl Docker {
         Ok(Self { client, socket: socket.to_owned() })
     }
 
+    /// dockerd's version: `20.10.24`.
+    pub async fn version(&self) -> Result<String> {
+        let answer = self.client.version().await.map_err(|error| self.error("tell", "its version", error))?;
+        Ok(answer.version.unwrap_or_default())
+    }
+
     /// Whether dockerd answers a new connection within `limit`.
     pub async fn answers(&self, limit: Duration) -> bool {
         matches!(tokio::time::timeout(limit, self.client.ping()).await, Ok(Ok(_)))
@@ -157,10 +171,10 @@ impl Docker {
     }
 
     /// Creates a container, not yet started.
-    pub async fn create(&self, name: &str, spec: &ContainerSpec) -> Result<()> {
-        let options = CreateContainerOptionsBuilder::default().name(name).build();
+    pub async fn create(&self, spec: &ContainerSpec) -> Result<()> {
+        let options = CreateContainerOptionsBuilder::default().name(spec.name).build();
         let answer = self.client.create_container(Some(options), body(spec)).await;
-        answer.map(drop).map_err(|error| self.error("create", name, error))
+        answer.map(drop).map_err(|error| self.error("create", spec.name, error))
     }
 
     /// Starts a container.
@@ -251,16 +265,21 @@ fn classify(socket: &Path, action: &str, error: Error) -> DockerError {
 }
 
 fn body(spec: &ContainerSpec) -> ContainerCreateBody {
+    let through = spec.through_restarts.as_ref();
+    let always = RestartPolicy { name: Some(RestartPolicyNameEnum::ALWAYS), ..RestartPolicy::default() };
     ContainerCreateBody {
+        stop_signal: through.map(|it| it.stop_signal.to_owned()),
+        stop_timeout: through.map(|it| it.outlives),
         image: Some(spec.image.clone()),
         env: Some(spec.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         labels: Some(spec.labels().into_iter().collect()),
         host_config: Some(HostConfig {
             network_mode: Some("host".to_owned()),
             privileged: Some(true),
-            binds: Some(spec.mounts.iter().map(|path| format!("{path}:{path}")).collect()),
+            binds: Some(spec.mounts.iter().map(Mount::bind).collect()),
             memory: Some(spec.memory_bytes),
             cpu_shares: Some(spec.cpu_shares),
+            restart_policy: through.map(|_| always),
             ..HostConfig::default()
         }),
         ..ContainerCreateBody::default()
@@ -269,6 +288,7 @@ fn body(spec: &ContainerSpec) -> ContainerCreateBody {
 
 #[cfg(test)]
 mod tests {
+    use super::super::container::ThroughRestarts;
     use super::*;
 
     #[tokio::test]
@@ -291,12 +311,20 @@ mod tests {
     #[test]
     fn the_container_is_what_the_spec_says() {
         let spec = ContainerSpec {
+            name: "calico-node",
+            task: "calico-node",
             image: "calico/node:v3".into(),
             environment: vec![("IP".into(), "10.0.0.1".into())],
-            mounts: vec!["/lib/modules".into()],
+            mounts: vec![Mount::same("/lib/modules")],
             memory_bytes: 64 << 20,
             cpu_shares: 102,
+            through_restarts: None,
         };
+        let through_restarts = Some(ThroughRestarts { stop_signal: "SIGWINCH", outlives: 12 });
+        let outliving =
+            serde_json::to_value(body(&ContainerSpec { through_restarts, ..spec.clone() })).unwrap();
+        assert_eq!(outliving["HostConfig"]["RestartPolicy"]["Name"], "always");
+        assert_eq!((&outliving["StopSignal"], &outliving["StopTimeout"]), (&"SIGWINCH".into(), &12.into()));
         let body = serde_json::to_value(body(&spec)).unwrap();
         assert_eq!(body["Env"], serde_json::json!(["IP=10.0.0.1"]));
         assert_eq!(body["HostConfig"]["Binds"], serde_json::json!(["/lib/modules:/lib/modules"]));

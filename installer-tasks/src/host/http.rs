@@ -1,13 +1,16 @@
-//! A small HTTP client: one GET, bounded in time and size.
+//! A small HTTP client: one request, over TCP or on a unix socket, bounded in time and size.
 
+use std::path::Path;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
+use hyper::http::request::Builder;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::values::{Endpoint, Scheme};
@@ -15,19 +18,19 @@ use crate::values::{Endpoint, Scheme};
 /// No answer that we ask for is larger.
 const MAX_BODY_BYTES: usize = 16 << 20;
 
-/// A GET that brought no answer.
+/// A request that brought no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// No connection.
-    #[error("cannot connect to {endpoint}: {source}")]
+    #[error("cannot connect to {to}: {source}")]
     Connect {
         /// To what.
-        endpoint: Endpoint,
+        to: String,
         /// The system's error.
         source: std::io::Error,
     },
     /// The exchange broke.
-    #[error("GET {url}: {message}")]
+    #[error("{url}: {message}")]
     Exchange {
         /// What was asked for.
         url: String,
@@ -35,7 +38,7 @@ pub enum HttpError {
         message: String,
     },
     /// No answer in time.
-    #[error("GET {url}: no answer within {} s", limit.as_secs_f32())]
+    #[error("{url}: no answer within {} s", limit.as_secs_f32())]
     Timeout {
         /// What was asked for.
         url: String,
@@ -62,24 +65,61 @@ pub async fn get(endpoint: &Endpoint, path: &str, limit: Duration) -> Result<Ans
         return Err(HttpError::Tls(endpoint.clone()));
     }
     let url = format!("{endpoint}{path}");
-    timeout(limit, exchange(endpoint, path, &url)).await.unwrap_or(Err(HttpError::Timeout { url, limit }))
+    let talk = async {
+        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
+            .await
+            .map_err(|source| HttpError::Connect { to: endpoint.to_string(), source })?;
+        exchange(stream, Request::get(path).header("host", endpoint.authority()), Vec::new(), &url).await
+    };
+    timeout(limit, talk).await.unwrap_or(Err(HttpError::Timeout { url: url.clone(), limit }))
 }
 
-async fn exchange(endpoint: &Endpoint, path: &str, url: &str) -> Result<Answer, HttpError> {
+/// `GET <path>` on a unix socket, all of it within `limit`.
+pub async fn get_unix(socket: &Path, path: &str, limit: Duration) -> Result<Answer, HttpError> {
+    on_socket(socket, path, Request::get(path), Vec::new(), limit).await
+}
+
+/// `POST <path>` with a JSON body, or none, on a unix socket, all of it within `limit`.
+pub async fn post_unix(
+    socket: &Path,
+    path: &str,
+    body: Vec<u8>,
+    limit: Duration,
+) -> Result<Answer, HttpError> {
+    on_socket(socket, path, Request::post(path).header("content-type", "application/json"), body, limit).await
+}
+
+async fn on_socket(
+    socket: &Path,
+    path: &str,
+    head: Builder,
+    body: Vec<u8>,
+    limit: Duration,
+) -> Result<Answer, HttpError> {
+    let url = format!("unix://{}{path}", socket.display());
+    let talk = async {
+        let stream = UnixStream::connect(socket)
+            .await
+            .map_err(|source| HttpError::Connect { to: socket.display().to_string(), source })?;
+        exchange(stream, head.header("host", "localhost"), body, &url).await
+    };
+    timeout(limit, talk).await.unwrap_or(Err(HttpError::Timeout { url: url.clone(), limit }))
+}
+
+async fn exchange<S>(stream: S, head: Builder, body: Vec<u8>, url: &str) -> Result<Answer, HttpError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let broke = |error: &dyn std::fmt::Display| HttpError::Exchange {
         url: url.to_owned(),
         message: error.to_string(),
     };
-    let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
-        .await
-        .map_err(|source| HttpError::Connect { endpoint: endpoint.clone(), source })?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| broke(&error))?;
     let connection = tokio::spawn(connection);
-    let request = Request::get(path)
-        .header("host", endpoint.authority())
+    let request = head
         .header("accept", "application/json")
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(Bytes::from(body)))
         .map_err(|error| broke(&error))?;
     let response = sender.send_request(request).await.map_err(|error| broke(&error))?;
     let status = response.status().as_u16();

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use flate2::read::GzDecoder;
@@ -71,6 +71,37 @@ pub fn modprobe(module: Module) -> Result<(), String> {
     }
 }
 
+/// Whether a module is among those that modprobe knows here.
+pub fn can_be_loaded(host: &Host, module: Module) -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let known = fs::read_to_string(host.place(&format!("/lib/modules/{release}/modules.dep")));
+    // kernel/net/netfilter/xt_set.ko.xz: …
+    known.unwrap_or_default().lines().filter_map(|line| line.split_once(':')).any(|(path, _)| {
+        let file = path.rsplit('/').next().unwrap_or(path);
+        file.split_once(".ko").is_some_and(|(stem, _)| stem.replace('-', "_") == module.name)
+    })
+}
+
+/// The value of the sysctl `key` (as a path below /proc/sys); `None` when this kernel does not have it.
+pub fn sysctl(host: &Host, key: &str) -> io::Result<Option<u64>> {
+    let text = match fs::read_to_string(sysctl_path(host, key)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let number = text.trim().parse();
+    number.map(Some).map_err(|_| io::Error::other(format!("{:?} is not a number", text.trim())))
+}
+
+/// Whether we may write it; on a filesystem that is read-only nobody may.
+pub fn sysctl_can_be_written(host: &Host, key: &str) -> bool {
+    rustix::fs::access(sysctl_path(host, key), rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+fn sysctl_path(host: &Host, key: &str) -> PathBuf {
+    host.place("/proc/sys").join(key)
+}
+
 /// What came of raising a sysctl.
 #[derive(Debug)]
 pub enum Raised {
@@ -91,18 +122,11 @@ pub enum Raised {
 
 /// Raises the sysctl `key` (as a path below /proc/sys) to `least`; it is never lowered.
 pub fn raise_sysctl(host: &Host, key: &str, least: u64) -> io::Result<Raised> {
-    let path = host.place("/proc/sys").join(key);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Raised::Absent),
-        Err(error) => return Err(error),
-    };
-    let value =
-        text.trim().parse().map_err(|_| io::Error::other(format!("{:?} is not a number", text.trim())))?;
+    let Some(value) = sysctl(host, key)? else { return Ok(Raised::Absent) };
     if value >= least {
         return Ok(Raised::Sufficient);
     }
-    match fs::write(&path, format!("{least}\n")) {
+    match fs::write(sysctl_path(host, key), format!("{least}\n")) {
         Ok(()) => Ok(Raised::From(value)),
         Err(error) => Ok(Raised::Refused { value, error }),
     }

@@ -4,31 +4,52 @@ use std::path::{Path, PathBuf};
 
 pub mod agent;
 pub mod artifact;
+pub mod container;
+pub mod disk;
 pub mod docker;
+pub mod etcd;
+pub mod etcd_v2;
 pub mod files;
 pub mod http;
 pub mod kernel;
 pub mod name;
 pub mod net;
+pub mod plugin;
 pub mod ports;
 pub mod process;
+pub mod systemd;
+pub mod words;
+
+use files::Files;
 
 /// The host that is worked on.
 #[derive(Debug, Clone)]
 pub struct Host {
     root: PathBuf,
+    files: Files,
 }
 
 impl Default for Host {
     fn default() -> Self {
-        Self { root: PathBuf::from("/") }
+        Self::below("/")
     }
 }
 
 impl Host {
     /// A host whose well-known places (`/proc`, `/sys`, `/opt/mesosphere`, …) are below `root`: for tests.
     pub fn below(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), files: Files::default() }
+    }
+
+    /// The same host, with its files on another disk: for tests.
+    #[must_use]
+    pub fn with_files(self, files: Files) -> Self {
+        Self { files, ..self }
+    }
+
+    /// Its files.
+    pub fn files(&self) -> &Files {
+        &self.files
     }
 
     /// Where the well-known absolute path `place` is.

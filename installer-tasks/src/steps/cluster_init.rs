@@ -2,22 +2,23 @@
 //!
 //! They are made on the first install only: what is there already belongs to the operator.
 
-use std::path::Path;
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::process::Command;
-use tokio::time::timeout;
 
 use crate::exit::{Exit, Failure, Result};
-use crate::host::{artifact, http, process};
+use crate::host::{artifact, etcd, process};
 use crate::options::{ClusterInitOptions, join};
-use crate::values::{Cidr, Encapsulation, Endpoint, NetworkName, Scheme};
+use crate::say;
+use crate::steps::model::{Applied, Report};
+use crate::values::{Cidr, Encapsulation, Endpoint, NetworkName};
 
-/// How long an etcd member may take to answer.
-const MEMBER_LIMIT: Duration = Duration::from_secs(3);
+/// The step's name.
+pub const NAME: &str = "cluster-init";
 /// How long one run of calicoctl may take.
 const CALICOCTL_LIMIT: Duration = Duration::from_secs(30);
 
@@ -161,75 +162,76 @@ fn check_sizes(pool: Cidr, block_size: u8) -> Result<()> {
     )))
 }
 
-/// Makes the pool and the profile where they are missing, and reads them back.
-pub async fn apply(options: &ClusterInitOptions) -> Result<()> {
-    let network = &options.network_name;
+/// What is missing in the datastore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Missing {
+    Pool { name: String, spec: PoolSpec },
+    Profile { name: String },
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pool { name, spec } => write!(f, "create the pool {name} ({}): it is missing", spec.cidr),
+            Self::Profile { name } => write!(f, "create the profile {name}: it is missing"),
+        }
+    }
+}
+
+impl Missing {
+    fn resource(&self) -> Value {
+        match self {
+            Self::Pool { name, spec } => pool(name, spec),
+            Self::Profile { name } => profile(name),
+        }
+    }
+}
+
+/// The verified calicoctl, once the datastore is seen to be there.
+async fn prepare(options: &ClusterInitOptions) -> Result<Calicoctl<'_>> {
     check_sizes(options.network_pool_cidr, options.network_block_size)?;
     let program = artifact::program(&options.artifacts_calicoctl, "calicoctl")?;
-    check_datastore(&options.etcd_endpoints).await?;
-    let calicoctl = Calicoctl { program: &program, endpoints: &options.etcd_endpoints };
+    etcd::check_members(&options.etcd_endpoints).await?;
+    Ok(Calicoctl { program, endpoints: &options.etcd_endpoints })
+}
 
-    let wanted = PoolSpec::wanted(options);
+async fn survey(options: &ClusterInitOptions, calicoctl: &Calicoctl<'_>) -> Result<Vec<Missing>> {
+    let network = &options.network_name;
+    let mut missing = Vec::new();
+    let spec = PoolSpec::wanted(options);
     let name = pool_name(network);
-    match decide(&calicoctl.get("ippools").await?, &wanted, &name)? {
-        PoolAction::Leave(name) => println!("the pool {name} ({}) is there already", wanted.cidr),
-        PoolAction::Create => {
-            eprintln!("creating the pool {name} ({})", wanted.cidr);
-            calicoctl.create(&pool(&name, &wanted)).await?;
-            if decide(&calicoctl.get("ippools").await?, &wanted, &name)? == PoolAction::Create {
-                return Err(not_read_back("pool", &name));
-            }
-            println!("created the pool {name} ({})", wanted.cidr);
-        }
+    if decide(&calicoctl.get("ippools").await?, &spec, &name)? == PoolAction::Create {
+        missing.push(Missing::Pool { name, spec });
     }
-    if calicoctl.has_profile(network).await? {
-        println!("the profile {network} is there already");
-    } else {
-        eprintln!("creating the profile {network}");
-        calicoctl.create(&profile(network.as_str())).await?;
-        if !calicoctl.has_profile(network).await? {
-            return Err(not_read_back("profile", network.as_str()));
-        }
-        println!("created the profile {network}");
+    if !calicoctl.has_profile(network).await? {
+        missing.push(Missing::Profile { name: network.to_string() });
     }
-    Ok(())
+    Ok(missing)
 }
 
-fn not_read_back(kind: &str, name: &str) -> Failure {
-    Failure::new(Exit::TryAgain, format!("the {kind} {name} was created, but is not read back"))
+/// Says what `apply` would make; changes nothing in the datastore.
+pub async fn check(options: &ClusterInitOptions) -> Result<Report> {
+    let calicoctl = prepare(options).await?;
+    Ok(Report::of_missing(NAME, &survey(options, &calicoctl).await?))
 }
 
-/// One member that answers is enough.
-async fn check_datastore(endpoints: &[Endpoint]) -> Result<()> {
-    let mut reasons = Vec::new();
-    for endpoint in endpoints {
-        match check_member(endpoint).await {
-            Ok(()) => return Ok(()),
-            Err(reason) => reasons.push(reason),
-        }
+/// Makes the pool and the profile where they are missing, and reads them back.
+pub async fn apply(options: &ClusterInitOptions) -> Result<Applied> {
+    let calicoctl = prepare(options).await?;
+    let missing = survey(options, &calicoctl).await?;
+    for it in &missing {
+        say::progress(it);
+        calicoctl.create(&it.resource()).await?;
     }
-    Err(Failure::new(Exit::Unavailable, format!("the datastore is not reached: {}", reasons.join("; "))))
-}
-
-async fn check_member(endpoint: &Endpoint) -> Result<(), String> {
-    if endpoint.scheme == Scheme::Https {
-        let connect = TcpStream::connect((endpoint.host.as_str(), endpoint.port));
-        return match timeout(MEMBER_LIMIT, connect).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(format!("{endpoint}: {error}")),
-            Err(_) => Err(format!("{endpoint}: no connection within {} s", MEMBER_LIMIT.as_secs())),
-        };
-    }
-    match http::get(endpoint, "/health", MEMBER_LIMIT).await {
-        Ok(answer) if answer.status == 200 => Ok(()),
-        Ok(answer) => Err(format!("{endpoint}/health answers {}", answer.status)),
-        Err(error) => Err(Failure::new(Exit::Unavailable, endpoint.to_string()).because(error).one_line()),
+    match survey(options, &calicoctl).await?.first() {
+        None => Ok(Applied::of_done(NAME, &missing)),
+        Some(it) => Err(Failure::new(Exit::TryAgain, format!("not read back after it was done: {it}"))),
     }
 }
 
 /// The verified calicoctl.
 struct Calicoctl<'a> {
-    program: &'a Path,
+    program: PathBuf,
     endpoints: &'a [Endpoint],
 }
 
@@ -255,7 +257,7 @@ impl Calicoctl<'_> {
 
     async fn run(&self, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>> {
         let shown = format!("`calicoctl {}`", arguments.join(" "));
-        let mut command = Command::new(self.program);
+        let mut command = Command::new(&self.program);
         command.args(arguments).env("ETCD_ENDPOINTS", join(self.endpoints)).env("DATASTORE_TYPE", "etcdv3");
         let ran = process::run(&mut command, input, CALICOCTL_LIMIT).await.map_err(|error| {
             Failure::unsuitable(format!(
@@ -268,11 +270,11 @@ impl Calicoctl<'_> {
             Some(ran) if ran.success => Ok(ran.stdout),
             Some(ran) => {
                 // When the datastore is away, that is the reason, whatever calicoctl says of it.
-                check_datastore(self.endpoints).await?;
+                etcd::check_members(self.endpoints).await?;
                 Err(Failure::new(Exit::TryAgain, format!("{shown} failed: {}", ran.complaint)))
             }
             None => {
-                check_datastore(self.endpoints).await?;
+                etcd::check_members(self.endpoints).await?;
                 Err(Failure::new(
                     Exit::Unavailable,
                     format!("{shown} took longer than {} s", CALICOCTL_LIMIT.as_secs()),

@@ -4,16 +4,21 @@
 //! Undo goes the other way.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure, Result};
 use crate::host::agent::{self, Agent};
-use crate::host::files::{self, Print, Staging};
+use crate::host::files::{self, Files, Print, Staging};
 use crate::host::{Host, artifact, name, net};
-use crate::journal::{Entry, Journal};
-use crate::options::{CniOptions, CniUndoOptions};
-use crate::values::{Artifact, NetworkName};
+use crate::journal::{Entry, Recorded, What};
+use crate::options::{AgentOptions, CniOptions, CniUndoOptions};
+use crate::say;
+use crate::steps::StepName;
+use crate::steps::model::{
+    Acts, Back, Content, Direction, NoAction, Plan, Proposal, Stage, Step, Undo, WantedFile,
+};
+use crate::steps::status::{Installed, Seen};
+use crate::values::{Artifact, Endpoint, NetworkName};
 
 pub mod config;
 pub mod place;
@@ -24,86 +29,85 @@ use place::Searched;
 pub const PLUGIN: &str = "calico";
 /// The plugin that gives addresses.
 pub const IPAM_PLUGIN: &str = "calico-ipam";
-/// The step's name in the journal.
-const STEP: &str = "cni";
 /// Where DC/OS says that its own Calico is on, whose network is called [`DCOS_NETWORK`].
 const DCOS_CALICO: &str = "/opt/mesosphere/etc/calico/calico_enabled";
 const DCOS_NETWORK: &str = "calico";
 
-/// A file as it should be.
+/// The step, as it is installed.
 #[derive(Debug)]
-struct Wanted {
-    path: PathBuf,
-    staging: Staging,
-    print: Print,
-    content: Content,
-    /// Whether it differs from what is there.
-    differs: bool,
+pub struct Cni<'a> {
+    /// What is wanted.
+    pub options: &'a CniOptions,
 }
 
+/// The step, as it is taken back.
 #[derive(Debug)]
-enum Content {
-    Artifact(PathBuf),
-    Text(String),
+pub struct CniUndo<'a> {
+    /// The network; `None` when only plugins are left of what was installed.
+    pub network: Option<&'a NetworkName>,
+    /// Whether containers that use it are no obstacle.
+    pub force: bool,
+    /// Which agent.
+    pub agent: &'a AgentOptions,
+    /// Only to find the agent.
+    pub etcd: &'a [Endpoint],
 }
 
-impl Wanted {
-    fn new(path: PathBuf, staging: Staging, content: Content, sha256: String, mode: u32) -> Result<Self> {
-        let (uid, gid) = files::own_ids();
-        let print = Print { sha256, mode, uid, gid };
-        let differs = files::print_of(&path)?.as_ref() != Some(&print);
-        Ok(Self { path, staging, print, content, differs })
+impl<'a> From<&'a CniUndoOptions> for CniUndo<'a> {
+    fn from(options: &'a CniUndoOptions) -> Self {
+        let CniUndoOptions { network_name, force, etcd_endpoints, agent, state: _ } = options;
+        Self { network: Some(network_name), force: *force, agent, etcd: etcd_endpoints }
+    }
+}
+
+impl Acts for Cni<'_> {
+    type Action = NoAction;
+    const NAME: StepName = StepName::Cni;
+
+    async fn act(&self, _: &Host, action: &NoAction, _: Direction) -> Result<()> {
+        match *action {}
+    }
+}
+
+impl Acts for CniUndo<'_> {
+    type Action = NoAction;
+    const NAME: StepName = StepName::Cni;
+
+    async fn act(&self, _: &Host, action: &NoAction, _: Direction) -> Result<()> {
+        match *action {}
+    }
+}
+
+impl Step for Cni<'_> {
+    async fn check(&self, host: &Host, recorded: &Recorded<NoAction>) -> Result<Proposal<NoAction>> {
+        survey(host, self.options, recorded).await
     }
 
-    fn plugin(directory: &Path, name: &str, artifact: &Artifact) -> Result<Self> {
-        let content = Content::Artifact(artifact.path.clone());
-        Self::new(directory.join(name), Staging::Beside, content, artifact.sha256.clone(), 0o755)
-    }
-
-    fn config(path: PathBuf, text: String) -> Result<Self> {
-        let sha256 = files::sha256_hex(text.as_bytes());
-        Self::new(path, Staging::Outside, Content::Text(text), sha256, 0o644)
-    }
-
-    fn put(&self) -> Result<(), files::FileError> {
-        match &self.content {
-            Content::Artifact(path) => files::put(&self.path, self.staging, || File::open(path), &self.print),
-            Content::Text(text) => files::put(&self.path, self.staging, || Ok(text.as_bytes()), &self.print),
-        }
-    }
-
-    fn verify(&self, network: &NetworkName) -> Result<()> {
-        let there = files::print_of(&self.path)?;
-        let named = match &self.content {
-            Content::Artifact(_) => true,
-            Content::Text(_) => {
-                let content = files::read(&self.path)?.unwrap_or_default();
-                config::network_of(&content).as_deref() == Some(network.as_str())
+    async fn verify(&self, host: &Host, plan: &Plan<NoAction>) -> Result<()> {
+        // As the isolator reads it.
+        let network = self.options.network_name.as_str();
+        for file in plan.files().iter().filter(|file| file.staging == Staging::Outside) {
+            let content = host.files().read(&file.path)?.unwrap_or_default();
+            if config::network_of(&content).as_deref() != Some(network) {
+                let path = file.path.display();
+                return Err(Failure::new(Exit::TryAgain, format!("{path} does not configure {network}")));
             }
-        };
-        if there.as_ref() == Some(&self.print) && named {
-            return Ok(());
         }
-        let path = self.path.display();
-        Err(Failure::new(Exit::TryAgain, format!("{path} was written, but is not there as it was written")))
+        Ok(())
     }
 }
 
-/// What there is to do, in the order in which it is done.
-#[derive(Debug)]
-struct Plan {
-    files: Vec<Wanted>,
-    notes: Vec<String>,
-}
-
-impl Plan {
-    fn changes(&self) -> impl Iterator<Item = &Wanted> {
-        self.files.iter().filter(|file| file.differs)
-    }
+fn wanted(path: PathBuf, staging: Staging, content: Content, sha256: String, mode: u32) -> WantedFile {
+    let (uid, gid) = files::own_ids();
+    WantedFile { path, staging, print: Print { sha256, mode, uid, gid }, content }
 }
 
 /// Looks at the host and the agent; everything that cannot work is found here, before anything is changed.
-async fn survey(host: &Host, options: &CniOptions) -> Result<Plan> {
+async fn survey(
+    host: &Host,
+    options: &CniOptions,
+    recorded: &Recorded<NoAction>,
+) -> Result<Proposal<NoAction>> {
     let network = &options.network_name;
     let artifacts = [(PLUGIN, &options.artifacts_cni), (IPAM_PLUGIN, &options.artifacts_cni_ipam)];
     for (_, artifact) in artifacts {
@@ -121,39 +125,44 @@ async fn survey(host: &Host, options: &CniOptions) -> Result<Plan> {
         net::agent_url(options.agent.mesos_agent.as_ref(), options.agent.node_ip, &etcd.endpoints)?;
     let agent = Agent::at(endpoint);
     let version = agent.version().await?;
-    let usual = if host.has("/opt/mesosphere") { place::DCOS } else { place::PLAIN };
-    let searched = match Searched::from_flags(&agent.flags().await?, usual) {
+    let searched = match Searched::from_flags(&agent.flags().await?, place::usual(host)) {
         // Its version may be the better reason.
         Err(failure) => {
-            return Err(place::mesos_gate(version)
-                .err()
-                .filter(|gate| gate.exit() == Exit::Unsuitable)
-                .unwrap_or(failure));
+            return Err(place::restart_for(version).err().unwrap_or(failure));
         }
         Ok(searched) => searched,
     };
-    let plugins_dir =
-        searched.plugins_dir(options.cni_plugins_dir.as_deref(), files::is_writable_directory)?;
+    let files = host.files();
+    let writable = |directory: &Path| files.is_writable_directory(directory);
+    let plugins_dir = searched.plugins_dir(options.cni_plugins_dir.as_deref(), writable)?;
     let config_dir = searched.config_dir(options.cni_config_dir.as_deref())?;
 
-    let mut notes = Vec::new();
+    let mut proposal = Proposal::new();
     for (name, artifact) in artifacts {
-        notes.extend(check_shadows(&searched, &plugins_dir, name, artifact)?);
+        if let Some(note) = check_shadows(&searched, &plugins_dir, name, artifact)? {
+            proposal.note(note);
+        }
+        let content = Content::Artifact(artifact.path.clone());
+        let sha256 = artifact.sha256.clone();
+        proposal.file(wanted(plugins_dir.join(name), Staging::Beside, content, sha256, 0o755));
     }
-    let config_path = config::path_in(&config_dir, network);
     let node_name = name::node_name(options.node_name.as_deref())?;
     let text = config::render(network, &etcd.for_clients()?, &node_name, options.network_mtu);
-    let files = vec![
-        Wanted::plugin(&plugins_dir, PLUGIN, &options.artifacts_cni)?,
-        Wanted::plugin(&plugins_dir, IPAM_PLUGIN, &options.artifacts_cni_ipam)?,
-        Wanted::config(config_path, text)?,
-    ];
-    check_rivals(&config_dir, network, &files[2], &Journal::read(&options.state.state_dir)?)?;
-    let plan = Plan { files, notes };
-    if plan.changes().next().is_some() {
-        place::mesos_gate(version)?;
+    let path = config::path_in(&config_dir, network);
+    let sha256 = files::sha256_hex(text.as_bytes());
+    let config = wanted(path, Staging::Outside, Content::Bytes(text.into_bytes()), sha256, 0o644);
+    check_rivals(files, &config_dir, network, &config, recorded)?;
+    proposal.file(config);
+    match place::restart_for(version)? {
+        Some(because) if options.restarts.allow_restart => Err(Failure::unsuitable(format!(
+            "{because}, and this version of calico-installer does not restart it; Mesos 1.2 or later is needed"
+        ))),
+        Some(because) => {
+            proposal.restart(because);
+            Ok(proposal)
+        }
+        None => Ok(proposal),
     }
-    Ok(plan)
 }
 
 /// The agent runs the first plugin of a name that it finds: an earlier one of another content is in our way.
@@ -185,16 +194,22 @@ fn check_shadows(
 }
 
 /// A network has one configuration, and only one that we wrote is replaced.
-fn check_rivals(directory: &Path, network: &NetworkName, ours: &Wanted, journal: &[Entry]) -> Result<()> {
-    if !files::is_writable_directory(directory) {
+fn check_rivals(
+    files: &Files,
+    directory: &Path,
+    network: &NetworkName,
+    ours: &WantedFile,
+    recorded: &Recorded<NoAction>,
+) -> Result<()> {
+    if !files.is_writable_directory(directory) {
         return Err(Failure::unsuitable(format!(
             "the agent's --network_cni_config_dir {} is not a directory that can be written",
             directory.display()
         )));
     }
     let mut configs = Vec::new();
-    for path in files::list(directory)?.into_iter().filter(|path| path.is_file()) {
-        if let Some(content) = files::read(&path)? {
+    for path in files.list(directory)?.into_iter().filter(|path| files.is_file(path)) {
+        if let Some(content) = files.read(&path)? {
             configs.push((path, content));
         }
     }
@@ -207,7 +222,7 @@ fn check_rivals(directory: &Path, network: &NetworkName, ours: &Wanted, journal:
     let there = configs.iter().find(|(path, _)| *path == ours.path);
     let foreign = |content: &[u8]| {
         let same = files::sha256_hex(content) == ours.print.sha256;
-        !same && !journal.iter().any(|entry| entry.path == ours.path)
+        !same && recorded.entry(&ours.path).is_none()
     };
     match there {
         Some((path, content)) if foreign(content) => Err(Failure::unsuitable(format!(
@@ -218,156 +233,128 @@ fn check_rivals(directory: &Path, network: &NetworkName, ours: &Wanted, journal:
     }
 }
 
-/// Installs what differs, and verifies it.
-pub async fn apply(host: &Host, options: &CniOptions) -> Result<()> {
-    let network = &options.network_name;
-    let plan = survey(host, options).await?;
-    for note in &plan.notes {
-        eprintln!("{note}");
+impl Undo for CniUndo<'_> {
+    /// The configuration first, then the binaries, unless another network of ours needs them.
+    async fn next(&self, _: &Host, recorded: &Recorded<NoAction>) -> Result<Stage<NoAction>> {
+        let Split { configuration, binaries, others } = Split::of(&recorded.entries, self.network);
+        if configuration.is_none() && !others.is_empty() {
+            let network = self.network.map(|network| format!("--network-name {network}")).unwrap_or_default();
+            return Err(Failure::unsuitable(format!(
+                "{network} was not installed here, but {}",
+                others.join(", ")
+            )));
+        }
+        // Asked again for the binaries: a container may have been started meanwhile; without the configuration no
+        // more are.
+        Users::of(self).await?.refuse_unless(self.force)?;
+        Ok(match configuration {
+            Some(path) if others.is_empty() => Stage::of(vec![Back::Restore(path)]).and_more(),
+            Some(path) => Stage::of(vec![Back::Restore(path)])
+                .note(format!("the plugins stay for {}", others.join(", "))),
+            None => Stage::of(binaries.into_iter().map(Back::Restore).collect()),
+        })
     }
-    if plan.changes().next().is_none() {
-        println!("nothing to do: the plugins and the network {network} are as they should be");
-        return Ok(());
-    }
-    let mut journal = Journal::open(&options.state.state_dir)?;
-    // Until now another installer may have been at work.
-    let plan = survey(host, options).await.inspect_err(|_| journal.close())?;
-    install(&plan, network, &mut journal).map_err(Failure::once_begun)?;
-    println!("the network {network} is installed");
-    Ok(())
-}
-
-fn install(plan: &Plan, network: &NetworkName, journal: &mut Journal) -> Result<()> {
-    for file in plan.changes() {
-        eprintln!("writing {}", file.path.display());
-        journal.about_to_write(STEP, &file.path, file.staging, &file.print.sha256)?;
-        file.put()?;
-        println!("wrote {} (SHA-256 {})", file.path.display(), file.print.sha256);
-    }
-    for file in &plan.files {
-        file.verify(network)?;
-        journal.has_written(&file.path, &file.print.sha256)?;
-    }
-    Ok(())
-}
-
-/// Says what `apply` would change.
-pub async fn check(host: &Host, options: &CniOptions) -> Result<()> {
-    let network = &options.network_name;
-    let plan = survey(host, options).await?;
-    let different: Vec<String> = plan.changes().map(|file| file.path.display().to_string()).collect();
-    if different.is_empty() {
-        println!("the plugins and the network {network} are as they should be");
-        return Ok(());
-    }
-    Err(Failure::new(Exit::No, format!("missing or different from what is wanted: {}", different.join(", "))))
-}
-
-/// Takes back what `apply` changed: the configuration first, then the binaries, unless another network of ours
-/// needs them.
-pub async fn undo(options: &CniUndoOptions) -> Result<()> {
-    let network = &options.network_name;
-    if Journal::read(&options.state.state_dir)?.iter().all(|entry| entry.step != STEP) {
-        println!("nothing to take back: {} has no record of it", options.state.state_dir.display());
-        return Ok(());
-    }
-    let users = Users::of(options).await?;
-    users.refuse_unless(options.force)?;
-    let mut journal = Journal::open(&options.state.state_dir)?;
-    let Undo { configuration, binaries, others } = Undo::of(journal.of_step(STEP), network);
-    if configuration.is_empty() && !others.is_empty() {
-        let there = others.join(", ");
-        return Err(Failure::unsuitable(format!(
-            "--network-name {network} was not installed here, but {there}"
-        )));
-    }
-    for entry in &configuration {
-        take_back(&mut journal, entry, options.force)?;
-    }
-    if !others.is_empty() {
-        println!("the network {network} is taken back; the plugins stay for {}", others.join(", "));
-        return Ok(());
-    }
-    // A container may have been started meanwhile; without the configuration no more are.
-    users.refuse_unless(options.force)?;
-    for entry in &binaries {
-        take_back(&mut journal, entry, options.force)?;
-    }
-    println!("the network {network} is taken back");
-    Ok(())
 }
 
 /// The journal's entries, as undoing one network sees them.
-struct Undo {
+struct Split {
     /// The network's own configuration.
-    configuration: Vec<Entry>,
+    configuration: Option<PathBuf>,
     /// The plugins, last first.
-    binaries: Vec<Entry>,
+    binaries: Vec<PathBuf>,
     /// The configurations of other networks of ours.
     others: Vec<String>,
 }
 
-impl Undo {
-    fn of(entries: Vec<Entry>, network: &NetworkName) -> Self {
-        let (configs, mut binaries): (Vec<_>, Vec<_>) =
-            entries.into_iter().partition(|entry| entry.staging == Staging::Outside);
-        binaries.reverse();
-        let own =
-            |entry: &Entry| entry.path.parent().is_some_and(|it| config::path_in(it, network) == entry.path);
-        let (configuration, others): (Vec<_>, Vec<_>) = configs.into_iter().partition(own);
-        let others = others.iter().map(|entry| entry.path.display().to_string()).collect();
-        Self { configuration, binaries, others }
+impl Split {
+    fn of(entries: &[Entry], network: Option<&NetworkName>) -> Self {
+        let mut split = Self { configuration: None, binaries: Vec::new(), others: Vec::new() };
+        for entry in entries.iter().rev() {
+            let path = &entry.path;
+            match &entry.what {
+                What::File { staging: Staging::Outside, .. } => {
+                    let own = |network| path.parent().map(|it| config::path_in(it, network));
+                    if network.and_then(own).as_ref() == Some(path) {
+                        split.configuration = Some(path.clone());
+                    } else {
+                        split.others.push(path.display().to_string());
+                    }
+                }
+                What::File { .. } | What::Directory => split.binaries.push(path.clone()),
+            }
+        }
+        split
     }
 }
 
-fn take_back(journal: &mut Journal, entry: &Entry, force: bool) -> Result<()> {
-    let path = entry.path.display();
-    let there = files::print_of(&entry.path)?;
-    let ours = there.as_ref().is_none_or(|print| entry.wrote.contains(&print.sha256));
-    if there == entry.before {
-        journal.forget(&entry.path)?;
-        println!("{path} is as it was before");
-        return Ok(());
+/// The networks whose configuration is recorded.
+pub fn networks_of(entries: &[Entry]) -> Vec<NetworkName> {
+    let is_config = |entry: &&Entry| matches!(entry.what, What::File { staging: Staging::Outside, .. });
+    let network = |entry: &Entry| entry.path.file_stem()?.to_str()?.parse().ok();
+    entries.iter().filter(is_config).filter_map(network).collect()
+}
+
+/// What is seen of it where the agent looks.
+pub async fn seen(host: &Host, agent: &AgentOptions, etcd: &[Endpoint]) -> Seen {
+    let look = async {
+        let agent = Agent::at(net::agent_url(agent.mesos_agent.as_ref(), agent.node_ip, etcd)?);
+        let searched = Searched::from_flags(&agent.flags().await?, place::usual(host))?;
+        seen_in(host.files(), &searched)
+    };
+    look.await
+        .unwrap_or_else(|failure| Seen { installed: Installed::Unknown, what: vec![failure.one_line()] })
+}
+
+fn seen_in(files: &Files, searched: &Searched) -> Result<Seen> {
+    let mut what = Vec::new();
+    for name in [PLUGIN, IPAM_PLUGIN] {
+        let paths = searched.plugins.iter().map(|directory| directory.join(name));
+        what.extend(
+            paths.into_iter().find(|path| files.is_file(path)).map(|path| path.display().to_string()),
+        );
     }
-    if !ours && !force {
-        return Err(Failure::unsuitable(format!(
-            "{path} was changed by someone else since it was installed: take it back by hand, or use --force"
-        )));
+    let plugins = what.len();
+    for path in files.list(&searched.config)?.into_iter().filter(|path| files.is_file(path)) {
+        let content = files.read(&path)?.unwrap_or_default();
+        if config::plugin_of(&content).as_deref() == Some(PLUGIN) {
+            let network = config::network_of(&content).unwrap_or_default();
+            what.push(format!("{} configures the network {network}", path.display()));
+        }
     }
-    journal.restore(entry)?;
-    match entry.before {
-        None => println!("removed {path}"),
-        Some(_) => println!("restored {path}"),
-    }
-    Ok(())
+    let installed = match (plugins, what.len() - plugins) {
+        (0, 0) => Installed::No,
+        (2, 1..) => Installed::Yes,
+        _ => Installed::Partly,
+    };
+    Ok(Seen { installed, what })
 }
 
 /// How the containers are found that need the plugins for their DEL.
-struct Users {
-    network: NetworkName,
+struct Users<'a> {
+    network: Option<&'a NetworkName>,
     /// Where the isolator keeps them; `None` when the agent could not be asked and that is to be no obstacle.
     cni_root: Option<PathBuf>,
     /// What runs in the agent's containers, in words.
     names: BTreeMap<String, String>,
 }
 
-impl Users {
-    async fn of(options: &CniUndoOptions) -> Result<Self> {
-        let network = options.network_name.clone();
+impl<'a> Users<'a> {
+    async fn of(undo: &CniUndo<'a>) -> Result<Self> {
+        let network = undo.network;
         let ask = async {
-            let given = options.agent.mesos_agent.as_ref();
-            let agent = Agent::at(net::agent_url(given, options.agent.node_ip, &options.etcd_endpoints)?);
+            let given = undo.agent.mesos_agent.as_ref();
+            let agent = Agent::at(net::agent_url(given, undo.agent.node_ip, undo.etcd)?);
             let flags = agent.flags().await?;
             // Only for the message: the isolator's directory says who they are.
             Ok::<_, Failure>((flags.cni_root(), agent.containers().await.unwrap_or_default()))
         };
         match ask.await {
             Ok((cni_root, names)) => Ok(Self { network, cni_root: Some(cni_root), names }),
-            Err(failure) if options.force => {
-                eprintln!(
+            Err(failure) if undo.force => {
+                say::progress(format_args!(
                     "cannot tell which containers use the network, going on as asked: {}",
                     failure.one_line()
-                );
+                ));
                 Ok(Self { network, cni_root: None, names: BTreeMap::new() })
             }
             Err(failure) => Err(failure),
@@ -377,26 +364,29 @@ impl Users {
     /// Looks now.
     fn refuse_unless(&self, force: bool) -> Result<()> {
         let Some(cni_root) = &self.cni_root else { return Ok(()) };
-        let users: Vec<String> = agent::containers_on(cni_root, self.network.as_str())?
+        let users: Vec<String> = agent::containers_on(cni_root, self.network.map(NetworkName::as_str))?
             .into_iter()
             .map(|id| match self.names.get(&id) {
                 Some(name) => format!("{id} ({name})"),
                 None => id,
             })
             .collect();
-        let network = &self.network;
+        let network = match self.network {
+            Some(network) => format!("the network {network}"),
+            None => "CNI networks".to_owned(),
+        };
         if users.is_empty() {
             return Ok(());
         }
         let list = users.join(", ");
         if force {
-            eprintln!("containers use the network {network}, going on as asked: {list}");
+            say::progress(format_args!("containers use {network}, going on as asked: {list}"));
             return Ok(());
         }
         Err(Failure::new(
             Exit::TryAgain,
             format!(
-                "containers use the network {network}, and need its plugins when they end: {list}; end them, or use --force"
+                "containers use {network}, and need its plugins when they end: {list}; end them, or use --force"
             ),
         ))
     }

@@ -2,6 +2,17 @@
 
 pub mod cluster_init;
 pub mod cni;
+pub mod docker_network;
+pub mod docker_store;
 pub mod etcd_proxy;
+pub mod libnetwork;
+pub mod model;
+mod name;
 pub mod node;
 pub mod node_ip;
+pub mod preflight;
+pub mod status;
+pub mod supervise;
+pub mod undo_all;
+
+pub use name::StepName;

@@ -2,21 +2,17 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
-
 use crate::exit::{Exit, Failure, Result};
-use crate::host::docker::{Docker, DockerError};
 use crate::host::process::StopSignals;
 use crate::host::{Host, files, http, name, net};
-use crate::options::{DockerOptions, NodeCheckOptions, NodeOptions};
+use crate::options::{NodeOptions, NodePrefetchOptions, ServiceCheckOptions};
+use crate::steps::supervise::{self, Supervisor};
 use crate::values::{Backend, Endpoint, NodeProfile, Scheme};
 
 pub mod kernel;
 pub mod spec;
-mod supervise;
 
-use spec::{CALICO_DIRECTORIES, ContainerSpec, Inputs, NAME};
-use supervise::Supervisor;
+use spec::{CALICO_DIRECTORIES, Inputs, NAME};
 
 /// Felix serves its health on this host's loopback.
 const FELIX_PORT: u16 = 9099;
@@ -24,7 +20,7 @@ const FELIX_PORT: u16 = 9099;
 const CHECK_LIMIT: Duration = Duration::from_secs(3);
 
 /// Prepares the host, and keeps the container running until SIGTERM or until it ends by itself. Never returns
-/// success: a service that has ended is not finished.
+/// success.
 pub async fn run(host: &Host, options: &NodeOptions) -> Result<()> {
     let mut signals = StopSignals::take()?;
     if options.node_profile == NodeProfile::V26 {
@@ -34,7 +30,7 @@ pub async fn run(host: &Host, options: &NodeOptions) -> Result<()> {
     let towards = options.etcd.endpoints.iter().chain(&options.agent.mesos_agent);
     let node_ip = net::node_ip(options.agent.node_ip, towards)?;
     let etcd = options.etcd.for_clients()?;
-    let spec = ContainerSpec::v3(&Inputs {
+    let spec = spec::v3(&Inputs {
         image: &options.node_image,
         node_name: &node_name,
         node_ip,
@@ -49,28 +45,33 @@ pub async fn run(host: &Host, options: &NodeOptions) -> Result<()> {
     for directory in CALICO_DIRECTORIES {
         files::make_directory(&host.place(directory))?;
     }
-    let supervisor = Supervisor::new(&options.docker.socket, &spec, options.registry_mirror.as_deref());
-    let signal = tokio::select! {
-        signal = signals.received() => signal,
-        failure = supervisor.supervise() => return Err(failure),
+    let supervisor = Supervisor {
+        socket: &options.docker.socket,
+        spec: &spec,
+        mirror: options.registry_mirror.as_deref(),
+        memory_option: "node-mem",
+        plugins: &[],
     };
-    eprintln!("{signal}: stopping {NAME}");
-    supervisor.stop().await?;
-    Err(Failure::new(Exit::Terminated, format!("ended by {signal}; {NAME} is stopped")))
+    supervisor.run(&mut signals).await
+}
+
+/// Pulls the image, while a container of before runs.
+pub async fn prefetch(options: &NodePrefetchOptions) -> Result<()> {
+    supervise::prefetch(&options.docker.socket, &options.node_image, options.registry_mirror.as_deref()).await
 }
 
 /// Asks whether the container runs and Felix answers.
 ///
-/// A dockerd that is away is no reason to be killed, since [`run`] waits for it: then Felix alone says whether the
-/// node lives.
-pub async fn check(options: &NodeCheckOptions) -> Result<()> {
+/// A dockerd that is away is no reason to be killed, since [`run`] waits for it.
+pub async fn check(options: &ServiceCheckOptions) -> Result<()> {
     let question = if options.live { "/liveness" } else { "/readiness" };
-    match timeout(CHECK_LIMIT, container_runs(&options.docker)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(reason)) if options.live && reason.is_away() => eprintln!("{reason}"),
-        Err(_) if options.live => eprintln!("Docker does not answer within {} s", CHECK_LIMIT.as_secs()),
-        Ok(Err(reason)) => return Err(no(reason.to_string())),
-        Err(_) => return Err(no(format!("Docker does not answer within {} s", CHECK_LIMIT.as_secs()))),
+    match supervise::container_runs(&options.docker.socket, NAME).await {
+        Ok(()) => {}
+        Err(reason) if options.live && reason.is_away() => {
+            println!("{reason}: it is waited for");
+            return Ok(());
+        }
+        Err(reason) => return Err(no(reason.to_string())),
     }
     let felix = Endpoint { scheme: Scheme::Http, host: "127.0.0.1".to_owned(), port: FELIX_PORT };
     let answer = http::get(&felix, question, CHECK_LIMIT).await;
@@ -84,30 +85,4 @@ pub async fn check(options: &NodeCheckOptions) -> Result<()> {
 
 fn no(reason: String) -> Failure {
     Failure::new(Exit::No, reason)
-}
-
-/// Why the container does not run.
-#[derive(Debug, thiserror::Error)]
-enum NotRunning {
-    #[error(transparent)]
-    Docker(#[from] DockerError),
-    #[error("there is no container {NAME}")]
-    Absent,
-    #[error("the container {NAME} does not run (exit status {0})")]
-    Ended(i64),
-}
-
-impl NotRunning {
-    fn is_away(&self) -> bool {
-        matches!(self, Self::Docker(error) if error.is_away())
-    }
-}
-
-async fn container_runs(options: &DockerOptions) -> Result<(), NotRunning> {
-    let docker = Docker::connect(&options.socket).await?;
-    match docker.container(NAME).await? {
-        None => Err(NotRunning::Absent),
-        Some(container) if !container.running => Err(NotRunning::Ended(container.exit_code)),
-        Some(_) => Ok(()),
-    }
 }

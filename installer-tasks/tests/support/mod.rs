@@ -1,13 +1,17 @@
 //! What several tests need: the built program, and an agent that answers as Mesos 1.11 does.
 
 #![allow(dead_code, reason = "each test uses a part")]
-#![allow(clippy::unwrap_used, reason = "these helpers are tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these helpers are tests")]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+pub mod cni;
+pub mod kill;
 
 /// The program, with an empty environment: the tests' own must not set options.
 pub fn installer() -> Command {
@@ -29,8 +33,9 @@ pub fn serve(documents: HashMap<&'static str, String>) -> SocketAddr {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            let request = lines.next().unwrap().unwrap();
-            while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+            // A client that was killed is gone in the middle.
+            let Some(Ok(request)) = lines.next() else { continue };
+            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
             let path = request.split(' ').nth(1).unwrap();
             let (status, body) = match documents.get(path) {
                 Some(body) => ("200 OK", body.as_str()),
@@ -68,4 +73,35 @@ pub fn tree(root: &Path) -> Vec<PathBuf> {
     }
     paths.sort();
     paths
+}
+
+/// Asserts how a run ended and what it said.
+pub fn expect(output: &Output, code: i32, words: &[&str]) {
+    let text = text(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for word in words {
+        assert!(text.contains(word), "{word:?} is missing in: {text}");
+    }
+}
+
+/// What is compared of a path: its kind, mode, owner and group, and a file's content.
+pub type Found = (char, u32, u32, u32, Vec<u8>);
+
+/// Every path below a root.
+pub type Snapshot = BTreeMap<PathBuf, Found>;
+
+/// Takes one.
+pub fn snapshot(root: &Path) -> Snapshot {
+    let look = |path: PathBuf| {
+        let metadata = std::fs::symlink_metadata(root.join(&path)).unwrap();
+        let (kind, content) = if metadata.is_dir() {
+            ('d', Vec::new())
+        } else if metadata.is_symlink() {
+            ('l', std::fs::read_link(root.join(&path)).unwrap().into_os_string().into_encoded_bytes())
+        } else {
+            ('f', std::fs::read(root.join(&path)).unwrap())
+        };
+        (path, (kind, metadata.mode() & 0o7777, metadata.uid(), metadata.gid(), content))
+    };
+    tree(root).into_iter().map(look).collect()
 }

@@ -35,9 +35,10 @@ pub enum Progress {
     Held,
 }
 
-/// What the operator of these clusters wants.
+/// What the operator of these clusters wants: networks for Mesos tasks. Docker's are not for so many agents.
 pub fn tasks() -> TaskTypes {
-    TaskTypes::new(&Config::from_env(&environment(&[])).unwrap())
+    let changes = [("CALICO_DOCKER_ENABLE", "false"), ("CALICO_LIBNETWORK_ENABLE", "false")];
+    TaskTypes::new(&Config::from_env(&environment(&changes)).unwrap())
 }
 
 /// The host name of an agent.

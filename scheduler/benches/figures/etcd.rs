@@ -76,9 +76,9 @@ fn service(state: &str) -> calico_scheduler::config::Service {
 /// Leads, as a scheduler does, for as long as `act` takes.
 pub async fn leading<R>(state: &str, act: impl AsyncFnOnce(&mut AnyStore) -> R) -> R {
     let mut opener = Opener::new(&service(state), "the benchmark");
-    let mut opened = opener.open(|_| {}).await.unwrap();
-    let result = act(&mut opened.store).await;
-    drop(opened);
+    let mut tenure = opener.open(|_| {}).await.unwrap();
+    let result = act(&mut tenure.store).await;
+    drop(tenure);
     opener.resign().await;
     result
 }

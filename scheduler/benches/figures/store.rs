@@ -23,11 +23,11 @@ pub async fn rows() -> Vec<Row> {
     leading(&etcd.url("store"), async |store| {
         store.commit(&changes(&state)).await.unwrap();
         for round in 1..=ROUNDS {
-            let changed = |record: &Arc<AgentRecord>| {
+            let touch = |record: &Arc<AgentRecord>| {
                 let first_seen = Timestamp(NOW.0 + round);
                 StateChange::Agent(Arc::new(AgentRecord { first_seen, ..AgentRecord::clone(record) }))
             };
-            let changes: Vec<StateChange> = state.agents.values().map(changed).collect();
+            let changes: Vec<StateChange> = state.agents.values().map(touch).collect();
             let (before, start) = (etcd.revision().await.unwrap(), Instant::now());
             for batch in changes.chunks(BATCH) {
                 store.commit(batch).await.unwrap();

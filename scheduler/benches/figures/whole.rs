@@ -18,8 +18,8 @@ use crate::table::{Goal, Row, median};
 const MANY: usize = 50_000;
 const RESTARTS: usize = 5;
 /// As `mesos.inventory-interval`: one list of agents is read in it.
-const IDLE: Duration = Duration::from_secs(60);
-const LONGEST: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_mins(1);
+const LONGEST: Duration = Duration::from_mins(2);
 
 /// A master, the agents of which run what is stored of them: everything, but for `calico-node` where it is `lacking`.
 fn world(agents: usize, lacking: Option<usize>) -> (World, State) {
@@ -43,7 +43,8 @@ fn world(agents: usize, lacking: Option<usize>) -> (World, State) {
         let (agent, address) = (AgentRef::nth(n), address(&world, n));
         for (task_type, record) in &state.agents[&address.as_str().into()].tasks {
             let Some((task, id)) = record.phase.live() else { continue };
-            let place = Place { agent: id.clone(), address: address.clone(), resources: resources.clone() };
+            let (address, resources) = (address.clone(), resources.clone());
+            let place = Place { agent: id.clone(), address, may_restart: false, resources };
             let info = templates.task_info(*task_type, task, place).unwrap();
             world.already_runs(agent, &framework, &info).unwrap();
         }
@@ -142,7 +143,7 @@ async fn idle(server: &Server, scheduler: &Scheduler) -> (f64, u64) {
     let (before, lists) = count();
     let (start, cpu) = (Instant::now(), scheduler.cpu());
     sleep(IDLE).await;
-    let spent = scheduler.cpu() - cpu;
+    let spent = scheduler.cpu().saturating_sub(cpu);
     let percent = spent.as_secs_f64() / start.elapsed().as_secs_f64() * 100.0;
     let (after, later) = count();
     assert!(later > lists, "no list of agents was read");

@@ -1,6 +1,7 @@
 //! What the operator configures. See [`options::OPTIONS`] for every option.
 
 mod agents;
+mod docker;
 mod mesos;
 pub mod options;
 mod reader;
@@ -14,7 +15,8 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use serde::Serialize;
 
-pub use agents::{Agents, Recovery};
+pub use agents::{Agents, Recovery, Rollout};
+pub use docker::{DockerStore, Libnetwork, Restarts};
 pub use mesos::{Account, Identity, Masters, Mesos, Secret, Server, ZooKeeper};
 pub use options::{OPTIONS, OptionDef};
 pub use reader::{Fault, Faults};
@@ -34,6 +36,8 @@ pub struct Config {
     pub agents: Agents,
     /// How many are recovered at a time.
     pub recovery: Recovery,
+    /// How many are disrupted at a time.
+    pub rollout: Rollout,
     /// What they get.
     pub target: Target,
 }
@@ -70,8 +74,16 @@ pub struct Target {
     pub cni: Option<Cni>,
     /// `network.*`
     pub network: Network,
-    /// `node.*`, `docker.*`, `registry.*`; none when it is disabled.
+    /// `node.*`, `registry.*`; none when it is disabled.
     pub node: Option<Node>,
+    /// `docker.*`; none when it is disabled.
+    pub docker: Option<DockerStore>,
+    /// `libnetwork.*`; none when it is disabled.
+    pub libnetwork: Option<Libnetwork>,
+    /// `docker.socket`: Docker's API.
+    pub docker_socket: PathBuf,
+    /// What may be restarted.
+    pub restarts: Restarts,
     /// The installer.
     pub installer: Artifact,
     /// `calicoctl`.
@@ -91,6 +103,12 @@ pub struct TaskNeeds {
     pub cni: Needs,
     /// Of `calico-node`.
     pub calico_node: Needs,
+    /// Of `docker-cluster-store`.
+    pub docker_cluster_store: Needs,
+    /// Of `libnetwork`.
+    pub libnetwork: Needs,
+    /// Of `docker-network`.
+    pub docker_network: Needs,
 }
 
 /// `etcd.*`
@@ -177,7 +195,7 @@ impl Encapsulation {
     }
 }
 
-/// `node.*`, `docker.*`, `registry.*`
+/// `node.*`, `registry.*`
 #[derive(Debug, Clone)]
 pub struct Node {
     /// Line of Calico.
@@ -190,8 +208,6 @@ pub struct Node {
     pub ip: Option<String>,
     /// Overrides detection.
     pub name: Option<String>,
-    /// Docker's API.
-    pub docker_socket: PathBuf,
     /// Where images come from.
     pub registry_mirror: Option<String>,
 }
@@ -235,8 +251,9 @@ impl Config {
         let mesos = mesos::read(&mut reader, env);
         let agents = agents::agents(&mut reader);
         let recovery = agents::recovery(&mut reader);
+        let rollout = agents::rollout(&mut reader);
         let target = target(&mut reader, endpoints);
-        reader.finish(Self { service, mesos, agents, recovery, target })
+        reader.finish(Self { service, mesos, agents, recovery, rollout, target })
     }
 }
 
@@ -339,7 +356,6 @@ fn target(reader: &mut Reader, endpoints: Vec<String>) -> Target {
             ip.map(|ip| ip.to_string()).map_err(|_| "not an IPv4 address".to_owned())
         }),
         name: reader.optional("node.name", parse::text),
-        docker_socket: reader.required("docker.socket", PathBuf::new(), absolute),
         registry_mirror: reader.optional("registry.mirror", parse::authority),
     });
     let network = network(reader);
@@ -355,11 +371,17 @@ fn target(reader: &mut Reader, endpoints: Vec<String>) -> Target {
             ),
         );
     }
+    let docker = docker::store(reader);
+    let libnetwork = docker::libnetwork(reader, docker.is_some(), node.is_some());
     Target {
         etcd,
         cni,
         network,
         node,
+        docker,
+        libnetwork,
+        docker_socket: reader.required("docker.socket", PathBuf::new(), absolute),
+        restarts: docker::restarts(reader),
         installer: reader.required("artifacts.installer", no_artifact.clone(), Artifact::parse),
         calicoctl: reader.required("artifacts.calicoctl", no_artifact, Artifact::parse),
         needs: TaskNeeds {
@@ -367,6 +389,9 @@ fn target(reader: &mut Reader, endpoints: Vec<String>) -> Target {
             etcd_proxy: needs(reader, "etcd-proxy.cpus", "etcd-proxy.mem"),
             cni: needs(reader, "cni.cpus", "cni.mem"),
             calico_node: needs(reader, "calico-node.cpus", "calico-node.mem"),
+            docker_cluster_store: needs(reader, "docker-cluster-store.cpus", "docker-cluster-store.mem"),
+            libnetwork: needs(reader, "libnetwork.cpus", "libnetwork.mem"),
+            docker_network: needs(reader, "docker-network.cpus", "docker-network.mem"),
         },
     }
 }

@@ -85,6 +85,12 @@ pub const OPTIONS: &[OptionDef] = &[
         "PEM file of CA certificates that are trusted besides the public ones; with zk:// it also means https",
     ),
     option("mesos.inventory-interval", "60s", "How often the master's list of agents is read"),
+    option(
+        "mesos.allow-restart",
+        "false",
+        "Whether the Mesos agent may be restarted where the CNI network needs that, so many agents at a time as \
+         rollout.max-concurrent-restarts says",
+    ),
     bare(
         "agents.exclude",
         "Agents to leave alone: host names, host:port or attributes (name:value), comma-separated",
@@ -108,6 +114,17 @@ pub const OPTIONS: &[OptionDef] = &[
         "20%",
         "With more agents than this down at the same time, recoveries are held: a number, or a percentage of the agents",
     ),
+    option(
+        "rollout.max-concurrent-restarts",
+        "1",
+        "On how many agents Docker or the Mesos agent may be restarted at the same time, where that is allowed: a number, or \
+         a percentage of the agents",
+    ),
+    option(
+        "rollout.agent-timeout",
+        "15m",
+        "How long an agent has to become healthy again after such a restart, before it waits for an operator",
+    ),
     bare("etcd.endpoints", "URLs of the etcd that Calico keeps its data in, comma-separated (required)"),
     option("etcd.proxy", "gateway", "How hosts reach etcd: gateway (a local TCP proxy) or direct"),
     option("etcd.listen", "127.0.0.1:2379", "Address of the local etcd proxy"),
@@ -126,6 +143,47 @@ pub const OPTIONS: &[OptionDef] = &[
     bare("node.backend", "bird, vxlan or none; by default by encapsulation"),
     bare("node.ip", "The node's IP; detected when left out, so leave it out on more than one agent"),
     bare("node.name", "The node's name; detected when left out, so leave it out on more than one agent"),
+    option(
+        "libnetwork.enable",
+        "true",
+        "Whether Docker's network plugin runs on every agent, and the Docker network is made",
+    ),
+    bare("libnetwork.image", "Image of the network plugin (required when libnetwork.enable)"),
+    option(
+        "docker.enable",
+        "true",
+        "Whether Docker gets a cluster store, which networks of more than one host need",
+    ),
+    option(
+        "docker.allow-restart",
+        "false",
+        "Whether Docker may be restarted where its cluster store needs that, so many agents at a time as \
+         rollout.max-concurrent-restarts says",
+    ),
+    bare(
+        "docker.cluster-store",
+        "Docker's cluster store: etcd://host:port[,host:port][/path] or zk://…; by default the local etcd proxy, or etcd itself",
+    ),
+    bare(
+        "docker.cluster-advertise",
+        "Address that Docker tells the others, as IP:PORT; by default the node's with port 2376, so leave it out on more \
+         than one agent",
+    ),
+    bare(
+        "docker.cluster-store-opts",
+        "Options of the cluster store, name=value, comma-separated, like kv.cacertfile=/etc/ssl/ca.pem",
+    ),
+    option(
+        "docker.max-agents",
+        "500",
+        "In a cluster of more agents Docker gets no cluster store, for it would burden etcd; agents that have it keep it",
+    ),
+    option(
+        "docker.replace-store",
+        "false",
+        "Whether a cluster store that someone else gave to Docker is replaced",
+    ),
+    option("docker.unit", "docker.service", "Docker's systemd unit on the agents"),
     option("docker.socket", "/var/run/docker.sock", "Docker's API on the agents"),
     bare("registry.mirror", "host:port of a registry that images are pulled from instead of their own"),
     bare("artifacts.installer", "calico-installer, as URI#sha256=HEX (required)"),
@@ -144,4 +202,10 @@ pub const OPTIONS: &[OptionDef] = &[
     option("cni.mem", "64", "Memory of the task in MB (2^20 bytes)"),
     option("calico-node.cpus", "0.2", "CPUs of the task and of its container"),
     option("calico-node.mem", "256", "Memory of the task and of its container in MB (2^20 bytes)"),
+    option("docker-cluster-store.cpus", "0.1", "CPUs of the task"),
+    option("docker-cluster-store.mem", "64", "Memory of the task in MB (2^20 bytes)"),
+    option("libnetwork.cpus", "0.1", "CPUs of the task and of its container"),
+    option("libnetwork.mem", "128", "Memory of the task and of its container in MB (2^20 bytes)"),
+    option("docker-network.cpus", "0.1", "CPUs of the task"),
+    option("docker-network.mem", "64", "Memory of the task in MB (2^20 bytes)"),
 ];

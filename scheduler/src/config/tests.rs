@@ -22,6 +22,11 @@ fn what_must_be_given_is_enough() {
     assert_eq!(config.target.etcd.endpoints, ["http://10.0.0.1:2379", "http://10.0.0.2:2379"]);
     assert_eq!(config.target.needs.calico_node, Needs { cpus: 200, mem: 256_000 });
     assert_eq!(config.target.installer.uri, "http://10.0.0.9:8080/calico-installer");
+    let store = config.target.docker.unwrap();
+    assert_eq!((store.max_agents, store.unit.as_str(), store.replace), (500, "docker.service", false));
+    assert!(!config.target.restarts.docker && !config.target.restarts.mesos);
+    assert_eq!(config.rollout.max_concurrent_restarts, crate::core::Share::Number(1));
+    assert_eq!(config.rollout.agent_timeout, Duration::from_mins(15));
 }
 
 #[test]
@@ -78,11 +83,39 @@ fn what_is_disabled_needs_no_artifacts() {
     {
         env.remove(name);
     }
-    for (name, value) in [("CNI_ENABLE", "false"), ("NODE_ENABLE", "false"), ("ETCD_PROXY", "direct")] {
-        env.insert(format!("CALICO_{name}"), value.to_owned());
+    env.remove("CALICO_LIBNETWORK_IMAGE");
+    for name in ["CNI_ENABLE", "NODE_ENABLE", "DOCKER_ENABLE", "LIBNETWORK_ENABLE"] {
+        env.insert(format!("CALICO_{name}"), "false".to_owned());
     }
-    let config = Config::from_env(&env).unwrap();
-    assert!(config.target.cni.is_none() && config.target.node.is_none());
+    env.insert("CALICO_ETCD_PROXY".to_owned(), "direct".to_owned());
+    let target = Config::from_env(&env).unwrap().target;
+    assert!(target.cni.is_none() && target.node.is_none());
+    assert!(target.docker.is_none() && target.libnetwork.is_none());
+}
+
+#[test]
+fn what_is_of_no_use_without_the_other_is_refused_and_says_which() {
+    let without = |option: &'static str| (option, "false");
+    for (changes, expect) in [
+        (vec![without("CALICO_DOCKER_ENABLE")], vec!["docker.enable"]),
+        (vec![without("CALICO_NODE_ENABLE")], vec!["node.enable"]),
+        (
+            vec![without("CALICO_DOCKER_ENABLE"), without("CALICO_NODE_ENABLE")],
+            vec!["docker.enable", "node.enable"],
+        ),
+    ] {
+        let found = faults(&changes);
+        let expect: Vec<String> = expect
+            .iter()
+            .map(|needed| {
+                format!(
+                    "libnetwork.enable = 'true': needs {needed}: set {needed} to true, or libnetwork.enable to false"
+                )
+            })
+            .collect();
+        assert_eq!(found, expect);
+    }
+    assert_eq!(faults(&[("CALICO_LIBNETWORK_IMAGE", "")]), ["libnetwork.image: must be given"]);
 }
 
 #[test]
@@ -121,6 +154,26 @@ fn bad_input_of_every_kind_names_the_option_and_what_would_be_right() {
         ("NODE_BACKEND", "quagga", "bird"),
         ("NODE_IP", "::1", "IPv4"),
         ("CNI_PLUGINS_DIR", "opt", "absolute"),
+        ("DOCKER_ENABLE", "maybe", "true or false"),
+        ("DOCKER_ALLOW_RESTART", "1", "true or false"),
+        ("DOCKER_CLUSTER_STORE", "http://10.0.0.1:2379", "etcd:// or zk://"),
+        ("DOCKER_CLUSTER_STORE", "etcd://10.0.0.1", "host:port"),
+        ("DOCKER_CLUSTER_STORE", "zk://10.0.0.1:2181,/x", "host:port"),
+        ("DOCKER_CLUSTER_ADVERTISE", "10.0.0.1", "IP:PORT"),
+        ("DOCKER_CLUSTER_ADVERTISE", "0.0.0.0:2376", "IP:PORT"),
+        ("DOCKER_CLUSTER_STORE_OPTS", "kv.path", "name=value"),
+        ("DOCKER_CLUSTER_STORE_OPTS", "a=1,a=2", "'a' is given twice"),
+        ("DOCKER_MAX_AGENTS", "0", "from 1"),
+        ("DOCKER_REPLACE_STORE", "yes", "true or false"),
+        ("DOCKER_UNIT", "docker", "docker.service"),
+        ("DOCKER_SOCKET", "docker.sock", "absolute"),
+        ("LIBNETWORK_ENABLE", "on", "true or false"),
+        ("MESOS_ALLOW_RESTART", "on", "true or false"),
+        ("ROLLOUT_MAX_CONCURRENT_RESTARTS", "0", "like 10%"),
+        ("ROLLOUT_AGENT_TIMEOUT", "10s", "at least 1m"),
+        ("DOCKER_CLUSTER_STORE_CPUS", "0", "0.1"),
+        ("LIBNETWORK_MEM", "8", "at least 32"),
+        ("DOCKER_NETWORK_MEM", "8", "at least 32"),
         ("CALICO_NODE_CPUS", "lots", "0.1"),
     ] {
         let found = faults(&[(&format!("CALICO_{option}"), value)]);

@@ -31,13 +31,17 @@ impl<K: Clone + Ord> Dated<K> {
         }
     }
 
-    #[cfg(test)]
-    fn get(&self, key: &K) -> Option<Timestamp> {
+    pub fn get(&self, key: &K) -> Option<Timestamp> {
         self.moments.get(key).copied()
     }
 
     pub fn len(&self) -> usize {
         self.moments.len()
+    }
+
+    /// All of them, in the order of the keys.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.moments.keys()
     }
 
     /// Those of `moment` and before, the earliest first.

@@ -162,12 +162,11 @@ impl Demand {
 impl Core {
     /// Sorts one agent by what comes next on it.
     pub(super) fn reconsider(&mut self, key: &AgentKey) {
-        match self.state.agents.get(key).cloned() {
-            Some(agent) => self.reconsider_record(&agent),
-            None => {
-                self.notices.note(key, &Next::Complete, self.clock.now());
-                self.demand.forget(key);
-            }
+        if let Some(agent) = self.state.agents.get(key).cloned() {
+            self.reconsider_record(&agent);
+        } else {
+            self.notices.note(key, &Next::Complete, self.clock.now());
+            self.demand.forget(key);
         }
     }
 
@@ -175,16 +174,13 @@ impl Core {
     pub(super) fn reconsider_record(&mut self, agent: &AgentRecord) {
         let key = &agent.key;
         let (next, behind) = self.outlook(agent);
-        let recovers = match next {
-            Next::Launch(task_type, _) => agent.tasks.get(&task_type).is_some_and(|record| record.reached),
-            _ => false,
-        };
+        let limit = self.limit_of(agent, &next);
         self.demand.sort(key, &agent.id, &next, behind);
         let waits_since = under_way_since(&agent.tasks);
         self.notices.note(key, &next, self.clock.now());
         if let Some(registered) = self.index.agents.get_mut(&agent.id).filter(|r| r.key == *key) {
             registered.next = next;
-            registered.recovers = recovers;
+            registered.limit = limit;
             registered.waits_since = waits_since;
         }
     }

@@ -92,6 +92,8 @@ pub struct Launch {
     pub task_type: TaskType,
     /// Its ID.
     pub task: TaskId,
+    /// Whether it may restart Docker or the Mesos agent.
+    pub may_restart: bool,
     /// The part of the offer that it takes, with the reservations that it is to have.
     pub resources: Vec<Resource>,
     /// What of that must be reserved first.
@@ -123,6 +125,37 @@ pub enum Decision {
         reason: String,
         /// What follows.
         then: AfterFailure,
+    },
+    /// An install needs a restart of Docker or the Mesos agent.
+    NeedsRestart {
+        /// What, where.
+        slot: Slot,
+        /// As it said.
+        reason: String,
+    },
+    /// An agent cannot have a task type.
+    Skipped {
+        /// What, where.
+        slot: Slot,
+        /// As it said.
+        reason: String,
+    },
+    /// A launch may restart something: its agent takes a slot.
+    Disrupts {
+        /// What, where.
+        slot: Slot,
+    },
+    /// An agent that was disrupted is healthy: its slot is free.
+    DisruptionEnded {
+        /// What, where.
+        slot: Slot,
+    },
+    /// An agent that was disrupted is not healthy in time: its slot is free, and it waits for an operator.
+    DisruptionFailed {
+        /// What, where.
+        slot: Slot,
+        /// What is not as it should be.
+        reason: String,
     },
     /// A task was found running that no record tells of, and taken over.
     Adopted {

@@ -101,10 +101,16 @@ pub enum TaskType {
     ClusterInit,
     /// Gives the host's programs etcd on a loopback address.
     EtcdProxy,
+    /// Gives Docker the store that networks of more than one host need.
+    DockerClusterStore,
     /// Installs the CNI plugins and the network's configuration.
     Cni,
     /// Supervises the `calico/node` container.
     CalicoNode,
+    /// Supervises the container of Docker's network plugin.
+    Libnetwork,
+    /// Makes the Docker network.
+    DockerNetwork,
 }
 
 /// How many of a task type there are.
@@ -118,23 +124,38 @@ pub enum Scope {
 
 impl TaskType {
     /// Every task type, in order.
-    pub const ALL: [Self; 4] = [Self::ClusterInit, Self::EtcdProxy, Self::Cni, Self::CalicoNode];
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::ClusterInit,
+        Self::EtcdProxy,
+        Self::DockerClusterStore,
+        Self::Cni,
+        Self::CalicoNode,
+        Self::Libnetwork,
+        Self::DockerNetwork,
+    ];
+    /// How many there are.
+    pub const COUNT: usize = 7;
 
     /// The name that operators see.
     pub fn name(self) -> &'static str {
         match self {
             Self::ClusterInit => "cluster-init",
             Self::EtcdProxy => "etcd-proxy",
+            Self::DockerClusterStore => "docker-cluster-store",
             Self::Cni => "cni",
             Self::CalicoNode => "calico-node",
+            Self::Libnetwork => "libnetwork",
+            Self::DockerNetwork => "docker-network",
         }
     }
 
     /// Whether it runs once, or on every agent.
     pub fn scope(self) -> Scope {
         match self {
-            Self::ClusterInit => Scope::Cluster,
-            Self::EtcdProxy | Self::Cni | Self::CalicoNode => Scope::Agent,
+            Self::ClusterInit | Self::DockerNetwork => Scope::Cluster,
+            Self::EtcdProxy | Self::DockerClusterStore | Self::Cni | Self::CalicoNode | Self::Libnetwork => {
+                Scope::Agent
+            }
         }
     }
 }

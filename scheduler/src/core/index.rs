@@ -18,6 +18,10 @@ pub(super) struct Index {
     pub absent: Dated<AgentKey>,
     /// Recoveries in flight, and when each was launched.
     pub recoveries: Dated<Slot>,
+    /// Agents that hold a slot for restarts, and since when.
+    pub disruptions: Dated<AgentKey>,
+    /// On how many agents, or in the cluster, each task type has its goal.
+    at_goal: [usize; TaskType::COUNT],
 }
 
 /// An agent, as far as most of its offers are answered by it.
@@ -29,10 +33,19 @@ pub(super) struct Registered {
     pub aside: bool,
     /// What comes next on it, as it was [reconsidered](super::Core::reconsider) last.
     pub next: Next,
-    /// Whether that is a recovery.
-    pub recovers: bool,
+    /// Of what there may be so many at a time only, when that is such.
+    pub limit: Option<Limit>,
     /// Since when what is on its way there is as it is.
     pub waits_since: Option<Timestamp>,
+}
+
+/// What only so many launches at a time may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// A service that was ready before is launched again.
+    Recoveries,
+    /// Docker or the Mesos agent may be restarted.
+    Restarts,
 }
 
 impl Index {
@@ -43,6 +56,11 @@ impl Index {
             index.remember(agent);
         }
         index
+    }
+
+    /// Whether this task type has its goal anywhere.
+    pub fn is_anywhere(&self, task_type: TaskType) -> bool {
+        self.at_goal[task_type as usize] > 0
     }
 
     /// The address of a registration.
@@ -59,6 +77,9 @@ impl Index {
             (Replaced::Agent(Some(old)), StateChange::Agent(record)) if old.id == record.id => {
                 self.replace(&old.tasks, &record.tasks, |t| Slot::Agent(record.key.clone(), t));
                 self.attend(record);
+                if old.disruption != record.disruption {
+                    self.note_disruption(record);
+                }
             }
             (Replaced::Agent(old), change) => {
                 if let Some(old) = old {
@@ -76,9 +97,17 @@ impl Index {
         self.replace(&Tasks::new(), &agent.tasks, |t| Slot::Agent(agent.key.clone(), t));
         let next = Next::Wait("it was not looked at yet".to_owned());
         let (key, aside) = (agent.key.clone(), agent.aside);
-        let registered = Registered { key, aside, next, recovers: false, waits_since: None };
+        let registered = Registered { key, aside, next, limit: None, waits_since: None };
         self.agents.insert(agent.id.clone(), registered);
         self.attend(agent);
+        self.note_disruption(agent);
+    }
+
+    fn note_disruption(&mut self, agent: &AgentRecord) {
+        match agent.disrupted() {
+            Some(disruption) => self.disruptions.insert(agent.key.clone(), disruption.since),
+            None => self.disruptions.remove(&agent.key),
+        }
     }
 
     fn attend(&mut self, agent: &AgentRecord) {
@@ -93,6 +122,7 @@ impl Index {
 
     fn forget(&mut self, agent: &AgentRecord) {
         self.absent.remove(&agent.key);
+        self.disruptions.remove(&agent.key);
         self.replace(&agent.tasks, &Tasks::new(), |t| Slot::Agent(agent.key.clone(), t));
         if self.key(&agent.id) == Some(&agent.key) {
             self.agents.remove(&agent.id);
@@ -103,6 +133,7 @@ impl Index {
         for (task_type, record) in old {
             let kept = new.get(task_type);
             let live = record.phase.live().map(|(task, _)| task);
+            self.at_goal[*task_type as usize] -= usize::from(record.phase.at_goal());
             if let Some(task) = live
                 && kept.and_then(|new| new.phase.live()).is_none_or(|(new, _)| new != task)
             {
@@ -114,6 +145,7 @@ impl Index {
         }
         for (task_type, record) in new {
             let had = old.get(task_type);
+            self.at_goal[*task_type as usize] += usize::from(record.phase.at_goal());
             if let Some((task, _)) = record.phase.live()
                 && had.and_then(|old| old.phase.live()).is_none_or(|(old, _)| old != task)
             {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::Core;
 use super::frame::{Decision, Frame};
-use super::ids::{AgentId, AgentKey, Timestamp};
+use super::ids::{AgentId, AgentKey, TaskType, Timestamp};
 use super::input::Agent;
 use super::listing::{Listing, Presence};
-use super::state::{AgentRecord, StateChange};
+use super::state::{AgentRecord, Phase, StateChange};
 
 impl Core {
     pub(super) fn agents(&mut self, now: Timestamp, agents: Vec<Agent>, frame: &mut Frame) {
-        let first = self.inventory.is_none();
+        let (first, crowded) = (self.inventory.is_none(), self.crowded());
         let before = self.inventory.take().unwrap_or_default();
         let Listing { agents: listed, inventory } = self.listing(agents);
         let mut changed: Vec<AgentKey> = inventory
@@ -30,6 +30,7 @@ impl Core {
         }
         // What a changed record means for its agent depends on the new list.
         self.inventory = Some(inventory);
+        let crowds = crowded != self.crowded();
         let mut moved = self.moved(&listed, frame);
         for agent in listed.into_values() {
             let moved = moved.remove(&agent.id);
@@ -38,8 +39,10 @@ impl Core {
         for key in &changed {
             self.attendance(now, key, frame);
         }
-        if first {
+        if first || crowds {
             self.reconsider_all();
+        }
+        if first {
             if self.reconciliation.goes_on() && self.has_reservations() {
                 self.demand.give_back(now);
             }
@@ -51,12 +54,18 @@ impl Core {
         }
         for key in &changed {
             self.recount(key);
+            self.watch(key);
         }
         if changed.iter().any(|key| self.presence(key) == Some(&Presence::Active)) {
             self.reconciliation.doubt_again(&self.settings);
         }
         self.ask_for_all(now, frame);
         self.forget(now, frame);
+    }
+
+    /// Whether there are more agents than some task type is begun for.
+    fn crowded(&self) -> bool {
+        self.settings.specs.values().any(|spec| self.is_crowded(spec))
     }
 
     pub(super) fn presence(&self, key: &AgentKey) -> Option<&Presence> {
@@ -88,7 +97,10 @@ impl Core {
         } else if !away {
             frame.decisions.push(Decision::AgentSeen { what: format!("{key} is back") });
         }
-        let record = AgentRecord { absent_since, ..AgentRecord::clone(record) };
+        let mut record = AgentRecord { absent_since, ..AgentRecord::clone(record) };
+        if !away {
+            judge_anew(&mut record);
+        }
         self.change(frame, StateChange::Agent(Arc::new(record)));
     }
 
@@ -129,11 +141,19 @@ impl Core {
         let record = match (&old, moved) {
             (Some(old), None) if old.id == agent.id && old.version == agent.version => return,
             (Some(old), None) if old.id == agent.id => {
-                AgentRecord { version: agent.version, ..AgentRecord::clone(old) }
+                let mut record = AgentRecord { version: agent.version, ..AgentRecord::clone(old) };
+                judge_anew(&mut record);
+                record
             }
             (_, Some(moved)) => {
                 let moved = Arc::unwrap_or_clone(moved);
-                AgentRecord { key: agent.key, version: agent.version, aside: false, ..moved }
+                let upgraded = moved.version != agent.version;
+                let mut record =
+                    AgentRecord { key: agent.key, version: agent.version, aside: false, ..moved };
+                if upgraded {
+                    judge_anew(&mut record);
+                }
+                record
             }
             (old, None) => {
                 let what = match old {
@@ -158,7 +178,7 @@ impl Core {
     /// the agent may only be partitioned, and come back with all of them, at this address or another.
     fn remove(&mut self, record: &AgentRecord, frame: &mut Frame) {
         self.change(frame, StateChange::Forget { key: record.key.clone() });
-        if record.live().next().is_none() {
+        if record.is_over() {
             return;
         }
         for (task, agent) in record.live() {
@@ -182,5 +202,18 @@ impl Core {
                 inventory.presence.remove(&key);
             }
         }
+    }
+}
+
+/// What an agent cannot have, or needs a restart for, is found out again: its host may have changed.
+fn judge_anew(record: &mut AgentRecord) {
+    let judged: Vec<TaskType> = record
+        .tasks
+        .iter()
+        .filter(|(_, task)| matches!(task.phase, Phase::Skipped { .. } | Phase::NeedsRestart { .. }))
+        .map(|(task_type, _)| *task_type)
+        .collect();
+    for task_type in judged {
+        record.tasks.remove(&task_type);
     }
 }

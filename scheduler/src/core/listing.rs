@@ -58,6 +58,9 @@ pub(super) struct Inventory {
     pub duplicates: BTreeMap<AgentId, (AgentKey, String)>,
     /// How many take tasks, now or shortly, and are not away by what is stored.
     pub there: usize,
+    /// How many there are that are not left alone, whether they are there at present or not: a master that has just
+    /// begun to lead does not know all of them yet.
+    pub members: usize,
 }
 
 /// A list of agents, read.
@@ -110,7 +113,9 @@ impl Core {
             }
         }
         let there = presence.iter().filter(|(key, presence)| self.is_there(key, presence)).count();
-        Listing { agents, inventory: Inventory { presence, duplicates, there } }
+        let alone = |presence: &&Presence| matches!(presence, Presence::Excluded(_) | Presence::Duplicate(_));
+        let members = presence.values().filter(|presence| !alone(presence)).count();
+        Listing { agents, inventory: Inventory { presence, duplicates, there, members } }
     }
 
     /// The known ones of `agents` that have not registered again. What is known of them stands, at the address that they

@@ -6,6 +6,7 @@
 mod clock;
 mod dated;
 mod demand;
+mod disruption;
 mod frame;
 mod ids;
 mod index;
@@ -41,9 +42,9 @@ pub use input::{
 pub use offered::Resources;
 pub use resources::{Needs, RESERVATION_LABEL, Reservation, Resource, Shortage, Value, thousandths};
 pub use share::{Share, ShareError};
-pub use spec::{Goal, MesosVersion, Reservations, Selector, Settings, Spec};
+pub use spec::{Goal, MesosVersion, MostAgents, Reservations, Restart, Selector, Settings, Spec};
 pub use state::{
-    AgentRecord, ClusterRecord, Phase, Replaced, Run, Slot, State, StateChange, TaskRecord, Tasks,
+    AgentRecord, ClusterRecord, Disruption, Phase, Replaced, Run, Slot, State, StateChange, TaskRecord, Tasks,
 };
 pub use view::{
     AgentView, PhaseView, PlanView, RecoveryView, ShortageView, Status, StepView, TaskView, View,
@@ -51,6 +52,7 @@ pub use view::{
 
 use clock::Clock;
 use demand::Demand;
+use disruption::Settling;
 use index::Index;
 use listing::Inventory;
 use maintenance::Maintenance;
@@ -72,6 +74,7 @@ pub struct Core {
     /// None before the first inventory.
     inventory: Option<Inventory>,
     recovery: Recovery,
+    settling: Settling,
     notices: Notices,
     /// Whose last words are being read.
     reading: HashMap<Slot, TaskId>,
@@ -96,6 +99,7 @@ impl Core {
             reserving: Reserving::default(),
             inventory: None,
             recovery: Recovery::default(),
+            settling: Settling::default(),
             notices: Notices::default(),
             reading: HashMap::new(),
             dropped: HashMap::new(),
@@ -109,6 +113,7 @@ impl Core {
         let now = self.clock.tell(now);
         let mut frame = Frame::default();
         self.expire_recoveries(now);
+        self.expire_disruptions(now, &mut frame);
         match input {
             Input::Event(Event::Subscribed(id)) => self.subscribed(now, id, &mut frame),
             Input::Event(Event::Offers(offers)) => self.offers(now, offers, &mut frame),
@@ -132,6 +137,7 @@ impl Core {
                 self.maintenance.disconnected();
             }
         }
+        self.settle_disruptions(now, &mut frame);
         self.settle_recovery(now, &mut frame);
         self.settle_demand(now, &mut frame);
         frame
@@ -159,6 +165,7 @@ impl Core {
 
     /// The one way in which state changes.
     fn change(&mut self, frame: &mut Frame, change: StateChange) {
+        let had_place = self.has_place();
         let replaced = self.state.apply(change.clone());
         self.index.update(&replaced, &change);
         match &change {
@@ -167,17 +174,33 @@ impl Core {
             StateChange::Agent(record) => {
                 self.reconsider_record(record);
                 self.recount_record(&record.key, Some(record));
+                self.watch_record(&record.key, Some(record));
             }
             StateChange::Forget { key } => {
                 self.reconsider(key);
                 self.recount(key);
+                self.watch(key);
             }
+        }
+        if self.has_place() != had_place {
+            self.reconsider_cluster();
         }
         frame.changes.push(change);
     }
 
     /// Stores `record` in its slot.
     fn put(&mut self, frame: &mut Frame, slot: &Slot, record: TaskRecord) {
+        self.put_with(frame, slot, record, |_| {});
+    }
+
+    /// Stores `record` in its slot, and what else changes with it in an agent's record.
+    fn put_with(
+        &mut self,
+        frame: &mut Frame,
+        slot: &Slot,
+        record: TaskRecord,
+        edit: impl FnOnce(&mut AgentRecord),
+    ) {
         match slot {
             Slot::Cluster(task_type) => {
                 let mut cluster = self.state.cluster.clone();
@@ -189,7 +212,8 @@ impl Core {
                 let Some(agent) = self.state.agents.get(key) else { return };
                 let mut agent = AgentRecord::clone(agent);
                 agent.tasks.insert(*task_type, record);
-                if agent.aside && agent.live().next().is_none() {
+                edit(&mut agent);
+                if agent.aside && agent.is_over() {
                     // Nothing of ours is left there.
                     self.change(frame, StateChange::Forget { key: key.clone() });
                 } else {

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Core;
+use super::disruption::is_disruptive;
 use super::frame::{Decision, Effect, Frame, Launch};
 use super::ids::{AgentId, AgentKey, OfferId, TaskId, TaskType, Timestamp};
+use super::index::Limit;
 use super::input::Offer;
 use super::listing::Presence;
 use super::progress::Next;
@@ -23,8 +25,8 @@ enum Offered {
     Agent {
         key: AgentKey,
         next: Next,
-        /// Whether that is a recovery.
-        recovers: bool,
+        /// Of what there may be so many at a time only, when that is such.
+        limit: Option<Limit>,
     },
     /// One that is left alone, because another has its address.
     Duplicate,
@@ -56,8 +58,8 @@ impl Core {
                     self.demand.filter(&offer.agent);
                     (!self.unreserve(&offer, refuse, frame)).then_some(refuse)
                 }
-                Some(Offered::Agent { key, next, recovers }) => {
-                    let refuse = self.consider(now, &key, (next, recovers), &offer, frame);
+                Some(Offered::Agent { key, next, limit }) => {
+                    let refuse = self.consider(now, &key, (next, limit), &offer, frame);
                     self.notices.offered(&key, now.after(refuse.unwrap_or_default()));
                     refuse.filter(|refuse| !self.unreserve(&offer, *refuse, frame))
                 }
@@ -97,26 +99,23 @@ impl Core {
             }
             Next::Held(_) => Offered::Idle,
             Next::Complete if !self.demand.wants_any() => Offered::Idle,
-            next => Offered::Agent {
-                key: registered.key.clone(),
-                next: next.clone(),
-                recovers: registered.recovers,
-            },
+            next => {
+                Offered::Agent { key: registered.key.clone(), next: next.clone(), limit: registered.limit }
+            }
         })
     }
 
-    /// Takes one offer, or says for how long it is declined. `next` is what comes next on its agent, and whether that is a
-    /// recovery.
+    /// Takes one offer, or says for how long it is declined. `next` is what comes next on its agent, and what limits it.
     fn consider(
         &mut self,
         now: Timestamp,
         key: &AgentKey,
-        (next, recovers): (Next, bool),
+        (next, limit): (Next, Option<Limit>),
         offer: &Offer,
         frame: &mut Frame,
     ) -> Option<Duration> {
         // Where there is no room for the one there may be for the other.
-        let in_cluster = if self.demand.wants_any() { self.next_in_cluster() } else { Next::Complete };
+        let in_cluster = if self.demand.wants_any() { self.next_in_cluster_on(key) } else { Next::Complete };
         let mut refuse = match (&next, &in_cluster) {
             (Next::Wait(_), Next::Launch(_, not_before)) => self.until(now, *not_before),
             (Next::Wait(_), _) => self.until_it_moves(now, &offer.agent),
@@ -134,11 +133,12 @@ impl Core {
             return Some(self.held_filter().max(refuse));
         }
         self.maintenance.goes_on(&offer.agent);
-        for (next, recovers) in [(in_cluster, false), (next, recovers)] {
+        let meanwhile = self.instead(key, limit);
+        for (next, limit) in [(in_cluster, None), (next, limit), (meanwhile, Some(Limit::Recoveries))] {
             if let Next::Launch(task_type, not_before) = next
                 && self.wait(now, not_before).is_zero()
             {
-                if recovers && self.recoveries_are_full() {
+                if limit.is_some_and(|limit| self.is_full(limit, key)) {
                     refuse = self.held_filter();
                     continue;
                 }
@@ -166,6 +166,13 @@ impl Core {
         refuse
     }
 
+    /// What is launched on an agent that waits for its turn to restart something.
+    fn instead(&self, key: &AgentKey, limit: Option<Limit>) -> Next {
+        let waits = limit == Some(Limit::Restarts) && self.is_full(Limit::Restarts, key);
+        let agent = self.state.agents.get(key).filter(|_| waits);
+        agent.and_then(|agent| self.meanwhile(agent)).unwrap_or(Next::Complete)
+    }
+
     fn until(&self, now: Timestamp, not_before: Option<Timestamp>) -> Duration {
         self.wait(now, not_before).min(self.settings.idle_filter).max(self.settings.turn_filter)
     }
@@ -191,25 +198,27 @@ impl Core {
             self.notices.too_small(key, now, task_type, shortage);
             NoRoom
         })?;
-        let target = spec.target.clone();
+        let (target, slot) = (spec.target.clone(), Slot::of(task_type, key));
+        let may_restart = is_disruptive(spec, self.state.task(&slot));
         if self.awaits_our_role(now, key, task_type, &resources) {
             return Err(NoRoom);
         }
-        let slot = Slot::of(task_type, key);
         let task = TaskId::new(task_type, key, now);
         let before = self.state.task(&slot);
         let reached = before.is_some_and(|record| record.reached);
         // What another configuration did does not count against this one.
+        let recovers = self.record_of(&slot).is_some_and(|agent| Self::recovers(agent, task_type));
         let before = before.filter(|record| record.target.as_ref() == Some(&target));
         let record = TaskRecord {
             reached,
-            recovery: reached.then_some(now),
+            recovery: recovers.then_some(now),
+            disruptive: may_restart,
             phase: Phase::Launched { task: task.clone(), agent: offer.agent.clone(), at: now },
             target: Some(target.clone()),
             failures: before.map_or(0, |record| record.failures),
             failure: before.and_then(|record| record.failure.clone()),
         };
-        self.put(frame, &slot, record);
+        self.begin(now, frame, &slot, record);
         let reserve = self.reserve(now, task_type, &task, &mut resources);
         self.reconciliation.expected(now.after(self.settings.launch_timeout), task.clone());
         frame.decisions.push(Decision::Launched { slot, task: task.clone(), target });
@@ -218,6 +227,7 @@ impl Core {
             agent: offer.agent.clone(),
             task_type,
             task,
+            may_restart,
             resources,
             reserve,
         }));

@@ -1,10 +1,10 @@
 //! What comes next on an agent.
 
 use super::Core;
-use super::ids::{Scope, TaskType, Timestamp};
+use super::ids::{AgentKey, Scope, TaskType, Timestamp};
 use super::listing::Presence;
-use super::spec::{MesosVersion, Spec};
-use super::state::{AgentRecord, Phase, Run, TaskRecord};
+use super::spec::{MesosVersion, MostAgents, Restart, Spec};
+use super::state::{AgentRecord, Disruption, Phase, Run, TaskRecord};
 
 /// What comes next in a slot, or on an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,25 +13,58 @@ pub(super) enum Next {
     Launch(TaskType, Option<Timestamp>),
     /// Something else must happen first.
     Wait(String),
-    /// An operator must act first.
+    /// Nothing is to be done before an operator acts, or something changes elsewhere.
     Held(String),
     /// All goals are reached.
     Complete,
 }
 
 impl Core {
-    /// Why a task type is not for this agent, if it is not.
-    pub(super) fn skipped(spec: &Spec, version: &str) -> Option<String> {
+    /// Why a task type is not for this agent, if it is not. What is there already is never left out for the cluster's size.
+    pub(super) fn skipped(&self, task_type: TaskType, spec: &Spec, agent: &AgentRecord) -> Option<String> {
         if !spec.enabled {
             return Some("disabled".to_owned());
         }
-        match MesosVersion::parse(version) {
-            Some(version) if version >= spec.min_mesos => None,
-            _ => {
-                let MesosVersion(major, minor) = spec.min_mesos;
-                Some(format!("needs Mesos {major}.{minor} or later, the agent has '{version}'"))
+        if !spec.fits(agent.mesos_version()) {
+            let MesosVersion(major, minor) = spec.min_mesos;
+            let version = &agent.version;
+            return Some(format!("needs Mesos {major}.{minor} or later, the agent has '{version}'"));
+        }
+        match agent.tasks.get(&task_type) {
+            None => {
+                if let Some(MostAgents { option, number }) =
+                    spec.most_agents.filter(|_| self.is_crowded(spec))
+                {
+                    let agents = self.inventory.as_ref().map_or(0, |inventory| inventory.members);
+                    return Some(format!("more than {option} = {number} agents (there are {agents})"));
+                }
+            }
+            // Another configuration may fit.
+            Some(record) => {
+                let judged = matches!(record.phase, Phase::Skipped { .. });
+                if judged && record.target.as_ref() == Some(&spec.target) {
+                    return Some(record.failure.clone().unwrap_or_else(|| "not applicable".to_owned()));
+                }
             }
         }
+        spec.requires.iter().find_map(|required| match self.settings.specs.get(required) {
+            None => Some(format!("needs {required}, which is not configured")),
+            Some(spec) => {
+                let why = self.skipped(*required, spec, agent)?;
+                Some(format!("needs {required}, which is skipped: {why}"))
+            }
+        })
+    }
+
+    /// Whether there are more agents than this task type is begun for.
+    pub(super) fn is_crowded(&self, spec: &Spec) -> bool {
+        let agents = self.inventory.as_ref().map_or(0, |inventory| inventory.members);
+        spec.most_agents.is_some_and(|most| agents > most.number)
+    }
+
+    /// Whether a launch on this agent would be a recovery: not where we may have restarted what the service needs.
+    pub(super) fn recovers(agent: &AgentRecord, task_type: TaskType) -> bool {
+        agent.disrupted().is_none() && agent.tasks.get(&task_type).is_some_and(|record| record.reached)
     }
 
     /// What comes next on an agent: the first task type in order that has not reached its goal.
@@ -79,12 +112,33 @@ impl Core {
 
     /// The first task type in order that has not reached its goal on an agent.
     fn open(&self, agent: &AgentRecord) -> Option<(TaskType, &Spec, Next)> {
-        let version = agent.mesos_version();
-        let wanted = self.specs(Scope::Agent).filter(|(_, spec)| spec.fits(version));
-        let mut nexts = wanted.map(|(task_type, spec)| {
-            (task_type, spec, Self::next_in(task_type, spec, agent.tasks.get(&task_type)))
-        });
-        nexts.find(|(.., next)| *next != Next::Complete)
+        let wanted = self
+            .specs(Scope::Agent)
+            .filter(|(task_type, spec)| self.skipped(*task_type, spec, agent).is_none());
+        let mut nexts =
+            wanted.map(|(task_type, spec)| (task_type, spec, Self::next_on_agent(task_type, spec, agent)));
+        let (task_type, spec, next) = nexts.find(|(.., next)| *next != Next::Complete)?;
+        let waits_for_operator = matches!(next, Next::Held(_))
+            && agent.tasks.get(&task_type).is_some_and(|record| {
+                matches!(record.phase, Phase::NeedsRestart { .. }) || agent.disruption.is_some()
+            });
+        match self.meanwhile(agent).filter(|_| waits_for_operator) {
+            Some(Next::Launch(down, not_before)) => {
+                let spec = self.settings.specs.get(&down)?;
+                Some((down, spec, Next::Launch(down, not_before)))
+            }
+            _ => Some((task_type, spec, next)),
+        }
+    }
+
+    /// What comes next in an agent's slot.
+    pub(super) fn next_on_agent(task_type: TaskType, spec: &Spec, agent: &AgentRecord) -> Next {
+        let record = agent.tasks.get(&task_type);
+        let same = record.is_some_and(|record| record.target.as_ref() == Some(&spec.target));
+        match agent.disruption.as_ref().filter(|disruption| disruption.task_type == task_type && same) {
+            Some(Disruption { failure: Some(why), .. }) => Next::Held(why.clone()),
+            _ => Self::next_in(task_type, spec, record),
+        }
     }
 
     /// What agents that wait for a task type of the cluster depend on: which task types of the cluster are done, and whether
@@ -103,10 +157,41 @@ impl Core {
             }
             match Self::next_in(task_type, spec, self.state.cluster.tasks.get(&task_type)) {
                 Next::Complete => {}
+                next @ Next::Launch(..) => {
+                    return self.waits_beside(task_type, spec).map_or(next, Next::Held);
+                }
                 next => return next,
             }
         }
         Next::Complete
+    }
+
+    /// What comes next of the task types that run once, as far as it may run on this agent.
+    pub(super) fn next_in_cluster_on(&self, key: &AgentKey) -> Next {
+        match self.next_in_cluster() {
+            Next::Launch(task_type, _) if !self.is_place(task_type, key) => Next::Complete,
+            next => next,
+        }
+    }
+
+    fn is_place(&self, task_type: TaskType, key: &AgentKey) -> bool {
+        let Some(beside) = self.settings.specs.get(&task_type).and_then(|spec| spec.beside) else {
+            return true;
+        };
+        let record = self.state.agents.get(key).and_then(|agent| agent.tasks.get(&beside));
+        record.is_some_and(|record| record.phase.at_goal())
+    }
+
+    /// Whether there is an agent for each task type of the cluster that does not run on any.
+    pub(super) fn has_place(&self) -> bool {
+        let mut beside = self.specs(Scope::Cluster).filter_map(|(_, spec)| spec.beside);
+        beside.all(|beside| self.index.is_anywhere(beside))
+    }
+
+    /// Why a task type of the cluster can be launched nowhere, if that is so.
+    pub(super) fn waits_beside(&self, task_type: TaskType, spec: &Spec) -> Option<String> {
+        let beside = spec.beside.filter(|beside| !self.index.is_anywhere(*beside))?;
+        Some(format!("{task_type} waits for the first {beside} to be ready"))
     }
 
     /// The first task type of the cluster that `spec` waits for.
@@ -130,13 +215,19 @@ impl Core {
         self.settings.specs.iter().map(|(t, spec)| (*t, spec)).filter(move |(t, _)| t.scope() == scope)
     }
 
-    fn next_in(task_type: TaskType, spec: &Spec, record: Option<&TaskRecord>) -> Next {
+    pub(super) fn next_in(task_type: TaskType, spec: &Spec, record: Option<&TaskRecord>) -> Next {
         let Some(record) = record else { return Next::Launch(task_type, None) };
         match &record.phase {
             // What failed for good was another configuration: the operator has acted.
-            Phase::Held { .. } if record.target.as_ref() != Some(&spec.target) => {
+            Phase::Held { .. } | Phase::NeedsRestart { .. } | Phase::Skipped { .. }
+                if record.target.as_ref() != Some(&spec.target) =>
+            {
                 Next::Launch(task_type, None)
             }
+            Phase::NeedsRestart { .. } => match spec.restart {
+                Some(restart) if restart.allowed => Next::Launch(task_type, None),
+                restart => Next::Held(needs_permission(task_type, restart, record)),
+            },
             Phase::Backoff { until } => Next::Launch(task_type, Some(*until)),
             Phase::Launched { .. } => Next::Wait(format!("{task_type} is being launched")),
             Phase::Active { run: Run::Starting, .. } => Next::Wait(format!("{task_type} is starting")),
@@ -148,7 +239,18 @@ impl Core {
                 let reason = record.failure.as_deref().unwrap_or("an operator must act");
                 Next::Held(format!("{task_type}: {reason}"))
             }
-            Phase::Active { run: Run::Ready, .. } | Phase::Done { .. } => Next::Complete,
+            Phase::Active { run: Run::Ready, .. } | Phase::Done { .. } | Phase::Skipped { .. } => {
+                Next::Complete
+            }
         }
     }
+}
+
+/// What an operator must allow for a step that needs a restart.
+pub(super) fn needs_permission(task_type: TaskType, restart: Option<Restart>, record: &TaskRecord) -> String {
+    let failure = record.failure.as_deref().unwrap_or("a restart is needed and not allowed");
+    let advice = restart.map_or(String::new(), |Restart { what, option, .. }| {
+        format!("; set {option} to true to have {what} restarted, a few agents at a time")
+    });
+    format!("{task_type} waits: {failure}{advice}")
 }

@@ -83,7 +83,7 @@ impl Questions {
         {
             let wait = question.waited.map_or(FIRST_WAIT, |waited| (waited * 2).min(LONGEST_WAIT));
             question.waited = Some(wait);
-            question.due = now.after(wait - spread(&task, wait));
+            question.due = now.after(wait.saturating_sub(spread(&task, wait)));
             self.due.insert((question.due, task.clone()));
             asked.push((task, question.agent.clone()));
         }

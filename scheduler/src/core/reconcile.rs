@@ -32,6 +32,8 @@ pub(super) struct Reconciliation {
     /// with nothing.
     newest: Option<Timestamp>,
     began: Option<Timestamp>,
+    /// Since when the master tells us what happens.
+    subscribed: Option<Timestamp>,
     /// When launches that nothing was heard of, and tasks that are not at their goal, run out of time.
     timeouts: BTreeSet<(Timestamp, TaskId)>,
     /// Tasks that must end, and when they are told again.
@@ -124,6 +126,7 @@ impl Core {
         self.reconciliation.next_implicit = Some(now.after(self.settings.reconcile_interval));
         self.reconciliation.began.get_or_insert(now);
         self.reconciliation.patient_until = None;
+        self.reconciliation.subscribed = Some(now);
         self.ask(now, frame);
     }
 
@@ -219,13 +222,24 @@ impl Core {
             let agent = match (&record.phase, record.phase.beginning()) {
                 (Phase::Launched { agent, .. }, _) => agent.clone(),
                 // The master's word decides: the end may be on its way.
-                (_, Some((_, agent, since))) if now.since(since) >= self.settings.task_timeout => {
+                (_, Some((_, agent, since))) => {
+                    let deadline = self.goal_deadline(since);
+                    if deadline > now {
+                        self.reconciliation.expected(deadline, task);
+                        continue;
+                    }
                     agent.clone()
                 }
                 _ => continue,
             };
             self.reconciliation.questions.put_new(&task, &agent, now);
         }
+    }
+
+    /// When a task that is at its beginning since then is given up. What happens while there is no subscription is heard
+    /// of later, one update after the other: so nobody's time begins before this subscription.
+    fn goal_deadline(&self, since: Timestamp) -> Timestamp {
+        since.max(self.reconciliation.subscribed.unwrap_or_default()).after(self.settings.task_timeout)
     }
 
     /// Sees to it that a task that is at its beginning comes to its goal in time, or is ended: a fetch or an installer
@@ -237,11 +251,10 @@ impl Core {
         (before, phase): (&Phase, &Phase),
         frame: &mut Frame,
     ) {
-        let limit = self.settings.task_timeout;
         if before != phase
             && let Some((task, _, since)) = before.beginning()
         {
-            self.reconciliation.timeouts.remove(&(since.after(limit), task.clone()));
+            self.reconciliation.timeouts.remove(&(self.goal_deadline(since), task.clone()));
         }
         let Some((task, agent, since)) = phase.beginning() else {
             if let (TaskState::Running, Some((task, _))) = (said, phase.live()) {
@@ -250,8 +263,9 @@ impl Core {
             }
             return;
         };
-        if now.since(since) < limit {
-            self.reconciliation.expected(since.after(limit), task.clone());
+        let deadline = self.goal_deadline(since);
+        if now < deadline {
+            self.reconciliation.expected(deadline, task.clone());
         } else if self.reconciliation.kill(now, task.clone(), agent.clone()) {
             let reason = format!("it is still at its beginning, since {since}");
             frame.decisions.push(Decision::Killed { task: task.clone(), reason });

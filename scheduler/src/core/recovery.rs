@@ -15,7 +15,7 @@ use super::dated::Dated;
 use super::frame::{Decision, Frame};
 use super::ids::{AgentKey, TaskType, Timestamp};
 use super::listing::Presence;
-use super::state::{AgentRecord, Slot, TaskRecord};
+use super::state::{AgentRecord, TaskRecord};
 
 /// How long offers stay away from agents whose recovery is held. Their number decides how soon one comes when a
 /// recovery may begin: a REVIVE would bring those of all agents.
@@ -67,9 +67,12 @@ impl Core {
         let (mut down, mut away) = (false, None);
         match (record.filter(|record| !record.aside), self.presence(key)) {
             (Some(record), Some(presence)) if presence.is_away() || presence.counts() => {
-                // One that was away before the master changed is so until it is back.
+                // One that was away before the master changed is so until it is back. Where we may have restarted what
+                // services need, it is no failure that the agent is away.
                 away = record.absent_since.filter(|_| *presence != Presence::Active);
-                away = away.filter(|_| self.services(record).any(|task| task.reached));
+                away = away.filter(|_| {
+                    record.disrupted().is_none() && self.services(record).any(|task| task.reached)
+                });
                 down = presence.counts() && away.is_none() && self.is_down(record);
             }
             _ => {}
@@ -87,15 +90,18 @@ impl Core {
         }
     }
 
+    /// Where we may have restarted what services need, it is no failure that they are down.
     fn is_down(&self, record: &AgentRecord) -> bool {
-        record.tasks.values().any(TaskRecord::is_down) && self.services(record).any(TaskRecord::is_down)
+        record.disrupted().is_none()
+            && record.tasks.values().any(TaskRecord::is_down)
+            && self.services(record).any(TaskRecord::is_down)
     }
 
     /// The tasks of an agent that are wanted there.
     fn services<'a>(&'a self, record: &'a AgentRecord) -> impl Iterator<Item = &'a TaskRecord> {
-        let version = record.mesos_version();
-        let wanted = record.tasks.iter().filter(move |(task_type, _)| {
-            self.settings.specs.get(task_type).is_some_and(|spec| spec.fits(version))
+        let wanted = record.tasks.iter().filter(|(task_type, _)| {
+            let spec = self.settings.specs.get(task_type);
+            spec.is_some_and(|spec| self.skipped(**task_type, spec, record).is_none())
         });
         wanted.map(|(_, task)| task)
     }
@@ -164,7 +170,10 @@ impl Core {
 
     /// Why a launch must wait because it is a recovery, if it must.
     pub(super) fn held_back(&self, key: &AgentKey, task_type: TaskType) -> Option<String> {
-        self.state.task(&Slot::of(task_type, key)).filter(|record| record.reached)?;
+        let agent = self.state.agents.get(key)?;
+        if !Self::recovers(agent, task_type) {
+            return None;
+        }
         if !self.recoveries_are_full() {
             return None;
         }

@@ -144,7 +144,7 @@ impl Core {
         };
         let wanted = !matches!(self.presence(key), Some(Presence::Excluded(_)))
             && matches!(spec.goal, Goal::Running { .. })
-            && Self::skipped(spec, &agent.version).is_none();
+            && self.skipped(task_type, spec, agent).is_none();
         // What is offered is not what the one that lives has.
         let slot = Slot::Agent(key.clone(), task_type);
         wanted && self.state.task(&slot).is_none_or(|record| record.phase.live().is_none())

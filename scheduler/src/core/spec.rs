@@ -57,6 +57,12 @@ pub struct Settings {
     pub mass_failure: Share,
     /// How long a recovery counts as under way when it neither succeeds nor fails.
     pub recovery_timeout: Duration,
+    /// How many agents may be disrupted at the same time, of the active ones.
+    pub max_restarts: Share,
+    /// How long an agent has to become healthy after it was disrupted.
+    pub agent_timeout: Duration,
+    /// For so long it must be healthy until that is believed.
+    pub stability: Duration,
     /// How long an agent that went away counts as down: for so long the master waits for agents after a failover.
     pub away_counts: Duration,
     /// How long an agent that waits for an offer may get none before that is shown.
@@ -89,6 +95,9 @@ impl Settings {
             max_recoveries: Share::Percent(10),
             mass_failure: Share::Percent(20),
             recovery_timeout: Duration::from_mins(5),
+            max_restarts: Share::Number(1),
+            agent_timeout: Duration::from_mins(15),
+            stability: Duration::from_secs(10),
             away_counts: Duration::from_mins(10),
             offer_expected: Duration::from_mins(1),
         }
@@ -130,15 +139,59 @@ pub struct Spec {
     pub target: TargetHash,
     /// Task types of the cluster that must be done before.
     pub after: Vec<TaskType>,
+    /// Task types of the same agent without which it is of no use: skipped where one of them is.
+    pub requires: Vec<TaskType>,
+    /// Of a task type of the cluster: what must have reached its goal on the agent that it is launched on.
+    pub beside: Option<TaskType>,
+    /// Whether it may have to restart Docker or the Mesos agent; none when it never does.
+    pub restart: Option<Restart>,
+    /// In a cluster of more agents than this it is not begun.
+    pub most_agents: Option<MostAgents>,
     /// The oldest Mesos that it works with.
     pub min_mesos: MesosVersion,
 }
 
 impl Spec {
+    /// A task type without conditions.
+    pub fn new(goal: Goal, needs: Needs, target: TargetHash) -> Self {
+        Self {
+            enabled: true,
+            goal,
+            needs,
+            target,
+            after: Vec::new(),
+            requires: Vec::new(),
+            beside: None,
+            restart: None,
+            most_agents: None,
+            min_mesos: MesosVersion(1, 0),
+        }
+    }
+
     /// Whether it is wanted on an agent of this Mesos version.
     pub(super) fn fits(&self, version: Option<MesosVersion>) -> bool {
         self.enabled && version.is_some_and(|version| version >= self.min_mesos)
     }
+}
+
+/// Whether a task type may restart what others use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restart {
+    /// What it would restart, for people.
+    pub what: &'static str,
+    /// The option that allows it.
+    pub option: &'static str,
+    /// Whether the operator does.
+    pub allowed: bool,
+}
+
+/// Up to how many agents a task type is begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MostAgents {
+    /// The option that says it.
+    pub option: &'static str,
+    /// So many.
+    pub number: usize,
 }
 
 /// What counts as done.

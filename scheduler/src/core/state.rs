@@ -50,6 +50,9 @@ pub struct AgentRecord {
     /// there. Kept until they have ended, or the agent is back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub aside: bool,
+    /// A launch there that may restart Docker or the Mesos agent, until the agent is seen to be healthy again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruption: Option<Disruption>,
     /// Progress by task type; a type that is not here was never launched.
     pub tasks: Tasks,
 }
@@ -57,7 +60,8 @@ pub struct AgentRecord {
 impl AgentRecord {
     /// The record of an agent that was not known so far.
     pub fn new(key: AgentKey, id: AgentId, version: String, first_seen: Timestamp) -> Self {
-        Self { key, id, version, first_seen, absent_since: None, aside: false, tasks: Tasks::new() }
+        let tasks = Tasks::new();
+        Self { key, id, version, first_seen, absent_since: None, aside: false, disruption: None, tasks }
     }
 
     /// Its Mesos version; none when it cannot be read.
@@ -69,6 +73,29 @@ impl AgentRecord {
     pub fn live(&self) -> impl Iterator<Item = (&TaskId, &AgentId)> {
         self.tasks.values().filter_map(|record| record.phase.live())
     }
+
+    /// The disruption that is under way there, and holds a slot.
+    pub fn disrupted(&self) -> Option<&Disruption> {
+        self.disruption.as_ref().filter(|disruption| disruption.failure.is_none())
+    }
+
+    /// Whether nothing there depends on this record any more, once it is aside.
+    pub(super) fn is_over(&self) -> bool {
+        self.live().next().is_none() && self.disrupted().is_none()
+    }
+}
+
+/// One of the slots of `rollout.max-concurrent-restarts`: held from before the launch that may restart something until
+/// the agent is healthy, or is given up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Disruption {
+    /// What was launched.
+    pub task_type: TaskType,
+    /// Since when the slot is held.
+    pub since: Timestamp,
+    /// Why it was given up: its slot is free then, and the agent waits for an operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// One task type on one agent (or in the cluster).
@@ -91,6 +118,9 @@ pub struct TaskRecord {
     /// When it was launched as a recovery; none once that has succeeded, failed, or taken too long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery: Option<Timestamp>,
+    /// Whether it was last launched with the permission to restart Docker or the Mesos agent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disruptive: bool,
 }
 
 /// Since when what is on its way is as it is: the last that came to be so.
@@ -102,12 +132,12 @@ pub(super) fn under_way_since(tasks: &Tasks) -> Option<Timestamp> {
 impl TaskRecord {
     /// A record without a past.
     pub fn new(phase: Phase, target: Option<TargetHash>) -> Self {
-        Self { phase, target, failures: 0, failure: None, reached: false, recovery: None }
+        Self { phase, target, failures: 0, failure: None, reached: false, recovery: None, disruptive: false }
     }
 
     /// Whether it is a service that was ready before, and is not now.
     pub fn is_down(&self) -> bool {
-        self.reached && !self.phase.at_goal()
+        self.reached && !self.phase.at_goal() && !matches!(self.phase, Phase::Skipped { .. })
     }
 }
 
@@ -150,6 +180,16 @@ pub enum Phase {
         /// Since when.
         since: Timestamp,
     },
+    /// It changed nothing, for what it must change takes a restart, which it was not allowed.
+    NeedsRestart {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// It found that its host cannot have it, and changed nothing: nobody needs to act.
+    Skipped {
+        /// Since when.
+        since: Timestamp,
+    },
 }
 
 /// What a live task is doing.
@@ -171,7 +211,11 @@ impl Phase {
     pub fn live(&self) -> Option<(&TaskId, &AgentId)> {
         match self {
             Self::Launched { task, agent, .. } | Self::Active { task, agent, .. } => Some((task, agent)),
-            Self::Done { .. } | Self::Backoff { .. } | Self::Held { .. } => None,
+            Self::Done { .. }
+            | Self::Backoff { .. }
+            | Self::Held { .. }
+            | Self::NeedsRestart { .. }
+            | Self::Skipped { .. } => None,
         }
     }
 
@@ -187,7 +231,10 @@ impl Phase {
     pub(super) fn moment(&self) -> Timestamp {
         match self {
             Self::Launched { at, .. } | Self::Done { at } => *at,
-            Self::Active { since, .. } | Self::Held { since } => *since,
+            Self::Active { since, .. }
+            | Self::Held { since }
+            | Self::NeedsRestart { since }
+            | Self::Skipped { since } => *since,
             Self::Backoff { until } => *until,
         }
     }
@@ -282,7 +329,10 @@ impl State {
     /// The last moment that any record tells of.
     pub fn newest(&self) -> Timestamp {
         let agents = self.agents.values();
-        let seen = agents.flat_map(|agent| [Some(agent.first_seen), agent.absent_since]);
+        let seen = agents.flat_map(|agent| {
+            let disruption = agent.disruption.as_ref().map(|disruption| disruption.since);
+            [Some(agent.first_seen), agent.absent_since, disruption]
+        });
         let tasks = self.slots().flat_map(|(_, record)| [Some(record.phase.moment()), record.recovery]);
         seen.chain(tasks).flatten().max().unwrap_or_default()
     }

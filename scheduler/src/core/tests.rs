@@ -1,6 +1,8 @@
 //! The core from outside: scripts of what it is told and what must follow, and a whole small world with faults.
 
 mod constraints;
+mod disruption;
+mod docker;
 mod failover;
 mod failures;
 mod hanging;
@@ -22,33 +24,49 @@ use std::collections::BTreeMap;
 use super::resources::tests::scalar;
 use super::*;
 
-/// The four task types as they are by default.
+/// The task types of a cluster whose Docker is left alone.
 fn specs() -> BTreeMap<TaskType, Spec> {
+    use TaskType::{CalicoNode, ClusterInit, Cni, EtcdProxy};
+    [ClusterInit, EtcdProxy, Cni, CalicoNode].into_iter().map(|t| (t, spec(t))).collect()
+}
+
+/// All task types. What they must restart they may.
+fn docker_specs() -> BTreeMap<TaskType, Spec> {
     TaskType::ALL.into_iter().map(|task_type| (task_type, spec(task_type))).collect()
 }
 
 fn spec(task_type: TaskType) -> Spec {
-    let (goal, after, min_mesos) = match task_type {
-        TaskType::ClusterInit => (Goal::Finished, vec![], MesosVersion(1, 0)),
-        TaskType::EtcdProxy => (Goal::Running { check: true, health: false }, vec![], MesosVersion(1, 0)),
-        TaskType::Cni => (Goal::Finished, vec![], MesosVersion(1, 2)),
-        TaskType::CalicoNode => {
-            let goal = Goal::Running { check: true, health: true };
-            (goal, vec![TaskType::ClusterInit], MesosVersion(1, 0))
-        }
+    let goal = match task_type {
+        TaskType::EtcdProxy => Goal::Running { check: true, health: false },
+        TaskType::CalicoNode | TaskType::Libnetwork => Goal::Running { check: true, health: true },
+        _ => Goal::Finished,
     };
-    Spec {
-        enabled: true,
-        goal,
-        needs: Needs { cpus: 100, mem: 64_000 },
-        target: TargetHash::from(format!("target of {task_type}")),
-        after,
-        min_mesos,
+    let target = TargetHash::from(format!("target of {task_type}"));
+    let spec = Spec::new(goal, Needs { cpus: 100, mem: 64_000 }, target);
+    match task_type {
+        TaskType::ClusterInit | TaskType::EtcdProxy => spec,
+        TaskType::DockerClusterStore => {
+            let restart = Some(Restart { what: "Docker", option: "docker.allow-restart", allowed: true });
+            let most_agents = Some(MostAgents { option: "docker.max-agents", number: 500 });
+            Spec { restart, most_agents, ..spec }
+        }
+        TaskType::Cni => {
+            let restart =
+                Some(Restart { what: "the Mesos agent", option: "mesos.allow-restart", allowed: true });
+            Spec { restart, min_mesos: MesosVersion(1, 2), ..spec }
+        }
+        TaskType::CalicoNode => Spec { after: vec![TaskType::ClusterInit], ..spec },
+        TaskType::Libnetwork => Spec { requires: vec![TaskType::DockerClusterStore], ..spec },
+        TaskType::DockerNetwork => Spec { beside: Some(TaskType::Libnetwork), ..spec },
     }
 }
 
 fn settings() -> Settings {
     Settings::new(specs())
+}
+
+fn docker_settings() -> Settings {
+    Settings::new(docker_specs())
 }
 
 /// An agent that takes tasks, at an address derived from `host`.

@@ -16,6 +16,8 @@ const EXIT_NOT_PERMITTED: i32 = 77;
 const EXIT_CANNOT_WORK: i32 = 78;
 /// The installer's exit status for 'a restart is needed and not allowed; nothing was changed'.
 const EXIT_NEEDS_RESTART: i32 = 79;
+/// The installer's exit status for 'this host cannot have that step at all; nothing was changed'.
+const EXIT_NOT_APPLICABLE: i32 = 80;
 /// So many launches in a row may be dropped before that counts as a failure, with its wait.
 const DROPS: u32 = 3;
 
@@ -116,6 +118,10 @@ impl Core {
             self.dropped.remove(slot);
         }
         let ends = before.phase.live().is_some() && record.phase.live().is_none();
+        if done && before.disruptive {
+            // Whether its agent is healthy is known by what is there now.
+            frame.effects.push(Effect::RefreshInventory);
+        }
         if record != before {
             self.put(frame, slot, record);
         }
@@ -156,7 +162,7 @@ impl Core {
             .as_ref()
             .and_then(|id| self.index.key(id))
             .is_some_and(|key| matches!(self.presence(key), Some(Presence::Draining { .. })));
-        update.state == TaskState::Drained || draining && !holds(&update.message)
+        update.state == TaskState::Drained || draining && Verdict::of(&update.message) == Verdict::Retry
     }
 
     /// What becomes of a slot whose task has failed.
@@ -170,14 +176,23 @@ impl Core {
     ) -> TaskRecord {
         let earlier = if self.was_stable(now, before) { 0 } else { before.failures };
         let failures = earlier.saturating_add(1);
-        let (phase, then) = if holds(reason) {
-            (Phase::Held { since: now }, AfterFailure::Hold)
-        } else {
-            let wait = self.backoff(failures);
-            (Phase::Backoff { until: now.after(wait) }, AfterFailure::Retry(wait))
-        };
+        let phase = self.after_failure(now, slot, before, Verdict::of(reason), failures);
         let reason = explain(reason);
-        frame.decisions.push(Decision::Failed { slot: slot.clone(), reason: reason.clone(), then });
+        let (place, told) = (slot.clone(), reason.clone());
+        frame.decisions.push(match phase {
+            Phase::NeedsRestart { .. } => Decision::NeedsRestart { slot: place, reason: told },
+            Phase::Skipped { .. } => Decision::Skipped { slot: place, reason: told },
+            Phase::Backoff { until } => {
+                let then = AfterFailure::Retry(until.since(now));
+                Decision::Failed { slot: place, reason: told, then }
+            }
+            _ => Decision::Failed { slot: place, reason: told, then: AfterFailure::Hold },
+        });
+        let failures = match phase {
+            // What changed nothing has not failed.
+            Phase::NeedsRestart { .. } | Phase::Skipped { .. } => 0,
+            _ => failures,
+        };
         if let Some((task, agent)) = before.phase.live() {
             let (task, agent) = (task.clone(), agent.clone());
             self.reading.insert(slot.clone(), task.clone());
@@ -185,7 +200,37 @@ impl Core {
         }
         let reached = before.reached || before.phase.is_ready();
         let target = before.target.clone();
-        TaskRecord { phase, target, failures, failure: Some(reason), reached, recovery: None }
+        let disruptive = before.disruptive;
+        TaskRecord { phase, target, failures, failure: Some(reason), reached, recovery: None, disruptive }
+    }
+
+    fn after_failure(
+        &self,
+        now: Timestamp,
+        slot: &Slot,
+        before: &TaskRecord,
+        verdict: Verdict,
+        failures: u32,
+    ) -> Phase {
+        let again = Phase::Backoff { until: now.after(self.backoff(failures)) };
+        let held = Phase::Held { since: now };
+        let may_restart =
+            self.settings.specs.get(&slot.task_type()).is_some_and(|spec| spec.restart.is_some());
+        match (self.had_permission(slot, before), verdict) {
+            (_, Verdict::Skip) if slot.task_type().scope() == Scope::Agent => Phase::Skipped { since: now },
+            // Its agent may be half way through: that is mended by trying again, as long as the slot is held.
+            (Some(slot_is_held), _) => {
+                if slot_is_held {
+                    again
+                } else {
+                    held
+                }
+            }
+            (None, Verdict::NeedsRestart) if may_restart => Phase::NeedsRestart { since: now },
+            (None, Verdict::NeedsRestart | Verdict::Hold) => held,
+            // What is skipped in the cluster may work on another agent.
+            (None, Verdict::Retry | Verdict::Skip) => again,
+        }
     }
 
     /// Whether this service was ready long enough for its failures to be forgotten.
@@ -246,7 +291,13 @@ impl Core {
         let reason = match &slot {
             None => "it is none of ours".to_owned(),
             Some(slot) => match self.state.task(slot).map(|record| &record.phase) {
-                None | Some(Phase::Backoff { .. } | Phase::Held { .. }) => {
+                None
+                | Some(
+                    Phase::Backoff { .. }
+                    | Phase::Held { .. }
+                    | Phase::NeedsRestart { .. }
+                    | Phase::Skipped { .. },
+                ) => {
                     return self.adopt(now, slot, agent.clone(), update, frame);
                 }
                 Some(Phase::Done { .. }) => return,
@@ -266,8 +317,10 @@ impl Core {
     fn adopt(&mut self, now: Timestamp, slot: &Slot, agent: AgentId, update: &Update, frame: &mut Frame) {
         let task: TaskId = update.task.clone();
         let phase = Phase::Launched { task: task.clone(), agent: agent.clone(), at: now };
-        let reached = self.state.task(slot).is_some_and(|before| before.reached);
-        let record = TaskRecord { reached, ..TaskRecord::new(phase, None) };
+        let before = self.state.task(slot);
+        let reached = before.is_some_and(|before| before.reached);
+        let disruptive = before.is_some_and(|before| before.disruptive);
+        let record = TaskRecord { reached, disruptive, ..TaskRecord::new(phase, None) };
         // It had to end for another that had its place.
         self.reconciliation.spare(&task);
         frame.decisions.push(Decision::Adopted { slot: slot.clone(), task });
@@ -288,9 +341,28 @@ fn drained_record(now: Timestamp, before: &TaskRecord) -> TaskRecord {
     }
 }
 
-/// Whether trying again mends nothing.
-fn holds(message: &str) -> bool {
-    matches!(exit_status(message), Some(EXIT_NOT_PERMITTED | EXIT_CANNOT_WORK | EXIT_NEEDS_RESTART))
+/// What the end of a task means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It may work another time.
+    Retry,
+    /// Trying again mends nothing.
+    Hold,
+    /// It needs a restart that it was not allowed.
+    NeedsRestart,
+    /// Its host cannot have it.
+    Skip,
+}
+
+impl Verdict {
+    fn of(message: &str) -> Self {
+        match exit_status(message) {
+            Some(EXIT_NOT_PERMITTED | EXIT_CANNOT_WORK) => Self::Hold,
+            Some(EXIT_NEEDS_RESTART) => Self::NeedsRestart,
+            Some(EXIT_NOT_APPLICABLE) => Self::Skip,
+            _ => Self::Retry,
+        }
+    }
 }
 
 fn run(goal: Goal, update: &Update) -> Run {
@@ -315,6 +387,7 @@ fn explain(message: &str) -> String {
         Some(EXIT_NOT_PERMITTED) => "not permitted",
         Some(EXIT_CANNOT_WORK) => "the configuration or this host cannot work",
         Some(EXIT_NEEDS_RESTART) => "a restart is needed and not allowed",
+        Some(EXIT_NOT_APPLICABLE) => "this host cannot have it",
         _ if message.is_empty() => return "no reason was given".to_owned(),
         _ => return message.to_owned(),
     };

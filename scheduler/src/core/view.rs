@@ -22,6 +22,8 @@ pub enum Status {
     Error,
     /// It failed and is tried again.
     Delayed,
+    /// An operator may allow what it needs.
+    Waiting,
     /// A plan or phase some of whose steps are complete or under way.
     InProgress,
 }
@@ -126,8 +128,28 @@ pub struct AgentView {
     /// Since when it waits for an offer and gets none, as RFC 3339 has it; none while offers come.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
     pub no_offer_since: Option<Timestamp>,
+    /// The slot of `rollout.max-concurrent-restarts` that it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot: Option<SlotView>,
+    /// What it waits for before something may be restarted there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for_slot: Option<String>,
     /// A task type each, in order.
     pub tasks: Vec<TaskView>,
+}
+
+/// A slot for a launch that may restart Docker or the Mesos agent.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SlotView {
+    /// What is, or was, launched.
+    #[serde(rename = "type")]
+    pub task_type: TaskType,
+    /// Since when it is held, as RFC 3339 has it.
+    #[serde(serialize_with = "rfc3339")]
+    pub since: Timestamp,
+    /// When the agent is given up unless it is healthy by then.
+    #[serde(serialize_with = "rfc3339")]
+    pub until: Timestamp,
 }
 
 /// What an agent has too little of.
@@ -168,6 +190,9 @@ pub struct TaskView {
     /// Since when it stands there, as RFC 3339 has it; none where it never was, or is to be launched again.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
     pub since: Option<Timestamp>,
+    /// Why the agent does not get it, or gets no new one; such a step counts as complete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
     /// Why it stands there.
     pub reason: String,
 }

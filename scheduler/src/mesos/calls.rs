@@ -114,6 +114,7 @@ fn accept(launch: &Launch, tasks: &TaskTypes, agent: &AgentKey) -> Option<Call> 
     let place = Place {
         agent: launch.agent.clone(),
         address: agent.to_string(),
+        may_restart: launch.may_restart,
         resources: launch.resources.iter().map(to_mesos).collect(),
     };
     let info = tasks.task_info(launch.task_type, &launch.task, place)?;

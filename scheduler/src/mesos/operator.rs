@@ -149,7 +149,10 @@ mod tests {
 
     #[test]
     fn an_agent_without_an_id_is_left_out_and_what_is_no_list_is_an_error() {
-        let nobody = response::GetAgents { agents: vec![Default::default()], ..Default::default() };
+        let nobody = response::GetAgents {
+            agents: vec![response::get_agents::Agent::default()],
+            ..Default::default()
+        };
         let answer = Response { get_agents: Some(nobody), ..Default::default() };
         assert_eq!(listed(&answer.encode_to_vec()).unwrap(), []);
         let error = listed(b"").unwrap_err().to_string();

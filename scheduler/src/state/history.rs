@@ -23,7 +23,8 @@ pub struct Entry {
     pub number: u64,
     /// When, in milliseconds since 1970.
     pub at: Timestamp,
-    /// What kind of thing: `launched`, `failed`, `held`, `adopted`, `killed`, `outdated`, `agent` or `agent-absent`.
+    /// What kind of thing: `launched`, `failed`, `held`, `adopted`, `killed`, `outdated`, `agent`,
+    /// `agent-absent`, `skipped`, `needs-restart`, `slot-taken`, `slot-freed` or `given-up`.
     pub what: String,
     /// The agent's address; none for the cluster's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -166,6 +167,11 @@ fn entry(number: u64, at: Timestamp, decision: &Decision) -> Option<Entry> {
             let what = if matches!(then, AfterFailure::Hold) { "held" } else { "failed" };
             (what, Some(slot), None, reason.as_str())
         }
+        Decision::NeedsRestart { slot, reason } => ("needs-restart", Some(slot), None, reason.as_str()),
+        Decision::Skipped { slot, reason } => ("skipped", Some(slot), None, reason.as_str()),
+        Decision::Disrupts { slot } => ("slot-taken", Some(slot), None, ""),
+        Decision::DisruptionEnded { slot } => ("slot-freed", Some(slot), None, ""),
+        Decision::DisruptionFailed { slot, reason } => ("given-up", Some(slot), None, reason.as_str()),
         Decision::Adopted { slot, task } => ("adopted", Some(slot), Some(task), ""),
         Decision::Killed { task, reason } => ("killed", None, Some(task), reason.as_str()),
         Decision::Outdated { what } => ("outdated", None, None, what.as_str()),

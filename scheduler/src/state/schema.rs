@@ -1,7 +1,8 @@
 //! The form in which records are stored, and how an older one becomes today's.
 //!
 //! Version 1 held its number alone. Version 2 also names the scheduler that wrote it, so that one that finds a newer
-//! form can say which scheduler to start; its records are those of version 1.
+//! form can say which scheduler to start; its records are those of version 1. Version 3 has task types, phases and a slot
+//! for restarts that older schedulers do not know; what they held because it needed a restart waits for that.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -32,7 +33,18 @@ type Step = fn(Part, &mut Value);
 pub(super) struct Migrations(pub &'static [Step]);
 
 /// All there are.
-pub(super) const MIGRATIONS: Migrations = Migrations(&[|_, _| {}]);
+pub(super) const MIGRATIONS: Migrations = Migrations(&[|_, _| {}, wait_for_restart]);
+
+/// To version 3: an install that ended with status 79 was held like one that has failed for good.
+fn wait_for_restart(part: Part, record: &mut Value) {
+    let tasks = record.get_mut("tasks").and_then(Value::as_object_mut).filter(|_| part == Part::Agent);
+    for task in tasks.into_iter().flat_map(|tasks| tasks.values_mut()) {
+        let failure = task.get("failure").and_then(Value::as_str).unwrap_or_default();
+        if task.get("phase") == Some(&Value::from("held")) && failure.contains("exited with status 79 ") {
+            task["phase"] = Value::from("needs-restart");
+        }
+    }
+}
 
 impl Schema {
     /// Today's.
@@ -92,11 +104,13 @@ pub(super) mod tests {
                 record["rack"] = place;
             }
         },
+        // So that this is newer than what there really is.
+        |_, _| {},
     ]);
 
     #[test]
     fn a_record_goes_through_every_version_and_twice_is_as_once() {
-        assert_eq!(MIGRATIONS.version(), 2);
+        assert_eq!(MIGRATIONS.version(), 3);
         for from in [1, 2] {
             let mut record = json!({"key": "a:1"});
             if from == 2 {
@@ -110,6 +124,24 @@ pub(super) mod tests {
         let mut other = json!("F1");
         INVENTED.apply(1, Part::FrameworkId, &mut other);
         assert_eq!(other, json!("F1"));
+    }
+
+    #[test]
+    fn what_was_held_for_a_restart_waits_for_it_and_all_else_stays() {
+        let failure = |status| format!("Command exited with status {status} (what it means): error: more");
+        let held = |status| json!({"phase": "held", "since": 5, "target": "t", "failure": failure(status)});
+        let mut record = json!({"key": "a:1", "tasks": {"cni": held(79), "calico-node": held(78)}});
+        let mut waits = held(79);
+        waits["phase"] = json!("needs-restart");
+        let expect = json!({"key": "a:1", "tasks": {"cni": waits, "calico-node": held(78)}});
+        MIGRATIONS.apply(2, Part::Agent, &mut record);
+        assert_eq!(record, expect);
+        MIGRATIONS.apply(2, Part::Agent, &mut record);
+        assert_eq!(record, expect);
+        let cluster = json!({"tasks": {"cluster-init": held(79)}});
+        let mut same = cluster.clone();
+        MIGRATIONS.apply(2, Part::Cluster, &mut same);
+        assert_eq!(same, cluster);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Template, artifact_flag, etcd_flags, network_name, optional_flags, words};
 use crate::config::Config;
-use crate::core::MesosVersion;
+use crate::core::{MesosVersion, Restart};
 
 pub(super) fn template(config: &Config) -> Option<Template> {
     let target = &config.target;
@@ -22,6 +22,11 @@ pub(super) fn template(config: &Config) -> Option<Template> {
     // Mesos knows CNI since 1.0.
     Some(Template {
         min_mesos: MesosVersion(1, 0),
+        restart: Some(Restart {
+            what: "the Mesos agent",
+            option: "mesos.allow-restart",
+            allowed: target.restarts.mesos,
+        }),
         ..Template::install(config, target.needs.cni, args, artifacts)
     })
 }

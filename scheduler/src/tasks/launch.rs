@@ -14,6 +14,8 @@ pub struct Place {
     pub agent: AgentId,
     /// `host:port` of the agent.
     pub address: String,
+    /// Whether it may restart Docker or the Mesos agent: no part of the target, which stays the same.
+    pub may_restart: bool,
     /// The part of the offer.
     pub resources: Vec<mesos::Resource>,
 }
@@ -22,6 +24,10 @@ impl TaskTypes {
     /// The message that launches `task`; none when the operator does not want this task type.
     pub fn task_info(&self, task_type: TaskType, task: &TaskId, place: Place) -> Option<mesos::TaskInfo> {
         let Hashed { template, target } = self.templates.get(&task_type)?;
+        let mut args = template.args.clone();
+        if place.may_restart {
+            args.push("--allow-restart".to_owned());
+        }
         let health = template.health.as_ref().map(|probe| mesos::HealthCheck {
             r#type: Some(mesos::health_check::Type::Command.into()),
             command: Some(command(template, &probe.args, &place.address, Vec::new())),
@@ -37,7 +43,7 @@ impl TaskTypes {
             task_id: (&*task.0).into(),
             agent_id: (&*place.agent.0).into(),
             resources: place.resources,
-            command: Some(command(template, &template.args, &place.address, uris(template))),
+            command: Some(command(template, &args, &place.address, uris(template))),
             health_check: health,
             check: template.check.as_ref().map(|probe| check(template, probe, &place.address)),
             kill_policy: Some(mesos::KillPolicy { grace_period: Some(duration(template.grace)) }),

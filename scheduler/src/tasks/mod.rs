@@ -4,8 +4,11 @@
 mod calico_node;
 mod cluster_init;
 mod cni;
+mod docker_cluster_store;
+mod docker_network;
 mod etcd_proxy;
 mod launch;
+mod libnetwork;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +17,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::config::{Artifact, Config, Etcd, Proxy, Target};
-use crate::core::{Goal, MesosVersion, Needs, Spec, TargetHash, TaskType};
+use crate::core::{Goal, MesosVersion, MostAgents, Needs, Restart, Spec, TargetHash, TaskType};
 
 pub use launch::Place;
 
@@ -43,6 +46,14 @@ pub struct Template {
     service: bool,
     #[serde(skip)]
     after: Vec<TaskType>,
+    #[serde(skip)]
+    requires: Vec<TaskType>,
+    #[serde(skip)]
+    beside: Option<TaskType>,
+    #[serde(skip)]
+    restart: Option<Restart>,
+    #[serde(skip)]
+    most_agents: Option<MostAgents>,
     #[serde(skip)]
     min_mesos: MesosVersion,
 }
@@ -95,7 +106,30 @@ impl Template {
             needs,
             service: false,
             after: Vec::new(),
+            requires: Vec::new(),
+            beside: None,
+            restart: None,
+            most_agents: None,
             min_mesos: MesosVersion(1, 0),
+        }
+    }
+
+    /// A service that supervises a container through Docker's API: `calico-installer COMMAND run` and `check`.
+    fn container(config: &Config, needs: Needs, command: &str, args: Vec<String>) -> Self {
+        let probe = |goal: &str| Probe {
+            args: [words(&[command, "check", goal]), vec![docker_socket(&config.target)]].concat(),
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(5),
+            // An image that is not there yet is pulled first.
+            grace: Duration::from_mins(5),
+            failures: 10,
+        };
+        Self {
+            service: true,
+            health: Some(Probe { interval: Duration::from_secs(5), ..probe("--live") }),
+            check: Some(probe("--ready")),
+            grace: Duration::from_secs(30),
+            ..Self::install(config, needs, args, Vec::new())
         }
     }
 
@@ -112,12 +146,13 @@ impl Template {
             Goal::Finished
         };
         Spec {
-            enabled: true,
-            goal,
-            needs: self.needs,
-            target,
             after: self.after.clone(),
+            requires: self.requires.clone(),
+            beside: self.beside,
+            restart: self.restart,
+            most_agents: self.most_agents,
             min_mesos: self.min_mesos,
+            ..Spec::new(goal, self.needs, target)
         }
     }
 }
@@ -135,8 +170,11 @@ impl TaskTypes {
             let template = match task_type {
                 TaskType::ClusterInit => Some(cluster_init::template(config)),
                 TaskType::EtcdProxy => etcd_proxy::template(config),
+                TaskType::DockerClusterStore => docker_cluster_store::template(config),
                 TaskType::Cni => cni::template(config),
                 TaskType::CalicoNode => calico_node::template(config),
+                TaskType::Libnetwork => libnetwork::template(config),
+                TaskType::DockerNetwork => docker_network::template(config),
             };
             let template = template?;
             Some((task_type, Hashed { target: template.target(), template }))
@@ -181,6 +219,11 @@ fn optional_flags(flags: &[(&str, Option<String>)]) -> Vec<String> {
 
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// Docker's API.
+fn docker_socket(target: &Target) -> String {
+    flag("docker-socket", target.docker_socket.display())
 }
 
 /// The flags of the network itself.

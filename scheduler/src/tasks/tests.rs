@@ -17,9 +17,14 @@ fn config(changes: &[(&str, &str)]) -> Config {
 }
 
 fn task_info(config: &Config, task_type: TaskType) -> mesos::TaskInfo {
+    launched(config, task_type, false)
+}
+
+fn launched(config: &Config, task_type: TaskType, may_restart: bool) -> mesos::TaskInfo {
     let place = Place {
         agent: "S1".into(),
         address: "10.0.0.11:5051".into(),
+        may_restart,
         resources: vec![mesos::Resource::default()],
     };
     TaskTypes::new(config).task_info(task_type, &TaskId::from("t1"), place).unwrap()
@@ -44,29 +49,40 @@ fn commands(info: &mesos::TaskInfo) -> Vec<mesos::CommandInfo> {
 
 /// All options that reach a task, with a value that is not the default.
 const CHANGES: &[(&str, &str, &[TaskType])] = {
-    use TaskType::{CalicoNode, ClusterInit, Cni, EtcdProxy};
+    use TaskType::{CalicoNode, ClusterInit, Cni, DockerClusterStore, DockerNetwork, EtcdProxy, Libnetwork};
+    const OF_ETCD: &[TaskType] = &[ClusterInit, EtcdProxy, DockerClusterStore, Cni, CalicoNode, Libnetwork];
     &[
-        ("SERVICE_USER", "calico", &[ClusterInit, EtcdProxy, Cni, CalicoNode]),
-        ("ETCD_ENDPOINTS", "http://10.0.0.2:2379", &[ClusterInit, EtcdProxy, Cni, CalicoNode]),
-        ("ETCD_LISTEN", "127.0.0.1:23790", &[EtcdProxy, Cni, CalicoNode]),
+        ("SERVICE_USER", "calico", &TaskType::ALL),
+        ("ETCD_ENDPOINTS", "http://10.0.0.2:2379", OF_ETCD),
+        ("ETCD_LISTEN", "127.0.0.1:23790", OF_ETCD.split_at(1).1),
         ("CNI_PLUGINS_DIR", "/opt/cni/bin", &[Cni]),
         ("CNI_CONFIG_DIR", "/etc/cni/net.d", &[Cni]),
-        ("NETWORK_NAME", "other", &[ClusterInit, Cni]),
-        ("NETWORK_POOL_CIDR", "10.1.0.0/16", &[ClusterInit]),
+        ("NETWORK_NAME", "other", &[ClusterInit, Cni, DockerNetwork]),
+        ("NETWORK_POOL_CIDR", "10.1.0.0/16", &[ClusterInit, DockerNetwork]),
         ("NETWORK_BLOCK_SIZE", "28", &[ClusterInit]),
         ("NETWORK_ENCAPSULATION", "ipip", &[ClusterInit, CalicoNode]),
         ("NETWORK_MTU", "1400", &[Cni]),
         ("NETWORK_NAT_OUTGOING", "false", &[ClusterInit]),
         ("NODE_IMAGE", "calico/node:v3.15.0", &[CalicoNode]),
         ("NODE_BACKEND", "bird", &[CalicoNode]),
-        ("NODE_IP", "10.0.0.11", &[CalicoNode]),
-        ("NODE_NAME", "n1", &[Cni, CalicoNode]),
-        ("DOCKER_SOCKET", "/run/docker.sock", &[CalicoNode]),
-        ("REGISTRY_MIRROR", "10.0.0.9:5000", &[CalicoNode]),
+        ("NODE_IP", "10.0.0.11", &[DockerClusterStore, CalicoNode]),
+        ("NODE_NAME", "n1", &[Cni, CalicoNode, Libnetwork]),
+        ("DOCKER_SOCKET", "/run/docker.sock", &[DockerClusterStore, CalicoNode, Libnetwork, DockerNetwork]),
+        ("DOCKER_UNIT", "dockerd.service", &[DockerClusterStore]),
+        ("DOCKER_CLUSTER_STORE", "zk://10.0.0.1:2181/docker", &[DockerClusterStore]),
+        ("DOCKER_CLUSTER_ADVERTISE", "10.0.0.11:2376", &[DockerClusterStore]),
+        ("DOCKER_CLUSTER_STORE_OPTS", "discovery.ttl=90,discovery.heartbeat=30", &[DockerClusterStore]),
+        ("DOCKER_MAX_AGENTS", "800", &[DockerClusterStore]),
+        ("DOCKER_REPLACE_STORE", "true", &[DockerClusterStore]),
+        ("LIBNETWORK_IMAGE", "calico/libnetwork-plugin:v1.1.4", &[Libnetwork]),
+        ("REGISTRY_MIRROR", "10.0.0.9:5000", &[CalicoNode, Libnetwork]),
         ("CLUSTER_INIT_CPUS", "0.3", &[ClusterInit]),
         ("ETCD_PROXY_MEM", "128", &[EtcdProxy]),
         ("CNI_CPUS", "0.3", &[Cni]),
         ("CALICO_NODE_MEM", "512.5", &[CalicoNode]),
+        ("DOCKER_CLUSTER_STORE_CPUS", "0.3", &[DockerClusterStore]),
+        ("LIBNETWORK_MEM", "256", &[Libnetwork]),
+        ("DOCKER_NETWORK_MEM", "128", &[DockerNetwork]),
     ]
 };
 
@@ -76,8 +92,9 @@ fn every_command_is_one_that_the_installer_takes() {
     let changed: Vec<(&str, &str)> = CHANGES.iter().map(|(name, value, _)| (*name, *value)).collect();
     for changes in [defaults, &changed, &[("ETCD_PROXY", "direct")]] {
         let config = config(changes);
-        for task_type in TaskTypes::new(&config).specs().into_keys() {
-            for command in commands(&task_info(&config, task_type)) {
+        for (task_type, spec) in TaskTypes::new(&config).specs() {
+            let info = launched(&config, task_type, spec.restart.is_some());
+            for command in commands(&info) {
                 let args = installer_args(&command);
                 if let Err(error) = calico_installer::cli::Cli::try_parse_from(&args) {
                     panic!("{args:?}: {error}");
@@ -102,8 +119,75 @@ fn a_changed_option_changes_the_targets_that_it_is_in_and_no_others() {
 
 #[test]
 fn what_is_disabled_is_no_task_type() {
-    let config = config(&[("CNI_ENABLE", "false"), ("NODE_ENABLE", "false"), ("ETCD_PROXY", "direct")]);
+    let without =
+        ["CNI_ENABLE", "NODE_ENABLE", "DOCKER_ENABLE", "LIBNETWORK_ENABLE"].map(|name| (name, "false"));
+    let config = config(&[&without[..], &[("ETCD_PROXY", "direct")]].concat());
     assert_eq!(TaskTypes::new(&config).specs().into_keys().collect::<Vec<_>>(), [TaskType::ClusterInit]);
+}
+
+/// A task's arguments after `calico-installer`, and those of its probes.
+fn all_args(changes: &[(&str, &str)], task_type: TaskType) -> Vec<String> {
+    let info = task_info(&config(changes), task_type);
+    commands(&info).iter().map(|command| installer_args(command)[1..].join(" ")).collect()
+}
+
+#[test]
+fn the_steps_of_docker_are_launched_with_what_they_need_and_no_more() {
+    let etcd = "--etcd-endpoints=http://10.0.0.1:2379 --etcd-proxy=gateway --etcd-listen=127.0.0.1:2379";
+    let socket = "--docker-socket=/var/run/docker.sock";
+    let store = format!(
+        "docker-cluster-store apply {etcd} --docker-unit=docker.service {socket} --docker-max-agents=500"
+    );
+    assert_eq!(all_args(&[], TaskType::DockerClusterStore), std::slice::from_ref(&store));
+    let changes = [
+        ("DOCKER_CLUSTER_STORE", "etcd://10.0.0.7:2379"),
+        ("DOCKER_CLUSTER_ADVERTISE", "10.0.0.11:2377"),
+        ("DOCKER_CLUSTER_STORE_OPTS", "a=1,b=2"),
+        ("DOCKER_REPLACE_STORE", "true"),
+        ("NODE_IP", "10.0.0.11"),
+    ];
+    let more = "--docker-cluster-store=etcd://10.0.0.7:2379 --docker-cluster-advertise=10.0.0.11:2377 \
+                --docker-cluster-store-opts=a=1,b=2 --node-ip=10.0.0.11 --docker-replace-store";
+    assert_eq!(all_args(&changes, TaskType::DockerClusterStore), [format!("{store} {more}")]);
+
+    let run = format!(
+        "libnetwork run {etcd} --libnetwork-image=calico/libnetwork-plugin:v1.1.3 --libnetwork-cpus=0.1 \
+         --libnetwork-mem=128 {socket}"
+    );
+    let probes = ["--live", "--ready"].map(|goal| format!("libnetwork check {goal} {socket}"));
+    assert_eq!(all_args(&[], TaskType::Libnetwork), [vec![run], probes.to_vec()].concat());
+
+    let network =
+        format!("docker-network apply --network-name=calico --network-pool-cidr=192.168.0.0/16 {socket}");
+    assert_eq!(all_args(&[], TaskType::DockerNetwork), [network]);
+}
+
+#[test]
+fn what_docker_needs_of_others_is_in_its_specs() {
+    let specs = TaskTypes::new(&config(&[("DOCKER_ALLOW_RESTART", "true")])).specs();
+    assert_eq!(specs[&TaskType::Libnetwork].requires, [TaskType::DockerClusterStore]);
+    assert_eq!(specs[&TaskType::DockerNetwork].beside, Some(TaskType::Libnetwork));
+    let allowed =
+        |task_type: TaskType| specs[&task_type].restart.map(|restart| (restart.option, restart.allowed));
+    assert_eq!(allowed(TaskType::DockerClusterStore), Some(("docker.allow-restart", true)));
+    assert_eq!(allowed(TaskType::Cni), Some(("mesos.allow-restart", false)));
+    let restarting = specs.values().filter(|spec| spec.restart.is_some());
+    assert_eq!(restarting.count(), 2);
+    let most = specs[&TaskType::DockerClusterStore].most_agents.unwrap();
+    assert_eq!((most.option, most.number), ("docker.max-agents", 500));
+}
+
+#[test]
+fn the_permission_to_restart_is_the_last_argument_and_no_part_of_the_target() {
+    let config = config(&[("DOCKER_ALLOW_RESTART", "true")]);
+    assert_eq!(targets(&config), targets(&self::config(&[])));
+    for task_type in [TaskType::DockerClusterStore, TaskType::Cni] {
+        let (without, with) = (launched(&config, task_type, false), launched(&config, task_type, true));
+        let mut args = without.command.unwrap().arguments;
+        args.push("--allow-restart".to_owned());
+        assert_eq!(with.command.unwrap().arguments, args);
+        assert_eq!(with.labels, without.labels);
+    }
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use calico_scheduler::config::{Config, OPTIONS, StateLocation};
 use calico_scheduler::core::{
-    Agent, AgentRecord, Core, Event, Goal, Input, MesosVersion, Needs, Phase, Run, Settings, Spec, Standing,
-    State, StateChange, TargetHash, TaskRecord, TaskType, Tasks, Timestamp,
+    Agent, AgentRecord, Core, Disruption, Event, Goal, Input, Needs, Phase, Restart, Run, Settings, Spec,
+    Standing, State, StateChange, TargetHash, TaskRecord, TaskType, Tasks, Timestamp,
 };
 use calico_scheduler::mesos::{self, Record};
 use calico_scheduler::state::etcd::{Candidate, Txn, Write};
@@ -141,12 +141,15 @@ fn messages(amount: f64, state: u8) -> Vec<Message> {
 
 fn spec(task_type: TaskType) -> (TaskType, Spec) {
     let goal = match task_type {
-        TaskType::ClusterInit | TaskType::Cni => Goal::Finished,
+        TaskType::ClusterInit | TaskType::DockerClusterStore | TaskType::Cni | TaskType::DockerNetwork => {
+            Goal::Finished
+        }
         _ => Goal::Running { check: true, health: true },
     };
     let needs = Needs { cpus: 100, mem: 64_000 };
     let target = TargetHash::from(format!("target of {task_type}"));
-    (task_type, Spec { enabled: true, goal, needs, target, after: vec![], min_mesos: MesosVersion(1, 0) })
+    let restart = Some(Restart { what: "it", option: "it.allow-restart", allowed: true });
+    (task_type, Spec { restart, ..Spec::new(goal, needs, target) })
 }
 
 fn settings() -> Settings {
@@ -182,16 +185,25 @@ fn stored() -> Vec<StateChange> {
     let (task, agent) = ("etcd-proxy.other.5051.1".into(), "S2".into());
     let other = Tasks::from_iter([
         (TaskType::EtcdProxy, record(Phase::Active { task, agent, run: Run::Ready, since: at })),
+        (TaskType::DockerClusterStore, record(Phase::Skipped { since: at })),
         (TaskType::Cni, record(Phase::Done { at })),
+    ]);
+    let third = Tasks::from_iter([
+        (TaskType::DockerClusterStore, record(Phase::NeedsRestart { since: at })),
+        (TaskType::Cni, TaskRecord { disruptive: true, ..record(Phase::Backoff { until: at }) }),
     ]);
     let agent = |key: &str, id: &str, tasks| {
         let record = AgentRecord::new(key.into(), id.into(), "1.11.0".to_owned(), at);
         StateChange::Agent(AgentRecord { tasks, absent_since: Some(at), ..record }.into())
     };
+    let disruption = Some(Disruption { task_type: TaskType::Cni, since: at, failure: None });
+    let record = AgentRecord::new("third:5051".into(), "S3".into(), "1.11.0".to_owned(), at);
+    let disrupted = StateChange::Agent(AgentRecord { tasks: third, disruption, ..record }.into());
     vec![
         StateChange::Framework { id: "framework".into() },
         agent("host:5051", "S1", tasks),
         agent("other:5051", "S2", other),
+        disrupted,
     ]
 }
 

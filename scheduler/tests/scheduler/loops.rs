@@ -62,6 +62,8 @@ pub fn config() -> Config {
         ("CALICO_ETCD_PROXY", "direct"),
         ("CALICO_CNI_ENABLE", "false"),
         ("CALICO_NODE_ENABLE", "false"),
+        ("CALICO_DOCKER_ENABLE", "false"),
+        ("CALICO_LIBNETWORK_ENABLE", "false"),
     ]);
     Config::from_env(&env).unwrap()
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use calico_scheduler::core::{AgentId, Phase, Scope, Settings, TaskId, TaskType, Timestamp};
 use fake_master::{AgentRef, World};
+use mesos_v1::master::response::GetAgents;
 use mesos_v1::scheduler::{Call, Event, call, event};
 use mesos_v1::{TaskInfo, TaskState, TaskStatus};
 
 use crate::stored::Stored;
-use failures::{Failures, Place};
+use failures::{Circumstances, Failures, Place};
 use recoveries::Recoveries;
 
 #[derive(Debug)]
@@ -21,6 +22,8 @@ struct Launched {
     agent: AgentId,
     /// The master has said of it that it is unreachable or gone: another agent may do the cluster's work.
     given_up: bool,
+    /// It is a service of which the scheduler knows that it runs.
+    runs: bool,
 }
 
 /// What happened, as far as what may happen depends on it.
@@ -106,7 +109,8 @@ impl Checks {
                 _ => {}
             }
         }
-        let Some(launched) = self.launched.get(&task) else { return };
+        let Some(launched) = self.launched.get_mut(&task) else { return };
+        launched.runs |= state == TaskState::TaskRunning && is_service(launched.task_type);
         let place = launched.place();
         if self.failures.is_latest(&place, &task) {
             self.recoveries.acknowledged(&task, &launched.agent, status);
@@ -133,28 +137,47 @@ impl Checks {
             assert!(!self.excluded.contains(&**name), "{id} is launched on {name}, which is excluded");
         }
         self.order(&agent, task_type);
-        let launched = Launched { task_type, agent: agent.clone(), given_up: false };
+        let slots = if self.restored { BTreeSet::new() } else { stored.slots() };
+        let restarts = may_restart(task);
+        if restarts && !self.restored {
+            self.slot(&id, &agent, &slots);
+        }
+        let launched = Launched { task_type, agent: agent.clone(), given_up: false, runs: false };
         let place = launched.place();
         assert!(self.launched.insert(id.clone(), launched).is_none(), "{id} is launched twice");
-        let is_free = self.restored || host.is_none_or(|host| self.excused.contains(&host));
-        self.failures.launch(&place, &id, by.at, is_free, self.clocks_jumped);
+        // What an agent that drains does for the cluster is done by another at once.
+        let moves_on = place.0.is_none() && !self.excused.is_empty();
+        let is_free = self.restored || moves_on || host.is_none_or(|host| self.excused.contains(&host));
+        self.failures.launch(
+            &place,
+            &id,
+            by.at,
+            Circumstances { is_free, restarts, clocks_jumped: self.clocks_jumped },
+        );
         if !self.restored && !self.clocks_jumped {
             let there = hosts_of(world).filter(|host| !self.excused.contains(host));
             let counted = there.filter_map(|host| world.agent_id(host)).map(AgentId::from).collect();
             let now = Timestamp(by.at.as_millis().try_into().unwrap());
-            self.recoveries.launch(&id, &agent, now, &counted, world.agents());
+            self.recoveries.launch(&id, &agent, now, (&counted, &slots), world.agents());
         }
+    }
+
+    /// What may restart something has a slot, and there is no other.
+    fn slot(&self, id: &TaskId, agent: &AgentId, slots: &BTreeSet<AgentId>) {
+        // By a clock that has jumped, its time may be over by now.
+        let is_held = slots.contains(agent) || self.clocks_jumped;
+        let alone = slots.iter().all(|other| other == agent);
+        assert!(is_held && alone, "{id} may restart something, and slots are held by {slots:?}");
     }
 
     /// What comes before has reached its goal.
     fn order(&self, agent: &AgentId, task_type: TaskType) {
-        let before: &[TaskType] = match task_type {
-            TaskType::ClusterInit | TaskType::EtcdProxy => &[],
-            TaskType::Cni => &[TaskType::EtcdProxy],
-            TaskType::CalicoNode => &[TaskType::EtcdProxy, TaskType::Cni],
-        };
+        let before = TaskType::ALL.into_iter().filter(|earlier| match task_type.scope() {
+            Scope::Agent => earlier.scope() == Scope::Agent && *earlier < task_type,
+            Scope::Cluster => task_type == TaskType::DockerNetwork && *earlier == TaskType::Libnetwork,
+        });
         for earlier in before {
-            let there = self.reached.contains(&(agent.clone(), *earlier));
+            let there = self.reached.contains(&(agent.clone(), earlier));
             assert!(there, "{task_type} is launched on {agent} before {earlier} was there");
         }
         let initialised = self.reached.iter().any(|(_, reached)| *reached == TaskType::ClusterInit);
@@ -165,7 +188,16 @@ impl Checks {
         let alive = hosts(world).any(|(_, task, _)| task == &*id.0);
         let Some(ours) = self.launched.get(id) else { panic!("{id} is killed, and none of ours") };
         let given_up = ours.task_type.scope() == Scope::Cluster && ours.given_up;
-        assert!(!alive || given_up || self.restored, "{id} is alive, ours, and killed");
+        // By a clock that has jumped, it was at its beginning for too long.
+        let hangs = self.clocks_jumped && !ours.runs;
+        assert!(!alive || given_up || hangs || self.restored, "{id} is alive, ours, and killed");
+    }
+
+    /// A scheduler is told which agents there are: others are away.
+    pub fn listed(&mut self, agents: &GetAgents) {
+        let there = agents.agents.iter().filter(|agent| agent.active);
+        let there = there.filter_map(|agent| agent.agent_info.id.as_ref());
+        self.failures.there(&there.map(|id| AgentId::from(id.value.as_str())).collect());
     }
 
     /// The master says something.
@@ -186,7 +218,9 @@ impl Checks {
             launched.given_up = true;
         }
         let done = state == TaskState::TaskFinished && !is_service(launched.task_type);
-        if done || is_ready(launched.task_type, status) {
+        // What the host cannot have is passed over.
+        let passed_over = exit_status(status) == Some(80);
+        if done || passed_over || is_ready(launched.task_type, status) {
             self.reached.insert((launched.agent.clone(), launched.task_type));
         }
         self.failures.status(&launched.place(), &task, status, at);
@@ -233,7 +267,17 @@ fn place(agent: &AgentId, task_type: TaskType) -> Place {
 }
 
 fn is_service(task_type: TaskType) -> bool {
-    matches!(task_type, TaskType::EtcdProxy | TaskType::CalicoNode)
+    matches!(task_type, TaskType::EtcdProxy | TaskType::CalicoNode | TaskType::Libnetwork)
+}
+
+/// Whether a task may restart Docker or the Mesos agent.
+pub fn may_restart(task: &TaskInfo) -> bool {
+    task.command.as_ref().is_some_and(|command| command.arguments.iter().any(|a| a == "--allow-restart"))
+}
+
+/// The exit status with which a task has failed, if the master's message names it.
+fn exit_status(status: &TaskStatus) -> Option<i32> {
+    status.message().strip_prefix("Command exited with status ")?.parse().ok()
 }
 
 /// Whether a service is what it is there for.

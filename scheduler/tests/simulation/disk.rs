@@ -54,13 +54,13 @@ impl Disk {
         self.files().locks.get(lock).cloned()
     }
 
-    /// What a file would hold if the power went now, whatever is lost.
+    /// What a file would hold if the power went now, and all was lost that may be. What is being written may be there
+    /// instead: what relies on that must wait until it is synced.
     pub fn surely(&self, path: &Path) -> Option<Vec<u8>> {
         let files = self.files();
         let kept = files.synced.get(path)?;
-        // Names that are not synced may be kept as well.
-        let is_sure = files.seen.get(path).is_some_and(|seen| Arc::ptr_eq(seen, kept));
-        is_sure.then(|| kept.lock().unwrap().synced.clone())
+        let kept = kept.lock().unwrap().synced.clone();
+        Some(kept)
     }
 
     /// No room is left on it, or there is again.

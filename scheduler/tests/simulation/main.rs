@@ -28,7 +28,8 @@ use trace::Trace;
 
 /// Everything is wanted.
 fn program() -> Program {
-    Program::new(&Config::from_env(&environment(&[("CALICO_SERVICE_ROLE", "slave_public")])).unwrap())
+    let options = [("CALICO_SERVICE_ROLE", "slave_public"), ("CALICO_DOCKER_ALLOW_RESTART", "true")];
+    Program::new(&Config::from_env(&environment(&options)).unwrap())
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use calico_scheduler::core::{Selector, Settings, Share};
+use calico_scheduler::core::{Selector, Settings, Share, TaskType};
 use calico_scheduler::lead::{Ended, Program};
 use calico_scheduler::state::StoreError;
 use fake_master::{AgentRef, AgentSpec, CallId, End, Happening, Random, Script, World};
@@ -19,7 +19,7 @@ use mesos_v1::master::{self, call};
 use mesos_v1::scheduler::{self, Event};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::checks::{Checks, Sender};
+use crate::checks::{Checks, Sender, may_restart};
 use crate::disk::Disk;
 use crate::etcd::{self, Etcd};
 use crate::faults::Fault;
@@ -387,6 +387,9 @@ impl Simulation {
                 });
                 if !self.master_away {
                     let agents = dead.is_ok().then(|| self.world.get_agents());
+                    if let Some(agents) = &agents {
+                        self.checks.listed(agents);
+                    }
                     let late = self.random.between(Duration::from_millis(1), Duration::from_secs(1));
                     self.at(self.now + late, Due::Reply(origin, reply, Reply::Agents(agents)));
                 }
@@ -519,6 +522,10 @@ fn script(task: &mesos_v1::TaskInfo, random: &mut Random, mood: &Mood) -> Script
             1 => End::Code(75),
             _ => End::Code(69),
         })
+    } else if task.name == TaskType::DockerClusterStore.name() {
+        // Some hosts need a restart for it, and some cannot have it.
+        let finds = if !may_restart(task) && random.chance(300) { Some(79) } else { None };
+        finds.or(random.chance(50).then_some(80)).map(End::Code)
     } else {
         None
     };

@@ -1,8 +1,10 @@
 //! What is stored, as one sees it who looks into etcd or at the disk.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
-use calico_scheduler::core::{AgentRecord, ClusterRecord, State, TaskId, TaskRecord, Tasks};
+use calico_scheduler::core::{AgentId, AgentRecord, ClusterRecord, State, TaskId, TaskRecord, Tasks};
 
 use crate::disk::Disk;
 use crate::etcd::Etcd;
@@ -37,6 +39,24 @@ impl<'a> Stored<'a> {
         }
     }
 
+    /// Who holds a slot for restarts.
+    pub fn slots(self) -> BTreeSet<AgentId> {
+        let agents: Vec<AgentRecord> = match self {
+            Self::Etcd(etcd) => {
+                let agents = etcd.below(BELOW).filter(|(key, _)| key.contains("/agents/"));
+                let disrupted = agents.filter(|(_, value)| contains(value, "\"disruption\""));
+                disrupted.map(|(_, value)| serde_json::from_slice(value).unwrap()).collect()
+            }
+            Self::File(disk) => {
+                let file = surely(disk);
+                let state = contains(&file, "\"disruption\"").then(|| state(&file));
+                let agents = state.into_iter().flat_map(|state| state.agents.into_values());
+                agents.map(Arc::unwrap_or_clone).collect()
+            }
+        };
+        agents.into_iter().filter(|agent| agent.disrupted().is_some()).map(|agent| agent.id).collect()
+    }
+
     /// The record that says that this task is alive. In a file: one that outlives a loss of power.
     pub fn task(self, task: &TaskId) -> Option<TaskRecord> {
         let of = |tasks: Tasks| {
@@ -56,18 +76,27 @@ impl<'a> Stored<'a> {
                 })
             }
             Self::File(disk) => {
-                let sure = disk.surely(Path::new(STATE_FILE));
-                let file = sure.expect("something is done, and a loss of power may take back what is stored");
+                let file = surely(disk);
                 if !contains(&file, &task.0) {
                     return None;
                 }
-                let mut file: serde_json::Value = serde_json::from_slice(&file).unwrap();
-                let state: State = serde_json::from_value(file["state"].take()).unwrap();
+                let state = state(&file);
                 let agents = state.agents.into_values().map(|agent| agent.tasks.clone());
                 agents.chain([state.cluster.tasks]).find_map(of)
             }
         }
     }
+}
+
+/// The file as it is after a loss of power.
+fn surely(disk: &Disk) -> Vec<u8> {
+    let sure = disk.surely(Path::new(STATE_FILE));
+    sure.expect("something is done, and a loss of power may take back what is stored")
+}
+
+fn state(file: &[u8]) -> State {
+    let mut file: serde_json::Value = serde_json::from_slice(file).unwrap();
+    serde_json::from_value(file["state"].take()).unwrap()
 }
 
 fn contains(value: &[u8], text: &str) -> bool {

@@ -10,6 +10,7 @@ pub fn environment(changes: &[(&str, &str)]) -> BTreeMap<String, String> {
         ("CALICO_SERVICE_STATE", "file:/var/lib/calico/state.json".to_owned()),
         ("CALICO_ETCD_ENDPOINTS", "http://10.0.0.1:2379".to_owned()),
         ("CALICO_NODE_IMAGE", "calico/node:v3.14.0".to_owned()),
+        ("CALICO_LIBNETWORK_IMAGE", "calico/libnetwork-plugin:v1.1.3".to_owned()),
         ("CALICO_ARTIFACTS_INSTALLER", artifact("calico-installer")),
         ("CALICO_ARTIFACTS_ETCD", artifact("etcd")),
         ("CALICO_ARTIFACTS_CNI", artifact("calico")),

@@ -1,17 +1,24 @@
 //! The product on a real cluster: what an operator sees of an install, and what survives.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "../../../installer-tasks/tests/support/kill.rs"]
+#[expect(dead_code, clippy::expect_used, reason = "not all of it is needed here; it is a test, too")]
+mod kill;
 #[path = "../machine/mod.rs"]
 mod machine;
 
 mod artifacts;
 mod crashes;
+mod docker;
+mod docker_crashes;
+mod docker_store;
 mod draining;
 mod etcd_outage;
 mod full;
 mod history;
 mod install;
 mod leadership;
+mod libnetwork;
 mod masters;
 mod offers;
 mod operator;

@@ -15,19 +15,19 @@ const READER: &str = "while :; do curl -s -m 1 http://127.0.0.1:2379/health | gr
 const PAUSE: u64 = 10_000;
 
 /// The moments at the beginning of each line.
-fn moments(text: &str) -> Vec<u64> {
+pub fn moments(text: &str) -> Vec<u64> {
     text.lines().filter_map(|line| line.split(' ').next()?.parse().ok()).collect()
 }
 
-fn read(host: &Host<'_>, path: &str) -> Vec<u64> {
+pub fn read(host: &Host<'_>, path: &str) -> Vec<u64> {
     moments(&String::from_utf8_lossy(&host.exec(&["cat", path]).unwrap().stdout))
 }
 
-fn longest_pause(moments: &[u64]) -> u64 {
+pub fn longest_pause(moments: &[u64]) -> u64 {
     moments.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap()
 }
 
-fn property(host: &Host<'_>, unit: &str, name: &str) -> String {
+pub fn property(host: &Host<'_>, unit: &str, name: &str) -> String {
     let output = host.exec(&["systemctl", "show", "--value", "-p", name, unit]).unwrap();
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }

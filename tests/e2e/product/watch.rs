@@ -251,7 +251,7 @@ fn wrong(look: &Look) -> BTreeSet<String> {
 }
 
 fn is_install(name: &str) -> bool {
-    ["cluster-init", "cni"].contains(&name)
+    ["cluster-init", "docker-cluster-store", "cni", "docker-network"].contains(&name)
 }
 
 /// Whether an agent is there.

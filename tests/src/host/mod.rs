@@ -81,6 +81,12 @@ impl<'a> Host<'a> {
         self.cluster.paths().mount_point(&self.short_name())
     }
 
+    /// The process, as the machine counts them, whose namespaces are the host's: for what must enter them by itself.
+    pub fn pid(&self) -> Result<u32> {
+        let init = self.init()?.ok_or_else(|| Error::PoweredOff(self.name.clone()))?;
+        Ok(init.pid)
+    }
+
     /// Runs a command in the host to its end.
     pub fn exec<S: AsRef<std::ffi::OsStr>>(&self, words: &[S]) -> Result<Output> {
         let mut command = self.command(words)?;
@@ -89,10 +95,9 @@ impl<'a> Host<'a> {
 
     /// A command in the host, to be run as the caller likes; what it starts ends with the host.
     pub fn command<S: AsRef<std::ffi::OsStr>>(&self, words: &[S]) -> Result<Command> {
-        let init = self.init()?.ok_or_else(|| Error::PoweredOff(self.name.clone()))?;
+        let pid = self.pid()?.to_string();
         // Below cgroup v2 only the lowest groups may have processes, so these have one of their own.
         let group = Hierarchies::mounted()?.create(&format!("{}/exec", self.group_path()))?;
-        let pid = init.pid.to_string();
         let enter = ["nsenter", "-t", &pid, "-m", "-u", "-i", "-n", "-p", "-C", "--", "env", "-i"];
         let env = [
             "HOME=/root",

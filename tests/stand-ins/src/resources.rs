@@ -38,8 +38,8 @@ pub fn endpoint_key(name: &str) -> String {
 }
 
 /// A workload endpoint's name: its parts with doubled dashes, joined by single ones.
-pub fn endpoint_name(node: &str, container: &str, interface: &str) -> String {
-    [node, "cni", container, interface].map(|part| part.replace('-', "--")).join("-")
+pub fn endpoint_name(node: &str, orchestrator: &str, workload: &str, endpoint: &str) -> String {
+    [node, orchestrator, workload, endpoint].map(|part| part.replace('-', "--")).join("-")
 }
 
 /// A resource: `spec` depends on `kind`.
@@ -194,13 +194,17 @@ pub struct NodeBgp {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct EndpointSpec {
-    /// Always `cni`.
+    /// `cni` or `libnetwork`.
     pub orchestrator: String,
     /// The host.
     pub node: String,
-    /// The container's ID.
+    /// The container's ID, of CNI.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub container_id: String,
-    /// The interface in the container.
+    /// Always `libnetwork`, of libnetwork.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub workload: String,
+    /// The interface in the container; of libnetwork, Docker's ID of the endpoint.
     pub endpoint: String,
     /// The interface on the host.
     pub interface_name: String,
@@ -216,8 +220,8 @@ mod tests {
 
     #[test]
     fn endpoint_names_are_unambiguous() {
-        assert_eq!(endpoint_name("host-1", "a-b", "eth0"), "host--1-cni-a--b-eth0");
-        assert_ne!(endpoint_name("a-cni", "b", "eth0"), endpoint_name("a", "cni-b", "eth0"));
+        assert_eq!(endpoint_name("host-1", "cni", "a-b", "eth0"), "host--1-cni-a--b-eth0");
+        assert_ne!(endpoint_name("a-cni", "cni", "b", "eth0"), endpoint_name("a", "cni", "cni-b", "eth0"));
     }
 
     #[test]

@@ -21,6 +21,7 @@ fn package() -> Package {
     let resources = Resources {
         artifacts: names.map(|name| (name.to_owned(), uri(name))).into(),
         node_image: "registry:5000/calico/node:v3.14.0".to_owned(),
+        libnetwork_image: "registry:5000/calico/libnetwork-plugin:v1.1.3".to_owned(),
     };
     Package::embedded().filled(&resources).unwrap()
 }

@@ -99,9 +99,13 @@ fn every_option_reaches_the_environment_under_its_name() {
             _ if option.variable() == "CALICO_SERVICE_STATE" => json!("file:/elsewhere"),
             _ if schema.get("enum").is_some() => schema["enum"].as_array().unwrap().last().unwrap().clone(),
             (OptionType::String, _) if schema["pattern"] == "^(/.*)?$" => json!("/other"),
-            (OptionType::String, _) if group == "docker" => json!("/other.sock"),
+            (OptionType::String, _) if (group, name) == ("docker", "socket") => json!("/other.sock"),
+            (OptionType::String, _) if (group, name) == ("docker", "unit") => json!("other.service"),
+            (OptionType::String, _) if name == "cluster-store" => json!("zk://10.0.0.7:2181"),
             (OptionType::String, _) if name == "mtu" => json!("1400"),
-            (OptionType::String, _) if group == "recovery" => json!("7%"),
+            (OptionType::String, _) if group == "recovery" || name == "max-concurrent-restarts" => {
+                json!("7%")
+            }
             (OptionType::String, _) => json!("other"),
             (OptionType::Boolean, default) => json!(!default.as_bool().unwrap()),
             (OptionType::Integer, default) => json!(default.as_i64().unwrap() + 1),
@@ -124,7 +128,7 @@ fn an_empty_option_is_not_in_the_environment_and_a_false_one_is() {
         let is_passed = env.contains_key(&option.variable());
         match option.to_string().as_str() {
             "service.cpus" | "service.mem" => assert!(!is_passed, "{option}"),
-            "node.image" => assert!(is_passed, "the package's image is its default"),
+            "node.image" | "libnetwork.image" => assert!(is_passed, "the package's image is its default"),
             _ => assert_eq!(is_passed, option.default != "", "{option}"),
         }
     }
@@ -147,6 +151,7 @@ fn artifacts_and_image_come_from_resource_json() {
         assert_eq!(env[variable], uri(name), "{variable}");
     }
     assert_eq!(env["CALICO_NODE_IMAGE"], "registry:5000/calico/node:v3.14.0");
+    assert_eq!(env["CALICO_LIBNETWORK_IMAGE"], "registry:5000/calico/libnetwork-plugin:v1.1.3");
 }
 
 #[test]

@@ -60,6 +60,10 @@ fn the_scheduler_starts_with_the_defaults_and_the_etcd_endpoints() {
     assert_eq!(state.to_string(), "etcd://10.0.0.1:2379/calico-dcos");
     assert_eq!(config.target.network.mtu, None);
     assert_eq!(config.target.node.unwrap().image, "registry:5000/calico/node:v3.14.0");
+    assert_eq!(config.target.libnetwork.unwrap().image, "registry:5000/calico/libnetwork-plugin:v1.1.3");
+    let restarts = config.target.restarts;
+    assert!(!restarts.docker && !restarts.mesos, "something is restarted without permission");
+    assert_eq!(config.rollout.max_concurrent_restarts.to_string(), "1");
     let installer = config.target.installer;
     assert_eq!(format!("{}#sha256={}", installer.uri, installer.sha256), uri("calico-installer"));
 }
@@ -94,6 +98,11 @@ fn numbers_and_switches_arrive_as_they_are_meant() {
         "network": {"mtu": "1450", "block-size": 28, "nat-outgoing": false},
         "cni": {"enable": false},
         "node": {"image": "mirror/calico/node:v3.14.1"},
+        "mesos": {"allow-restart": true},
+        "docker": {"allow-restart": true, "max-agents": 700, "replace-store": true, "cluster-store": "etcd://10.0.0.1:2379"},
+        "libnetwork": {"image": "mirror/libnetwork-plugin:v1", "cpus": 0.2},
+        "docker-cluster-store": {"mem": 128},
+        "rollout": {"max-concurrent-restarts": "20%", "agent-timeout": "5m"},
         "calico-node": {"cpus": 1, "mem": 512}
     }))
     .unwrap();
@@ -103,6 +112,14 @@ fn numbers_and_switches_arrive_as_they_are_meant() {
     assert!(!config.target.network.nat_outgoing);
     assert!(config.target.cni.is_none());
     assert_eq!(config.target.node.unwrap().image, "mirror/calico/node:v3.14.1");
+    let store = config.target.docker.unwrap();
+    assert!(config.target.restarts.docker && config.target.restarts.mesos && store.replace);
+    assert_eq!((store.max_agents, store.url.as_deref()), (700, Some("etcd://10.0.0.1:2379")));
+    assert_eq!(config.target.libnetwork.unwrap().image, "mirror/libnetwork-plugin:v1");
+    assert_eq!(config.target.needs.libnetwork.cpus, 200);
+    assert_eq!(config.target.needs.docker_cluster_store.mem, 128_000);
+    assert_eq!(config.rollout.max_concurrent_restarts.to_string(), "20%");
+    assert_eq!(config.rollout.agent_timeout.as_secs(), 300);
     assert_eq!(config.target.needs.calico_node.cpus, 1000);
     assert_eq!(config.target.needs.calico_node.mem, 512_000);
 }

@@ -254,7 +254,13 @@ fn artifacts() -> (tempfile::TempDir, BTreeMap<String, PathBuf>) {
 #[test]
 fn building_hashes_the_files_and_leaves_no_placeholder() {
     let (folder, files) = artifacts();
-    let resources = Resources::from_files("http://host:8080/files/", &files, "calico/node:v3.14.0").unwrap();
+    let resources = Resources::from_files(
+        "http://host:8080/files/",
+        &files,
+        "calico/node:v3.14.0",
+        "calico/libnetwork-plugin:v1.1.3",
+    )
+    .unwrap();
     let package = Package::embedded().filled(&resources).unwrap();
     assert_eq!(package.placeholders().unwrap(), Vec::<String>::new());
     package.validate().unwrap();
@@ -263,7 +269,9 @@ fn building_hashes_the_files_and_leaves_no_placeholder() {
         resource["assets"]["uris"]["calico-ipam"],
         "http://host:8080/files/calico-ipam#sha256=9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
     );
-    assert_eq!(resource["assets"]["container"]["docker"]["calico-node"], "calico/node:v3.14.0");
+    let images = &resource["assets"]["container"]["docker"];
+    assert_eq!(images["calico-node"], "calico/node:v3.14.0");
+    assert_eq!(images["libnetwork-plugin"], "calico/libnetwork-plugin:v1.1.3");
 
     let out = folder.path().join("repo/4");
     package.save(&out).unwrap();
@@ -277,7 +285,13 @@ fn building_names_what_is_missing_and_what_is_too_much() {
     files.remove("calicoctl");
     let wrong = files.remove("calico").unwrap();
     files.insert("calicoo".to_owned(), wrong);
-    let resources = Resources::from_files("http://host", &files, "calico/node:v3.14.0").unwrap();
+    let resources = Resources::from_files(
+        "http://host",
+        &files,
+        "calico/node:v3.14.0",
+        "calico/libnetwork-plugin:v1.1.3",
+    )
+    .unwrap();
     let error = Package::embedded().filled(&resources).unwrap_err();
     let FillError::Names { missing, unknown, .. } = &error else { panic!("{error}") };
     assert_eq!(
@@ -296,7 +310,7 @@ fn files_that_cannot_be_served_are_refused() {
     let with = |name: &str, path: PathBuf| {
         let mut files = files.clone();
         files.insert(name.to_owned(), path);
-        Resources::from_files("http://host", &files, "image").unwrap_err()
+        Resources::from_files("http://host", &files, "image", "image").unwrap_err()
     };
     assert!(
         matches!(with("etcd", folder.path().join("none")), HashError::Unreadable { name, .. } if name == "etcd")
@@ -314,7 +328,10 @@ fn files_that_cannot_be_served_are_refused() {
         "http://host/#a",
         "http://h'ost",
     ] {
-        assert!(matches!(Resources::from_files(url, &files, "image"), Err(HashError::BaseUrl(_))), "{url}");
+        assert!(
+            matches!(Resources::from_files(url, &files, "image", "image"), Err(HashError::BaseUrl(_))),
+            "{url}"
+        );
     }
 }
 

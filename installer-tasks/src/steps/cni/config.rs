@@ -55,6 +55,12 @@ pub fn network_of(content: &[u8]) -> Option<String> {
     Some(config.get("name")?.as_str()?.to_owned())
 }
 
+/// The plugin of a configuration, if it is one.
+pub fn plugin_of(content: &[u8]) -> Option<String> {
+    let config: Value = serde_json::from_slice(content).ok()?;
+    Some(config.get("type")?.as_str()?.to_owned())
+}
+
 /// Our file in the directory of configurations.
 pub fn path_in(directory: &Path, network: &NetworkName) -> PathBuf {
     directory.join(format!("{network}.conf"))

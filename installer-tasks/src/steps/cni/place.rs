@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::exit::{Exit, Failure, Result};
+use crate::exit::{Failure, Result};
+use crate::host::Host;
 use crate::host::agent::{AgentFlags, MesosVersion};
 
 /// From here on the isolator loads a new configuration by itself.
@@ -10,17 +11,14 @@ const LOADS_BY_ITSELF: MesosVersion = MesosVersion { major: 1, minor: 2 };
 /// From here on there is an isolator for CNI.
 const HAS_CNI: MesosVersion = MesosVersion { major: 1, minor: 0 };
 
-/// Whether this version of Mesos takes a new CNI network as it runs.
-pub fn mesos_gate(version: MesosVersion) -> Result<()> {
+/// Why this version of Mesos takes a restart for a new CNI network; `None` when it takes it as it runs.
+pub fn restart_for(version: MesosVersion) -> Result<Option<String>> {
     if version >= LOADS_BY_ITSELF {
-        Ok(())
+        Ok(None)
     } else if version >= HAS_CNI {
-        Err(Failure::new(
-            Exit::RestartNeeded,
-            format!(
-                "Mesos {version} loads a CNI network only when the agent starts (from {LOADS_BY_ITSELF} on it does at once); nothing was changed"
-            ),
-        ))
+        Ok(Some(format!(
+            "Mesos {version} loads a CNI network only when the agent starts (from {LOADS_BY_ITSELF} on it does at once)"
+        )))
     } else {
         Err(Failure::unsuitable(format!("Mesos {version} has no CNI: {HAS_CNI} or later is needed")))
     }
@@ -40,6 +38,11 @@ pub const DCOS: Usual =
     Usual { plugins: "/opt/mesosphere/active/cni", config: "/opt/mesosphere/etc/dcos/network/cni" };
 /// The places of plain Mesos.
 pub const PLAIN: Usual = Usual { plugins: "/opt/cni/bin", config: "/etc/cni/net.d" };
+
+/// Those of this host.
+pub fn usual(host: &Host) -> Usual {
+    if host.has("/opt/mesosphere") { DCOS } else { PLAIN }
+}
 
 /// The directories that the running agent uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +119,7 @@ fn same(one: &Path, other: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Exit;
 
     fn searched(plugins: &str) -> Searched {
         let flags = [("network_cni_plugins_dir", plugins), ("network_cni_config_dir", "/etc/cni/net.d")];
@@ -124,12 +128,12 @@ mod tests {
 
     #[test]
     fn mesos_versions_are_gated() {
-        let exit = |text: &str| mesos_gate(text.parse().unwrap()).err().map(|failure| failure.exit());
-        assert_eq!(exit("1.11.0"), None);
-        assert_eq!(exit("1.2.0"), None);
-        assert_eq!(exit("1.1.3"), Some(Exit::RestartNeeded));
-        assert_eq!(exit("1.0.0"), Some(Exit::RestartNeeded));
-        assert_eq!(exit("0.28.3"), Some(Exit::Unsuitable));
+        let restart = |text: &str| restart_for(text.parse().unwrap()).map(|reason| reason.is_some());
+        assert!(!restart("1.11.0").unwrap());
+        assert!(!restart("1.2.0").unwrap());
+        assert!(restart("1.1.3").unwrap());
+        assert!(restart("1.0.0").unwrap());
+        assert_eq!(restart("0.28.3").unwrap_err().exit(), Exit::Unsuitable);
     }
 
     #[test]

@@ -57,6 +57,52 @@ pub fn prepare(host: &Host, encapsulation: Encapsulation) -> Result<()> {
     SYSCTLS.iter().try_for_each(|sysctl| raise(host, sysctl))
 }
 
+/// Something that Calico needs of the kernel, or would have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// The module or sysctl.
+    pub name: String,
+    /// Whether it is there, or [`prepare`] can see to it.
+    pub met: bool,
+    /// Whether Calico cannot work without it.
+    pub needed: bool,
+    /// What was seen.
+    pub text: String,
+}
+
+/// What [`prepare`] would find; changes nothing.
+pub fn needs(host: &Host, encapsulation: Encapsulation) -> Vec<Need> {
+    let tunnel = tunnel(encapsulation);
+    let evidence = ModuleEvidence::of(host);
+    let module = |module: Module| {
+        let (met, text) = if evidence.shows(module) {
+            (true, "it is in the kernel")
+        } else if kernel::can_be_loaded(host, module) {
+            (true, "it can be loaded")
+        } else {
+            (false, "it is neither in the kernel nor among the modules that can be loaded")
+        };
+        let name = format!("module {}", module.name);
+        Need { name, met, needed: Some(module) == tunnel, text: text.to_owned() }
+    };
+    let sysctl = |sysctl: &Sysctl| {
+        let (met, text) = match kernel::sysctl(host, sysctl.key) {
+            Ok(Some(value)) if value >= sysctl.least => (true, format!("it is {value}")),
+            Ok(Some(value)) if kernel::sysctl_can_be_written(host, sysctl.key) => {
+                (true, format!("it is {value}, and can be raised to {}", sysctl.least))
+            }
+            Ok(Some(value)) => {
+                (false, format!("it is {value}, should be {}, and cannot be written", sysctl.least))
+            }
+            Ok(None) => (!sysctl.needed, "this kernel does not have it".to_owned()),
+            Err(error) => (false, error.to_string()),
+        };
+        Need { name: format!("sysctl {}", sysctl.key.replace('/', ".")), met, needed: sysctl.needed, text }
+    };
+    let modules = ALWAYS.into_iter().chain(tunnel).map(module);
+    modules.chain(SYSCTLS.iter().map(sysctl)).collect()
+}
+
 fn raise(host: &Host, sysctl: &Sysctl) -> Result<()> {
     let Sysctl { key, least, needed } = *sysctl;
     let name = key.replace('/', ".");

@@ -49,7 +49,8 @@ fn acts() -> impl Strategy<Value = Act> {
         1 => Just(Act::NotReady),
         2 => Just(Act::Exit(0)),
         2 => prop::sample::select(vec![1, 69, 70, 75]).prop_map(Act::Exit),
-        1 => prop::sample::select(vec![77, 78, 79]).prop_map(Act::Exit),
+        1 => prop::sample::select(vec![77, 78, 80]).prop_map(Act::Exit),
+        2 => Just(Act::Exit(79)),
     ]
 }
 
@@ -109,7 +110,8 @@ proptest! {
 
     /// The world checks at every step that what is stored is what the core has, that launches and what is
     /// acknowledged are stored, that no task ID is used twice, that the order is kept, that no two tasks of a type
-    /// are alive in one place, that no task of ours that is alive is killed, and that REVIVE keeps its distance.
+    /// are alive in one place, that no task of ours that is alive is killed, that no more agents are disrupted at a time
+    /// than may be, and that REVIVE keeps its distance.
     /// When the faults end, every agent that is not held gets everything, and offers are suppressed.
     #[test]
     fn the_world_stays_whole_and_is_finished_when_the_faults_end(
@@ -131,7 +133,7 @@ proptest! {
     /// Inputs that make no sense together: nothing panics, and what is stored is still what the core has.
     #[test]
     fn no_order_of_inputs_panics(inputs in prop::collection::vec(any_input(), 0..100)) {
-        let mut script = Script::new(settings());
+        let mut script = Script::new(docker_settings());
         for (millis, input) in inputs {
             script.now = script.now.after(Duration::from_millis(millis));
             script.send(input);
@@ -179,9 +181,11 @@ fn any_update() -> impl Strategy<Value = Update> {
     ];
     let checks =
         vec![CheckResult::None, CheckResult::Pending, CheckResult::Exited(0), CheckResult::Exited(1)];
-    let messages = vec!["", "Command exited with status 78", "Command exited with status", "?"];
+    let exit = |status| format!("Command exited with status {status}");
+    let messages =
+        vec![String::new(), exit(78), exit(79), exit(79), exit(80), "Command exited with status".into()];
     (
-        (0..5_usize, 0..3_u8, 0..3_u64),
+        (0..=TaskType::COUNT, 0..3_u8, 0..3_u64),
         prop::option::of(0..4_u8),
         prop::sample::select(task_states),
         prop::sample::select(messages),

@@ -167,7 +167,7 @@ fn an_unknown_task_is_killed_when_another_has_its_place_until_it_has_ended() {
 #[test]
 fn a_task_that_is_not_of_our_types_is_killed() {
     let mut script = initialised();
-    let task = TaskId::from("libnetwork.a.5051.7");
+    let task = TaskId::from("net-modules.a.5051.7");
     assert_eq!(killed(&script.ready("a", &task)), [task]);
 }
 

@@ -152,8 +152,13 @@ impl Script {
         if !self.stored.cluster.tasks.contains_key(&TaskType::ClusterInit) {
             tasks.push(self.reaches(host, TaskType::ClusterInit));
         }
-        for task_type in [TaskType::EtcdProxy, TaskType::Cni, TaskType::CalicoNode] {
+        let types: Vec<TaskType> = self.settings.specs.keys().copied().collect();
+        for task_type in types.into_iter().filter(|t| t.scope() == Scope::Agent) {
             tasks.push(self.reaches(host, task_type));
+        }
+        let network = TaskType::DockerNetwork;
+        if self.settings.specs.contains_key(&network) && !self.stored.cluster.tasks.contains_key(&network) {
+            self.reaches(host, network);
         }
         tasks
     }
@@ -170,6 +175,27 @@ impl Script {
         self.restart();
     }
 
+    /// Subscribed again, and told of the same agents: what follows a restart.
+    pub fn resumes(&mut self, hosts: &[&str]) {
+        self.subscribed();
+        self.agents(hosts);
+    }
+
+    /// Brings `task_type` to say that it needs a restart; it was not allowed one.
+    pub fn needs_restart(&mut self, host: &str, task_type: TaskType) {
+        let launch = launch(&self.offer(host)).unwrap_or_else(|| panic!("{task_type} is not launched"));
+        assert_eq!((launch.task_type, launch.may_restart), (task_type, false));
+        self.failed(host, &launch.task, "Command exited with status 79");
+    }
+
+    /// Sends an offer of `host` and expects that `task_type` is launched with the permission to restart.
+    pub fn disrupts(&mut self, host: &str, task_type: TaskType) -> TaskId {
+        let frame = self.offer(host);
+        let launch = launch(&frame).unwrap_or_else(|| panic!("{host} is not disrupted: {frame:?}"));
+        assert_eq!((launch.task_type, launch.may_restart), (task_type, true));
+        launch.task
+    }
+
     pub fn phase(&self, host: &str, task_type: TaskType) -> Option<&Phase> {
         let slot = Slot::of(task_type, &AgentKey::from(format!("{host}:5051")));
         self.stored.task(&slot).map(|record| &record.phase)
@@ -178,6 +204,12 @@ impl Script {
     pub fn agent_view(&self, host: &str) -> AgentView {
         let key = AgentKey::from(format!("{host}:5051"));
         self.core.view().agents.into_iter().find(|agent| agent.agent == key).unwrap()
+    }
+
+    /// The agents that hold a slot for restarts, as stored.
+    pub fn slots(&self) -> Vec<&str> {
+        let agents = self.stored.agents.values().filter(|agent| agent.disrupted().is_some());
+        agents.map(|agent| &*agent.key.0).collect()
     }
 
     /// What the plan says of one step: its status and its message.

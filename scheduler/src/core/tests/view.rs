@@ -62,15 +62,18 @@ fn phases_and_the_plan_sum_up_their_steps() {
 }
 
 #[test]
-fn a_task_that_is_disabled_or_does_not_fit_is_no_step() {
+fn a_task_that_is_disabled_is_no_step_and_one_that_does_not_fit_is_skipped() {
     let mut settings = settings();
     settings.specs.get_mut(&TaskType::EtcdProxy).unwrap().enabled = false;
     let mut script = Script::new(settings);
     script.subscribed();
     script.send(Input::Agents(vec![Agent { version: "1.1.0".into(), ..agent("a", "S-a") }]));
     let plan = script.core.view().deploy;
-    let steps: Vec<&str> = plan.phases.iter().flat_map(|p| &p.steps).map(|step| step.id.as_str()).collect();
-    assert_eq!(steps, ["cluster-init.cluster-init", "calico-node.a:5051"]);
+    let steps =
+        plan.phases.iter().flat_map(|p| &p.steps).map(|step| (step.id.as_str(), step.message.as_str()));
+    let skipped = "skipped: needs Mesos 1.2 or later, the agent has '1.1.0'";
+    let expect = [("cluster-init.cluster-init", ""), ("cni.a:5051", skipped), ("calico-node.a:5051", "")];
+    assert_eq!(steps.collect::<Vec<_>>(), expect);
 }
 
 #[test]

@@ -43,6 +43,16 @@ struct WorldTask {
     was_unreachable: bool,
 }
 
+/// An agent on which something may have been restarted.
+#[derive(Debug)]
+struct Disrupted {
+    since: Timestamp,
+    /// The last launch that may have done that.
+    task: TaskId,
+    /// Since when the scheduler can know that all is well there.
+    healthy_since: Option<Timestamp>,
+}
+
 /// Everything there is.
 pub struct World {
     pub now: Timestamp,
@@ -65,6 +75,14 @@ pub struct World {
     unlisted: BTreeMap<AgentId, Timestamp>,
     /// Services that were ready, and the scheduler knows it.
     known_ready: BTreeSet<(AgentId, TaskType)>,
+    /// Agents on which something may have been restarted, and are not known to be healthy since.
+    disrupted: BTreeMap<AgentId, Disrupted>,
+    /// What has said that it needs a restart.
+    needs_restart: BTreeSet<(AgentId, TaskType)>,
+    /// What has said that its host cannot have it.
+    skipped: BTreeSet<(AgentId, TaskType)>,
+    /// Services that the scheduler was told of last that they are ready.
+    told_ready: BTreeSet<TaskId>,
     /// Launches of such services that have not come to anything, and when they were made.
     recovering: BTreeMap<TaskId, Timestamp>,
     filters: BTreeMap<AgentId, Timestamp>,
@@ -78,11 +96,13 @@ pub struct World {
 impl World {
     /// Hosts that get Calico, and one more that is excluded.
     pub fn new(hosts: u8) -> Self {
-        let mut settings = settings();
+        let mut settings = docker_settings();
         settings.exclude = vec![Selector("calico:no".into())];
         settings.max_recoveries = Share::Number(1 + u32::from(hosts % 2));
         settings.mass_failure = Share::Percent(50);
         settings.forget_after = Duration::from_mins(10);
+        settings.agent_timeout = Duration::from_mins(3);
+        settings.max_restarts = if hosts.is_multiple_of(2) { Share::Percent(40) } else { Share::Number(1) };
         let mut world = Self {
             now: Timestamp(1_000_000),
             core: Core::new(settings.clone(), State::default()),
@@ -99,6 +119,10 @@ impl World {
             listed: BTreeMap::new(),
             unlisted: BTreeMap::new(),
             known_ready: BTreeSet::new(),
+            disrupted: BTreeMap::new(),
+            needs_restart: BTreeSet::new(),
+            skipped: BTreeSet::new(),
+            told_ready: BTreeSet::new(),
             recovering: BTreeMap::new(),
             filters: BTreeMap::new(),
             offers: BTreeMap::new(),
@@ -147,6 +171,7 @@ impl World {
     fn input(&mut self, input: Input) {
         // No two inputs at the same millisecond: task IDs rely on it.
         self.now = self.now.after(Duration::from_millis(1));
+        let told = input.clone();
         let frame = self.core.handle(self.now, input);
         let outdated = |decision: &Decision| matches!(decision, Decision::Outdated { .. });
         assert!(!frame.decisions.iter().any(outdated), "nothing was restored: {:?}", frame.decisions);
@@ -162,6 +187,7 @@ impl World {
         }
         assert_eq!(self.stored, *self.core.state(), "replaying the changes gives another state");
         self.check_forgotten(&before);
+        self.note_told(&told);
         let survive = match crash {
             Some(Crash::After(effects)) => effects,
             _ => frame.effects.len(),
@@ -349,40 +375,69 @@ impl World {
 
     /// What is still missing, if anything is.
     pub fn unfinished(&self) -> Option<String> {
-        let held = |tasks: &Tasks| tasks.values().any(|record| matches!(record.phase, Phase::Held { .. }));
-        let cluster_held = held(&self.stored.cluster.tasks);
+        let held = |record: &TaskRecord| matches!(record.phase, Phase::Held { .. });
+        let cluster_is = |task_type: TaskType, is: fn(&TaskRecord) -> bool| {
+            self.stored.cluster.tasks.get(&task_type).is_some_and(is)
+        };
+        let cluster_held = cluster_is(TaskType::ClusterInit, held);
+        let (mut network_wanted, mut restart_waits) = (false, false);
+        let view = self.core.view();
         for host in self.hosts.iter().filter(|host| !host.excluded) {
             let Some(record) = self.stored.agents.get(&host.key) else {
                 return Some(format!("{} is not known", host.key));
             };
-            if held(&record.tasks) {
+            if record.tasks.values().any(held)
+                || record.disruption.as_ref().is_some_and(|d| d.failure.is_some())
+            {
                 continue;
             }
-            for task_type in [TaskType::EtcdProxy, TaskType::Cni, TaskType::CalicoNode] {
+            // When so many agents are held that it is a mass failure, nothing is restarted.
+            let shown = view.agents.iter().find(|agent| agent.agent == host.key);
+            if shown.and_then(|a| a.waits_for_slot.as_ref()).is_some_and(|why| why.contains("mass failure")) {
+                restart_waits = true;
+                continue;
+            }
+            let skipped = |t: TaskType| {
+                record.tasks.get(&t).is_some_and(|record| matches!(record.phase, Phase::Skipped { .. }))
+            };
+            for task_type in TaskType::ALL.into_iter().filter(|t| t.scope() == Scope::Agent) {
+                let needs =
+                    if task_type == TaskType::Libnetwork { TaskType::DockerClusterStore } else { task_type };
+                if skipped(task_type) || skipped(needs) {
+                    continue;
+                }
                 let there = match task_type {
-                    TaskType::Cni => self.reached.contains(&(host.id.clone(), task_type)),
+                    TaskType::Cni | TaskType::DockerClusterStore => {
+                        self.reached.contains(&(host.id.clone(), task_type))
+                    }
                     _ => self.tasks.values().any(|task| {
                         let mine = task.agent == host.id && task.task_type == task_type;
                         mine && task.alive
                             && task.now.as_ref().is_some_and(|now| now.check == CheckResult::Exited(0))
                     }),
                 };
-                let waits = task_type == TaskType::CalicoNode && cluster_held;
+                network_wanted |= task_type == TaskType::Libnetwork && there;
+                let waits = task_type >= TaskType::CalicoNode && cluster_held;
                 if !there && !waits {
-                    return Some(format!("{} has no {task_type}: {:?}", host.key, record.tasks));
+                    return Some(format!("{} has no {task_type}: {shown:?}", host.key));
                 }
             }
-            let view = self.core.view().agents.into_iter().find(|agent| agent.agent == host.key);
-            if !cluster_held && view.as_ref().is_none_or(|view| view.status != Status::Complete) {
-                return Some(format!("the core does not know that {} is finished: {view:?}", host.key));
+            if !cluster_held && shown.is_none_or(|view| view.status != Status::Complete) {
+                return Some(format!("the core does not know that {} is finished: {shown:?}", host.key));
             }
         }
         if let Some(aside) = self.stored.agents.values().find(|agent| agent.aside) {
             return Some(format!("{} is still kept aside: {:?}", aside.key, aside.tasks));
         }
-        // With every agent held, the cluster's task still waits for one.
-        let initialised = self.stored.cluster.tasks.values().any(|record| record.phase.at_goal());
-        let wanted = !initialised && !cluster_held;
+        let finished =
+            |task_type| cluster_is(task_type, held) || cluster_is(task_type, |record| record.phase.at_goal());
+        if network_wanted && !finished(TaskType::DockerNetwork) {
+            return Some("there is no docker-network".to_owned());
+        }
+        // With every agent held, the cluster's tasks still wait for one.
+        let wanted = restart_waits
+            || !finished(TaskType::ClusterInit)
+            || !finished(TaskType::DockerNetwork) && self.core.has_place();
         (!self.suppressed && !wanted).then(|| format!("offers are not suppressed: {:?}", self.core.demand))
     }
 }

@@ -4,9 +4,11 @@ use super::super::Core;
 use super::super::ids::Scope;
 use super::super::listing::Presence;
 use super::super::progress::Next;
-use super::super::state::{AgentRecord, Phase, Run, Slot, TaskRecord};
+use super::super::spec::Spec;
+use super::super::state::{AgentRecord, Phase, Run, TaskRecord};
 use super::{
-    AgentView, PhaseView, PlanView, RecoveryView, ShortageView, Status, StepView, TaskType, TaskView, View,
+    AgentView, PhaseView, PlanView, RecoveryView, ShortageView, SlotView, Status, StepView, TaskType,
+    TaskView, View,
 };
 
 /// The presences of agents that the plan is of.
@@ -35,8 +37,8 @@ impl Core {
             };
             let steps: Vec<StepView> = match task_type.scope() {
                 Scope::Cluster => {
-                    let task = self.task_view(*task_type, self.state.cluster.tasks.get(task_type));
-                    vec![step(task_type.name(), &task)]
+                    let counted = agents.iter().filter(|agent| counts(agent));
+                    vec![step(task_type.name(), &self.cluster_task_view(*task_type, counted))]
                 }
                 Scope::Agent => agents
                     .iter()
@@ -57,7 +59,19 @@ impl Core {
         }
         let status = match combined(phases.iter().map(|phase| phase.status)) {
             // Before the first inventory nobody knows what there is to do.
-            Status::Complete | Status::InProgress if self.inventory.is_none() => Status::Pending,
+            Status::Complete | Status::InProgress | Status::Waiting if self.inventory.is_none() => {
+                Status::Pending
+            }
+            // Agents that wait for those that wait for an operator are not under way.
+            Status::InProgress
+                if phases.iter().any(|phase| phase.status == Status::Waiting)
+                    && !phases
+                        .iter()
+                        .flat_map(|phase| &phase.steps)
+                        .any(|step| is_under_way(step.status)) =>
+            {
+                Status::Waiting
+            }
             status => status,
         };
         let errors = phases
@@ -100,6 +114,8 @@ impl Core {
             reason: reason.clone(),
             shortage: None,
             no_offer_since: None,
+            slot: None,
+            waits_for_slot: None,
             tasks: Vec::new(),
         })
     }
@@ -119,14 +135,15 @@ impl Core {
             .settings
             .specs
             .iter()
-            .filter(|(t, spec)| t.scope() == Scope::Agent && Self::skipped(spec, &agent.version).is_none())
-            .map(|(t, _)| self.task_view(*t, self.state.task(&Slot::Agent(agent.key.clone(), *t))))
+            .filter(|(t, spec)| t.scope() == Scope::Agent && spec.enabled)
+            .map(|(t, spec)| self.agent_task_view(*t, spec, agent))
             .collect();
         let next = self.next_on(agent);
         let waits_for = match &next {
             Next::Launch(task_type, _) => Some(*task_type),
             _ => None,
         };
+        let waits_for_slot = waits_for.and_then(|task_type| self.waits_for_slot(agent, task_type));
         let lack = waits_for.and_then(|task_type| self.notices.lack(&agent.key, task_type));
         let no_offer_since = waits_for.and_then(|_| self.no_offer_since(&agent.key));
         let reason = match next {
@@ -153,15 +170,65 @@ impl Core {
                 since: lack.since,
             }),
             no_offer_since,
+            slot: agent.disrupted().map(|disruption| SlotView {
+                task_type: disruption.task_type,
+                since: disruption.since,
+                until: disruption.since.after(self.settings.agent_timeout),
+            }),
+            waits_for_slot,
             tasks,
         }
+    }
+
+    fn agent_task_view(&self, task_type: TaskType, spec: &Spec, agent: &AgentRecord) -> TaskView {
+        let record = agent.tasks.get(&task_type);
+        let mut view = self.task_view(task_type, record);
+        let given_up = agent.disruption.as_ref().and_then(|disruption| disruption.failure.as_ref());
+        if let Some(why) = self.skipped(task_type, spec, agent) {
+            (view.status, view.reason) = (Status::Complete, format!("skipped: {why}"));
+            view.skipped = Some(why);
+        } else if let Some(why) = given_up
+            && Self::next_on_agent(task_type, spec, agent) == Next::Held(why.clone())
+        {
+            (view.status, view.reason) = (Status::Error, why.clone());
+        } else if let Some(record) = record.filter(|r| matches!(r.phase, Phase::NeedsRestart { .. })) {
+            match Self::next_in(task_type, spec, Some(record)) {
+                Next::Held(why) => (view.status, view.reason) = (Status::Waiting, why),
+                _ => view.reason = self.waits_for_slot(agent, task_type).unwrap_or(view.reason),
+            }
+        }
+        view
+    }
+
+    /// `agents` are those that the plan is of.
+    fn cluster_task_view<'a>(
+        &self,
+        task_type: TaskType,
+        agents: impl Iterator<Item = &'a AgentView>,
+    ) -> TaskView {
+        let mut view = self.task_view(task_type, self.state.cluster.tasks.get(&task_type));
+        if let Some(spec) = self.settings.specs.get(&task_type)
+            && view.status == Status::Pending
+            && let Some(why) = self.waits_beside(task_type, spec)
+        {
+            view.reason = why;
+            let mut beside = agents.flat_map(|a| a.tasks.iter().filter(|t| Some(t.task_type) == spec.beside));
+            // It waits for the first agent that can have what it needs, which may never join.
+            if beside.next().is_some_and(|task| task.skipped.is_some()) && beside.all(|t| t.skipped.is_some())
+            {
+                view.status = Status::Complete;
+                view.reason = format!("skipped: {}, and each agent skips it", view.reason);
+            }
+        }
+        view
     }
 
     /// Why what comes next on an agent is not launched yet.
     fn why_not_yet(&self, agent: &AgentRecord, task_type: TaskType, again: bool) -> String {
         let key = &agent.key;
-        if let Some(held) = self.held_back(key, task_type) {
-            return held;
+        if let Some(waits) = self.waits_for_slot(agent, task_type).or_else(|| self.held_back(key, task_type))
+        {
+            return waits;
         }
         let none = self.no_offer_since(key).map(|since| {
             format!(
@@ -187,7 +254,7 @@ impl Core {
     fn skips(&self, agent: &AgentRecord) -> Vec<String> {
         let of_agents = self.settings.specs.iter().filter(|(t, _)| t.scope() == Scope::Agent);
         let skips = of_agents.filter_map(|(task_type, spec)| {
-            Some(format!("{task_type} is skipped: {}", Self::skipped(spec, &agent.version)?))
+            Some(format!("{task_type} is skipped: {}", self.skipped(*task_type, spec, agent)?))
         });
         skips.collect()
     }
@@ -196,7 +263,7 @@ impl Core {
         let target = record.and_then(|record| record.target.clone());
         let current = self.settings.specs.get(&task_type).map(|spec| &spec.target);
         let (status, reason) = match record.map(|record| &record.phase) {
-            None => (Status::Pending, String::new()),
+            None | Some(Phase::NeedsRestart { .. }) => (Status::Pending, String::new()),
             Some(Phase::Launched { .. }) => (Status::Starting, "launched".to_owned()),
             Some(Phase::Active { run: Run::Starting, .. }) => (Status::Starting, "starting".to_owned()),
             Some(Phase::Active { run: Run::NotReady, .. }) => (Status::Started, "not ready".to_owned()),
@@ -205,6 +272,7 @@ impl Core {
             Some(Phase::Done { .. }) => (Status::Complete, "done".to_owned()),
             Some(Phase::Backoff { .. }) => (Status::Delayed, String::new()),
             Some(Phase::Held { .. }) => (Status::Error, String::new()),
+            Some(Phase::Skipped { .. }) => (Status::Complete, String::new()),
         };
         let failure =
             record.filter(|record| !record.phase.at_goal()).and_then(|record| record.failure.clone());
@@ -218,6 +286,7 @@ impl Core {
             since: record
                 .filter(|record| !matches!(record.phase, Phase::Backoff { .. }))
                 .map(|record| record.phase.moment()),
+            skipped: None,
             reason: match (reason, failure) {
                 (reason, None) => reason,
                 (reason, Some(failure)) if reason.is_empty() => failure,
@@ -236,9 +305,15 @@ fn combined(parts: impl Iterator<Item = Status>) -> Status {
         Status::Complete
     } else if parts.iter().all(|part| *part == Status::Pending) {
         Status::Pending
+    } else if parts.contains(&Status::Waiting) && !parts.iter().any(|part| is_under_way(*part)) {
+        Status::Waiting
     } else {
         Status::InProgress
     }
+}
+
+fn is_under_way(status: Status) -> bool {
+    matches!(status, Status::Starting | Status::Started | Status::Delayed | Status::InProgress)
 }
 
 /// Thousandths as a number of the API's.

@@ -43,17 +43,18 @@ impl Recoveries {
         }
     }
 
-    /// A launch, at `now`. `counted` are the agents that are there and were always there.
+    /// A launch, at `now`. `counted` are the agents that are there and were always there; on those with `slots`
+    /// something may have been restarted by us, and what is down is no failure.
     pub fn launch(
         &mut self,
         id: &TaskId,
         agent: &AgentId,
         now: Timestamp,
-        counted: &BTreeSet<AgentId>,
+        (counted, slots): (&BTreeSet<AgentId>, &BTreeSet<AgentId>),
         hosts: usize,
     ) {
         let service = (agent.clone(), id.task_type().unwrap());
-        if !self.ready_before.contains(&service) || !counted.contains(agent) {
+        if !self.ready_before.contains(&service) || !counted.contains(agent) || slots.contains(agent) {
             return;
         }
         let timeout = self.timeout;
@@ -65,8 +66,8 @@ impl Recoveries {
         self.peak = self.peak.max(number);
         let most = self.most.of(hosts);
         assert!(number <= most, "{:?} are recovered at the same time, {most} may be", self.under_way);
-        let down: BTreeSet<&AgentId> =
-            self.down.iter().map(|(agent, _)| agent).filter(|agent| counted.contains(agent)).collect();
+        let is_counted = |agent: &&AgentId| counted.contains(*agent) && !slots.contains(*agent);
+        let down: BTreeSet<&AgentId> = self.down.iter().map(|(agent, _)| agent).filter(is_counted).collect();
         if down.len() > self.mass_failure.of(hosts) {
             // One at first, and twice as many with each that succeeds.
             let most = 1_usize << self.succeeded.min(16);

@@ -1,6 +1,6 @@
 //! Whether all is as it should be when nothing goes wrong any more.
 
-use calico_scheduler::core::{Status, TaskType, View};
+use calico_scheduler::core::{Scope, Status, TaskType, TaskView, View};
 use mesos_v1::TaskState;
 
 use super::Simulation;
@@ -16,8 +16,7 @@ impl Simulation {
             }
         }
         let Some(view) = view else { return Some("no scheduler leads".to_owned()) };
-        let held = self.waits_for_operator(&view);
-        let expected = if held { Status::Error } else { Status::Complete };
+        let expected = self.stopped(&view);
         if view.deploy.status != expected {
             let status = view.deploy.status;
             let agents = view.agents.iter().filter(|agent| agent.status != Status::Complete);
@@ -30,31 +29,39 @@ impl Simulation {
         self.untrue(&view).or_else(wanted)
     }
 
-    /// Whether the plan shows that something waits for an operator, or should.
-    fn waits_for_operator(&self, view: &View) -> bool {
+    /// What the plan must be for what waits for an operator.
+    fn stopped(&self, view: &View) -> Status {
         let there = view.agents.iter().filter(|agent| agent.presence == "active");
-        let mut held = there.flat_map(|agent| {
-            let id = &agent.agent_id.0;
-            let shown = agent.tasks.iter().map(|task| (task.task_type, task.status == Status::Error));
-            shown.map(move |(task_type, shown)| self.is_held(id, task_type, shown))
-        });
-        let cluster = self.is_cluster_held(view);
-        held.any(|held| held) || cluster
+        let on_agents =
+            there.flat_map(|agent| agent.tasks.iter().filter_map(|task| self.stops(&agent.agent_id.0, task)));
+        let of_cluster = TaskType::ALL.into_iter().filter(|t| t.scope() == Scope::Cluster);
+        let of_cluster = of_cluster.filter_map(|task_type| self.cluster_stops(view, task_type));
+        let stops: Vec<Status> = on_agents.chain(of_cluster).collect();
+        let worst = [Status::Error, Status::Waiting].into_iter().find(|status| stops.contains(status));
+        worst.unwrap_or(Status::Complete)
     }
 
-    /// Whether cluster-init waits for an operator.
-    fn is_cluster_held(&self, view: &View) -> bool {
-        let phase = view.deploy.phases.iter().find(|phase| phase.name == TaskType::ClusterInit.name());
-        let shown = phase.is_some_and(|phase| phase.status == Status::Error);
-        self.is_held("", TaskType::ClusterInit, shown)
+    /// How a task of the cluster waits for an operator, if it does.
+    fn cluster_stops(&self, view: &View, task_type: TaskType) -> Option<Status> {
+        let phase = view.deploy.phases.iter().find(|phase| phase.name == task_type.name())?;
+        self.held("", task_type, phase.status)
     }
 
-    /// Whether something waits for an operator that may, and is shown to, or must.
-    fn is_held(&self, agent: &str, task_type: TaskType, shown: bool) -> bool {
-        match self.checks.held(agent, task_type) {
-            Some((_, must)) => shown || must && !self.checks.restored,
-            None => false,
-        }
+    /// How a task of an agent waits for an operator, if it does.
+    fn stops(&self, agent: &str, task: &TaskView) -> Option<Status> {
+        // By a clock that has jumped, an agent was not healthy in time.
+        let given_up = task.status == Status::Error && task.reason.contains("rollout.agent-timeout");
+        let given_up = (given_up && self.checks.clocks_jumped).then_some(Status::Error);
+        given_up.or_else(|| self.held(agent, task.task_type, task.status))
+    }
+
+    /// How something waits for an operator that may, and is shown to, or must.
+    fn held(&self, agent: &str, task_type: TaskType, shown: Status) -> Option<Status> {
+        let (code, must) = self.checks.held(agent, task_type)?;
+        // Installs on agents may be allowed a restart.
+        let waits = code == 79 && task_type.scope() == Scope::Agent;
+        let status = if waits { Status::Waiting } else { Status::Error };
+        (shown == status || must && !self.checks.restored).then_some(status)
     }
 
     /// What the view says that is not so, if anything is.
@@ -73,16 +80,21 @@ impl Simulation {
             if *shown.agent_id.0 != *id || shown.presence != "active" {
                 return Some(format!("{key} is shown as {}, {}", shown.agent_id, shown.presence));
             }
-            for task_type in [TaskType::EtcdProxy, TaskType::Cni, TaskType::CalicoNode] {
-                if task_type == TaskType::CalicoNode && self.is_cluster_held(view) {
+            for task_type in TaskType::ALL.into_iter().filter(|t| t.scope() == Scope::Agent) {
+                if task_type == TaskType::CalicoNode
+                    && self.cluster_stops(view, TaskType::ClusterInit).is_some()
+                {
                     break;
                 }
                 let task = shown.tasks.iter().find(|task| task.task_type == task_type);
-                let shown_held = task.is_some_and(|task| task.status == Status::Error);
-                if self.is_held(id, task_type, shown_held) {
-                    let code = self.checks.held(id, task_type).map_or(0, |(code, _)| code);
-                    let why = task.map(|task| task.reason.clone()).unwrap_or_default();
-                    if !why.contains(&format!("exited with status {code} (")) || !shown.reason.contains(&why)
+                if task.is_some_and(|task| task.skipped.is_some()) {
+                    continue;
+                }
+                if let Some(task) = task.filter(|task| self.stops(id, task).is_some()) {
+                    let code = self.checks.held(id, task_type).map(|(code, _)| code);
+                    let said = code.map(|code| format!("exited with status {code} ("));
+                    if !task.reason.contains(&said.unwrap_or_default())
+                        || !shown.reason.contains(&task.reason)
                     {
                         return Some(format!("{key} waits for an operator, and says '{}'", shown.reason));
                     }
@@ -90,13 +102,15 @@ impl Simulation {
                     break;
                 }
                 let task_id = task.and_then(|task| task.task_id.as_ref());
-                let there = match task_id {
-                    Some(task_id) => hosts(&self.world).any(|(host, task, state)| {
+                let there = if let Some(task_id) = task_id {
+                    hosts(&self.world).any(|(host, task, state)| {
                         self.world.agent_id(host) == Some(id)
                             && task == &*task_id.0
                             && state == TaskState::TaskRunning
-                    }),
-                    None => task_type == TaskType::Cni && self.checks.has_reached(id, task_type),
+                    })
+                } else {
+                    let install = matches!(task_type, TaskType::Cni | TaskType::DockerClusterStore);
+                    install && self.checks.has_reached(id, task_type)
                 };
                 if !there {
                     return Some(format!("{key} has no {task_type}, and {task_id:?} is shown"));

@@ -84,14 +84,16 @@ fn demo() -> Result<()> {
 
 fn install_and_prove(cluster: &Cluster, progress: &Progress) -> Result<()> {
     progress.line("`dcos package install calico`: the package is rendered, and Marathon's stand-in runs it");
-    let scheduler = product::install(cluster, &json!({}))?;
+    let scheduler = product::install(cluster, &product::with_docker(&json!({})))?;
     let started = Instant::now();
     watch(cluster, &scheduler)?;
     progress.line(format!(
         "Calico is on every agent, {:.1} s after the install",
         started.elapsed().as_secs_f32()
     ));
-    proof::prove(cluster, "calico", |proof| progress.line(format!("shown: {proof}")))?;
+    let tell = |proof| progress.line(format!("shown: {proof}"));
+    proof::prove(cluster, "calico", tell)?;
+    proof::prove_docker(cluster, "calico", tell)?;
     let api = scheduler.api().address();
     println!(
         "\nEvery proof held. The API: http://{api}/v1/plans/deploy and http://{api}/v1/agents\n\

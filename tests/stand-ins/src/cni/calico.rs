@@ -111,8 +111,13 @@ async fn require_profile(call: &Call, etcd: &Etcd) -> Result<(), CniError> {
     }
 }
 
+fn endpoint_name(node: &str, call: &Call) -> String {
+    let invocation = &call.invocation;
+    resources::endpoint_name(node, "cni", &invocation.container_id, &invocation.interface)
+}
+
 fn endpoint_key(call: &Call, node: &str) -> String {
-    let name = resources::endpoint_name(node, &call.invocation.container_id, &call.invocation.interface);
+    let name = endpoint_name(node, call);
     resources::endpoint_key(&name)
 }
 
@@ -128,12 +133,13 @@ async fn write_endpoint(
         orchestrator: "cni".to_owned(),
         node: node.to_owned(),
         container_id: invocation.container_id.clone(),
+        workload: String::new(),
         endpoint: invocation.interface.clone(),
         interface_name: host_interface.to_owned(),
         ip_networks: vec![address],
         profiles: vec![call.config.name.clone()],
     };
-    let name = resources::endpoint_name(node, &invocation.container_id, &invocation.interface);
+    let name = endpoint_name(node, call);
     let mut endpoint = Resource::new("WorkloadEndpoint", &name, spec);
     endpoint.metadata.namespace = Some("default".to_owned());
     etcd.commit(vec![Write::json(resources::endpoint_key(&name), Expect::Any, &endpoint)?]).await?;

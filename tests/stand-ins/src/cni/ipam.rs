@@ -13,7 +13,8 @@ impl Plugin for CalicoIpam {
     async fn add(&self, call: &Call) -> Result<AddResult, CniError> {
         let etcd = call.datastore().await?;
         let node = call.config.this_node();
-        let request = Request { node: &node, handle: &call.handle(), pools: &call.config.ipam.ipv4_pools };
+        let (handle, pools) = (call.handle(), &call.config.ipam.ipv4_pools);
+        let request = Request { node: &node, handle: &handle, pools, address: None };
         let address = ipam::assign(&etcd, request).await?;
         Ok(AddResult {
             cni_version: call.config.cni_version.clone(),

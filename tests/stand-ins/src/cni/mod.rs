@@ -4,7 +4,7 @@ pub mod calico;
 mod config;
 mod invocation;
 pub mod ipam;
-mod wiring;
+pub mod wiring;
 
 use std::io::Read;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use config::{IpamConfig, NODE_NAME_RULE, NetworkConfig, valid_node_name};
+pub use config::{IpamConfig, NODE_NAME_RULE, NODENAME_FILE, NetworkConfig, valid_node_name};
 pub use invocation::{Action, Invocation};
 
 use crate::datastore::{DatastoreError, Etcd};

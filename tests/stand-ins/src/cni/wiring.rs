@@ -17,11 +17,11 @@ use super::{Action, Call, CniError, Code};
 use crate::cidr::Cidr;
 
 /// The next hop of every container.
-const GATEWAY: &str = "169.254.1.1";
+pub const GATEWAY: &str = "169.254.1.1";
 /// The hosts' side of every pair has this address, as with Calico.
-const HOST_MAC: &str = "ee:ee:ee:ee:ee:ee";
+pub const HOST_MAC: &str = "ee:ee:ee:ee:ee:ee";
 /// Default MTU in bytes.
-const MTU: u32 = 1500;
+pub const MTU: u32 = 1500;
 /// How long an `ip` may take.
 const IP_LIMIT: Duration = Duration::from_secs(5);
 

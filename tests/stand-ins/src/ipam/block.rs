@@ -118,9 +118,37 @@ impl Block {
             return None;
         }
         let ordinal = self.unallocated.remove(0);
+        self.give(ordinal, handle, secondary)
+    }
+
+    /// Gives `handle` this address; `None` when it is given already, or is not of this block.
+    pub fn assign_exactly(
+        &mut self,
+        address: Ipv4Addr,
+        handle: &str,
+        secondary: BTreeMap<String, String>,
+    ) -> Option<Ipv4Addr> {
+        let is_it = |ordinal: &usize| self.cidr.nth(*ordinal as u64) == Some(address);
+        let position = self.unallocated.iter().position(is_it)?;
+        let ordinal = self.unallocated.remove(position);
+        self.give(ordinal, handle, secondary)
+    }
+
+    fn give(
+        &mut self,
+        ordinal: usize,
+        handle: &str,
+        secondary: BTreeMap<String, String>,
+    ) -> Option<Ipv4Addr> {
         self.allocations[ordinal] = Some(self.attributes.len());
         self.attributes.push(Attributes { handle_id: handle.to_owned(), secondary });
         self.cidr.nth(ordinal as u64)
+    }
+
+    /// The handle that has `address`.
+    pub fn owner(&self, address: Ipv4Addr) -> Option<&str> {
+        let ordinal = (0..self.allocations.len()).find(|n| self.cidr.nth(*n as u64) == Some(address))?;
+        self.allocations[ordinal].map(|owner| self.attributes[owner].handle_id.as_str())
     }
 
     /// Frees all addresses of `handle` and returns them.
@@ -198,6 +226,17 @@ mod tests {
         let first = block.assign("a", BTreeMap::new()).unwrap();
         assert_eq!(block.release("a"), [first]);
         assert_ne!(block.assign("b", BTreeMap::new()), Some(first));
+    }
+
+    #[test]
+    fn an_address_that_is_asked_for_is_given_once() {
+        let mut block = block();
+        let (inside, outside) = (Ipv4Addr::new(10, 1, 0, 70), Ipv4Addr::new(10, 1, 0, 1));
+        assert_eq!(block.assign_exactly(inside, "a", BTreeMap::new()), Some(inside));
+        assert_eq!((block.owner(inside), block.free()), (Some("a"), 15));
+        assert_eq!(block.assign_exactly(inside, "b", BTreeMap::new()), None);
+        assert_eq!(block.assign_exactly(outside, "b", BTreeMap::new()), None);
+        block.check().unwrap();
     }
 
     #[test]

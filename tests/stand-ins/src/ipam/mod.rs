@@ -49,6 +49,14 @@ pub enum IpamError {
         /// Its address.
         address: String,
     },
+    /// The address that was asked for is another's, or in a block of another host.
+    #[error("{address} cannot be given: {reason}")]
+    NotFree {
+        /// The address.
+        address: Ipv4Addr,
+        /// Who has it.
+        reason: String,
+    },
     /// Too many lost transactions.
     #[error("gave up after {MAX_ATTEMPTS} transactions that others were faster than")]
     Contended,
@@ -73,6 +81,8 @@ pub struct Request<'a> {
     pub handle: &'a str,
     /// The pools to take it from; all when empty.
     pub pools: &'a [Cidr],
+    /// This one and no other.
+    pub address: Option<Ipv4Addr>,
 }
 
 /// Gives a container an address of its host's block, and the host a new block when all of its own are full.
@@ -119,6 +129,20 @@ pub async fn addresses<S: Store>(store: &S, handle: &str) -> Result<Vec<Ipv4Addr
     Ok(addresses)
 }
 
+/// Who has `address`: the host of its block, and the handle that it was given to.
+pub async fn owner<S: Store>(
+    store: &S,
+    address: Ipv4Addr,
+) -> Result<Option<(String, String)>, DatastoreError> {
+    for entry in store.list(resources::BLOCKS).await? {
+        let block = parse(&entry)?;
+        if let Some(handle) = block.owner(address) {
+            return Ok(Some((block.node().to_owned(), handle.to_owned())));
+        }
+    }
+    Ok(None)
+}
+
 /// A block from its entry, checked.
 pub fn parse(entry: &Entry) -> Result<Block, DatastoreError> {
     let block: Block = entry.json()?;
@@ -127,7 +151,7 @@ pub fn parse(entry: &Entry) -> Result<Block, DatastoreError> {
 
 /// One attempt: the address, and the transaction that makes it the container's.
 async fn plan<S: Store>(store: &S, request: Request<'_>) -> Result<(Ipv4Addr, Vec<Write>), IpamError> {
-    let Request { node, handle, pools } = request;
+    let Request { node, handle, pools, address: asked } = request;
     let assigned = addresses(store, handle).await?;
     if let Some(address) = assigned.first() {
         return Err(IpamError::AlreadyAssigned { handle: handle.to_owned(), address: address.to_string() });
@@ -140,13 +164,21 @@ async fn plan<S: Store>(store: &S, request: Request<'_>) -> Result<(Ipv4Addr, Ve
     for entry in store.list(resources::BLOCKS).await? {
         blocks.push((parse(&entry)?, entry.revision));
     }
-    let (mut block, expect) = choose(node, &pools, blocks).ok_or_else(|| IpamError::Exhausted {
-        node: node.to_owned(),
-        pools: pools.iter().map(|pool| pool.cidr.to_string()).collect(),
-    })?;
-
     let secondary = BTreeMap::from([("node".to_owned(), node.to_owned())]);
-    let address = block.assign(handle, secondary).ok_or(IpamError::Contended)?;
+    let (address, block, expect) = if let Some(address) = asked {
+        let (mut block, expect) = around(address, node, &pools, blocks)?;
+        if let Some(owner) = block.owner(address) {
+            return Err(IpamError::NotFree { address, reason: format!("{owner} has it") });
+        }
+        (block.assign_exactly(address, handle, secondary), block, expect)
+    } else {
+        let (mut block, expect) = choose(node, &pools, blocks).ok_or_else(|| IpamError::Exhausted {
+            node: node.to_owned(),
+            pools: pools.iter().map(|pool| pool.cidr.to_string()).collect(),
+        })?;
+        (block.assign(handle, secondary), block, expect)
+    };
+    let address = address.ok_or(IpamError::Contended)?;
     let mut writes = Vec::new();
     if expect == Expect::Absent {
         let value = Some(r#"{"state":"confirmed","deleted":false}"#.to_owned());
@@ -177,6 +209,26 @@ async fn usable_pools<S: Store>(store: &S, wanted: &[Cidr]) -> Result<Vec<IpPool
         }
     }
     Ok(pools)
+}
+
+/// The block of `node` that holds `address`, which may be a new one.
+fn around(
+    address: Ipv4Addr,
+    node: &str,
+    pools: &[IpPoolSpec],
+    blocks: Vec<(Block, i64)>,
+) -> Result<(Block, Expect), IpamError> {
+    let refused = |reason: String| IpamError::NotFree { address, reason };
+    let Some(pool) = pools.iter().find(|pool| pool.cidr.contains(address)) else {
+        return Err(refused("it is in none of the pools".to_owned()));
+    };
+    match blocks.into_iter().find(|(block, _)| block.cidr().contains(address)) {
+        Some((block, _)) if block.node() != node => {
+            Err(refused(format!("it is in the block {} of host {}", block.cidr(), block.node())))
+        }
+        Some((block, revision)) => Ok((block, Expect::Revision(revision))),
+        None => Ok((Block::new(Cidr::containing(address, pool.block_size), node), Expect::Absent)),
+    }
 }
 
 /// An own block with room, else the first network of the pools that no block touches.
@@ -213,7 +265,7 @@ mod tests {
     }
 
     fn request<'a>(node: &'a str, handle: &'a str) -> Request<'a> {
-        Request { node, handle, pools: &[] }
+        Request { node, handle, pools: &[], address: None }
     }
 
     async fn block_owners(store: &Memory) -> Vec<(String, String)> {
@@ -275,6 +327,26 @@ mod tests {
         assert!(release(&store, "c1").await.unwrap().is_empty());
         assert!(addresses(&store, "c1").await.unwrap().is_empty());
         assert!(assign(&store, request("a", "c1")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_asked_for_is_given_where_it_is_free_and_of_the_host() {
+        let store = Memory::default();
+        pool(&store, "10.1.0.0/24", 26, false).await;
+        let ask = |node, handle, last| {
+            let address = Some(Ipv4Addr::new(10, 1, 0, last));
+            assign(&store, Request { address, ..request(node, handle) })
+        };
+        assert_eq!(ask("a", "c1", 70).await.unwrap(), Ipv4Addr::new(10, 1, 0, 70));
+        let taken = Ipv4Addr::new(10, 1, 0, 70);
+        assert_eq!(owner(&store, taken).await.unwrap(), Some(("a".to_owned(), "c1".to_owned())));
+        for (node, last, word) in [("a", 70, "c1 has it"), ("b", 71, "of host a")] {
+            let error = ask(node, "c2", last).await.unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+        let outside = Some(Ipv4Addr::new(10, 2, 0, 1));
+        let error = assign(&store, Request { address: outside, ..request("a", "c2") }).await.unwrap_err();
+        assert!(error.to_string().contains("none of the pools"), "{error}");
     }
 
     #[tokio::test]

@@ -37,7 +37,7 @@ impl fmt::Display for Backend {
 pub struct Facts {
     /// The host's IPv4 addresses with the length of their networks.
     pub addresses: Vec<(Ipv4Addr, u8)>,
-    /// Mount points in the container, also under the names of `MOUNTS` that lead to them.
+    /// Those of `MOUNTS` that are mounted into the container.
     pub mounts: BTreeSet<PathBuf>,
     /// `net.ipv4.ip_forward`.
     pub ip_forward: String,
@@ -51,23 +51,13 @@ impl Facts {
         let sysctl = |name: &str| {
             std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).map(|value| value.trim().to_owned())
         };
-        let mut mounts = mount_points(&std::fs::read_to_string("/proc/self/mountinfo")?);
-        // Where /var/run is a link, the kernel's list has what it leads to.
-        let linked = |path: &str| std::fs::canonicalize(path).is_ok_and(|real| mounts.contains(&real));
-        let aliases: Vec<PathBuf> = MOUNTS.iter().filter(|path| linked(path)).map(PathBuf::from).collect();
-        mounts.extend(aliases);
         Ok(Self {
             addresses,
-            mounts,
+            mounts: crate::mounts::mounted(&MOUNTS)?,
             ip_forward: sysctl("ip_forward")?,
             rp_filter: sysctl("conf/all/rp_filter")?,
         })
     }
-}
-
-/// The fifth field of each line of `/proc/self/mountinfo`.
-fn mount_points(mountinfo: &str) -> BTreeSet<PathBuf> {
-    mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from).collect()
 }
 
 /// A checked environment.
@@ -267,12 +257,5 @@ mod tests {
         let loose = Facts { rp_filter: "2".to_owned(), ..facts() };
         assert!(with(&[], &loose).is_err());
         assert!(with(&[("FELIX_IGNORELOOSERPF", "true")], &loose).is_ok());
-    }
-
-    #[test]
-    fn mount_points_are_the_fifth_field() {
-        let text = "36 35 98:0 /mnt1 /var/lib/calico rw,noatime master:1 - ext3 /dev/root rw\n\
-                    37 35 0:5 / /proc rw - proc proc rw\n";
-        assert_eq!(mount_points(text), ["/proc", "/var/lib/calico"].map(PathBuf::from).into());
     }
 }

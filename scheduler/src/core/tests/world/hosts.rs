@@ -50,6 +50,12 @@ impl World {
                 bare(TaskState::Finished)
             }
             Act::Exit(status) if status != 0 => {
+                let slot = (task.agent.clone(), task.task_type);
+                match status {
+                    79 => drop(self.needs_restart.insert(slot)),
+                    80 => drop(self.skipped.insert(slot)),
+                    _ => {}
+                }
                 let message = format!("Command exited with status {status}");
                 Update { message, ..bare(TaskState::Failed) }
             }

@@ -1,4 +1,5 @@
-//! What the world knows better than the scheduler: how many recoveries there are, and who was away for how long.
+//! What the world knows better than the scheduler: how many recoveries and disruptions there are, and who was away for
+//! how long.
 
 use super::*;
 
@@ -47,10 +48,67 @@ impl World {
     pub(super) fn check_recoveries(&mut self, agent: &AgentId, task_type: TaskType, task: &TaskId) {
         let (now, timeout) = (self.now, self.settings.recovery_timeout);
         self.recovering.retain(|_, at| at.after(timeout) > now);
-        if self.known_ready.contains(&(agent.clone(), task_type)) {
+        // What we may have restarted ourselves is no failure.
+        let ours =
+            self.stored.agents.values().any(|record| record.id == *agent && record.disrupted().is_some());
+        // What a host could not have begins anew when it can.
+        let anew = self.skipped.contains(&(agent.clone(), task_type));
+        if self.known_ready.contains(&(agent.clone(), task_type)) && !ours && !anew {
             self.recovering.insert(task.clone(), now);
         }
         let most = self.settings.max_recoveries.of(self.hosts.len());
         assert!(self.recovering.len() <= most, "{:?} are recovered at the same time", self.recovering);
+    }
+
+    /// The scheduler was told something, and has stored what follows from it.
+    pub(super) fn note_told(&mut self, input: &Input) {
+        if let Input::Event(Event::Update(update)) = input {
+            if update.state == TaskState::Running && update.check == CheckResult::Exited(0) {
+                self.told_ready.insert(update.task.clone());
+            } else {
+                self.told_ready.remove(&update.task);
+            }
+        }
+        let mut disrupted = std::mem::take(&mut self.disrupted);
+        disrupted.retain(|_, disrupted| self.now.since(disrupted.since) < self.settings.agent_timeout);
+        for (agent, disrupted) in &mut disrupted {
+            if !self.is_healthy(agent, &disrupted.task) {
+                disrupted.healthy_since = None;
+            } else if disrupted.healthy_since.is_none() {
+                disrupted.healthy_since = Some(self.now);
+            }
+        }
+        let stability = self.settings.stability;
+        disrupted.retain(|_, d| d.healthy_since.is_none_or(|since| self.now.since(since) < stability));
+        self.disrupted = disrupted;
+    }
+
+    /// Whether what was launched last with the permission is done, and all that was ready is, as far as it was told.
+    fn is_healthy(&self, agent: &AgentId, last: &TaskId) -> bool {
+        let over = self.tasks.get(last).is_some_and(|task| {
+            let ended = task.now.as_ref().filter(|_| !task.alive && task.queue.is_empty());
+            ended.is_some_and(|now| now.state == TaskState::Finished || now.message.ends_with(" 80"))
+        });
+        let ready = |task_type: TaskType| {
+            let mut tasks = self.tasks.iter().filter(|(_, t)| t.agent == *agent && t.task_type == task_type);
+            tasks.any(|(id, _)| self.told_ready.contains(id))
+                || self.skipped.contains(&(agent.clone(), task_type))
+        };
+        let mut known = self.known_ready.iter().filter(|(known, _)| known == agent);
+        over && known.all(|(_, task_type)| ready(*task_type))
+    }
+
+    /// Something may be restarted on an agent: it has said that it needs that, it has a slot, and there is one.
+    pub(super) fn check_slots(&mut self, agent: &AgentId, task_type: TaskType, task: &TaskId) {
+        let asked = self.needs_restart.contains(&(agent.clone(), task_type));
+        assert!(asked, "{task_type} may restart something on {agent}, and did not ask for it");
+        let record = self.stored.agents.values().find(|record| record.id == *agent);
+        let slot = record.and_then(|record| record.disrupted());
+        let slot = slot.unwrap_or_else(|| panic!("{task} has no slot: {record:?}"));
+        // The time of an agent begins with its first launch, which may never have been sent.
+        let new = Disrupted { since: slot.since, task: task.clone(), healthy_since: None };
+        self.disrupted.insert(agent.clone(), new);
+        let most = self.settings.max_restarts.of(self.hosts.len());
+        assert!(self.disrupted.len() <= most, "more than {most} at a time: {:?}", self.disrupted);
     }
 }

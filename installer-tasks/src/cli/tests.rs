@@ -1,0 +1,79 @@
+use super::*;
+use clap::CommandFactory;
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_step_takes_its_options() {
+    let artifact = |name: &str| format!("./{name}#sha256={}", "a".repeat(64));
+    let etcd = "--etcd-endpoints http://10.0.0.1:2379,http://10.0.0.2:2379";
+    let proxied = format!("{etcd} --etcd-proxy gateway --etcd-listen 127.0.0.1:2379");
+    let network = "--network-name calico --network-pool-cidr 192.168.0.0/16 --network-block-size 26";
+    let plugins =
+        format!("--artifacts-cni {} --artifacts-cni-ipam {}", artifact("calico"), artifact("calico-ipam"));
+    let cni =
+        format!("{proxied} {plugins} --network-name calico --network-mtu 1450 --mesos-agent http://h:5051");
+    let node = format!(
+        "{proxied} --node-image r:8080/calico/node:v3.14.0 --node-profile v3 --network-encapsulation vxlan \
+         --node-backend bird --node-ip 10.0.0.1 --node-name h --docker-socket /s --node-cpus 0.1 --node-mem 256.5"
+    );
+    for line in [
+        format!("cni apply {cni} --cni-plugins-dir /p --cni-config-dir /c"),
+        format!("cni check {cni}"),
+        "cni undo --network-name calico --force".to_owned(),
+        format!("docker-cluster-store apply {proxied} --allow-restart"),
+        format!(
+            "docker-cluster-store check {proxied} --docker-cluster-store etcd://a:1,b:2/x --docker-cluster-advertise \
+             10.0.0.1:2376 --docker-cluster-store-opts kv.path=a,discovery.ttl=9 --docker-max-agents 700 \
+             --docker-replace-store --docker-settle 1 --docker-unit d.service --docker-daemon-json /d --docker-socket /s"
+        ),
+        "docker-cluster-store undo --docker-unit d.service --allow-restart --force --state-dir /s".to_owned(),
+        format!("node run {node} --registry-mirror m:5000"),
+        "node check --live".to_owned(),
+        "node check --ready --docker-socket /s".to_owned(),
+        "node prefetch --node-image i --docker-socket /s --registry-mirror m:5000".to_owned(),
+        format!(
+            "libnetwork run {proxied} --libnetwork-image i --libnetwork-cpus 0.1 --libnetwork-mem 64 --node-name h \
+             --docker-socket /s --registry-mirror m:5000"
+        ),
+        "docker-network apply --network-name calico --network-pool-cidr 192.168.0.0/16 --docker-socket /s"
+            .to_owned(),
+        "docker-network check --network-name calico --network-pool-cidr 192.168.0.0/16".to_owned(),
+        "docker-network undo --network-name calico --docker-socket /s".to_owned(),
+        "libnetwork check --live --docker-socket /s".to_owned(),
+        "libnetwork prefetch --libnetwork-image i".to_owned(),
+        format!("etcd-proxy run {proxied} --artifacts-etcd {}", artifact("etcd")),
+        format!("etcd-proxy check {proxied}"),
+        format!(
+            "cluster-init apply {network} {etcd} --network-encapsulation none --network-nat-outgoing false \
+             --artifacts-calicoctl {}",
+            artifact("calicoctl")
+        ),
+        format!("node-ip {etcd}"),
+    ] {
+        let parsed = Cli::try_parse_from(
+            ["calico-installer"].into_iter().chain(line.split(' ').filter(|it| !it.is_empty())),
+        );
+        assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+    }
+}
+
+#[test]
+fn nat_can_be_a_flag_or_have_a_value() {
+    let artifact = format!("c#sha256={}", "0".repeat(64));
+    for (given, expected) in
+        [(&[][..], true), (&["--network-nat-outgoing"], true), (&["--network-nat-outgoing=false"], false)]
+    {
+        let fixed =
+            ["calico-installer", "cluster-init", "apply", "--network-name", "calico", "--network-pool-cidr"];
+        let more = ["10.0.0.0/8", "--etcd-endpoints", "http://a:1", "--artifacts-calicoctl", &artifact];
+        let cli = Cli::try_parse_from(fixed.iter().chain(&more).chain(given)).unwrap();
+        let Command::ClusterInit(ClusterInitCommand::Apply(options)) = cli.command else {
+            panic!("another command")
+        };
+        assert_eq!(options.network_nat_outgoing, expected);
+    }
+}

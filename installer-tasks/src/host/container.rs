@@ -1,0 +1,116 @@
+//! What a container of ours is created from.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+use super::files;
+
+/// The label that says that a container is ours, and of which task.
+pub const TASK_LABEL: &str = "calico-dcos.task";
+/// The label with the hash of all that a container was created from.
+pub const HASH_LABEL: &str = "calico-dcos.hash";
+
+/// Everything that makes one container of a service differ from another. It is on the host's network, and privileged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ContainerSpec {
+    /// The container's name.
+    #[serde(skip)]
+    pub name: &'static str,
+    /// The task that it is of.
+    #[serde(skip)]
+    pub task: &'static str,
+    /// The image's name.
+    pub image: String,
+    /// Environment variables.
+    pub environment: Vec<(String, String)>,
+    /// What of the host it shares.
+    pub mounts: Vec<Mount>,
+    /// Memory, in bytes.
+    pub memory_bytes: i64,
+    /// CPU shares, 1024 a CPU.
+    pub cpu_shares: i64,
+    /// How it goes through a restart of dockerd; `None`: it ends with dockerd, and is started again by us.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub through_restarts: Option<ThroughRestarts>,
+}
+
+/// A container that other containers need while dockerd stops and starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ThroughRestarts {
+    /// A signal that does not end it: what dockerd sends when it stops.
+    pub stop_signal: &'static str,
+    /// Seconds from that to SIGKILL.
+    pub outlives: i64,
+}
+
+/// A directory or socket of the host in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Where it is on the host.
+    pub host: String,
+    /// Where it is in the container.
+    pub container: String,
+}
+
+impl Mount {
+    /// At the same place.
+    pub fn same(path: &str) -> Self {
+        Self { host: path.to_owned(), container: path.to_owned() }
+    }
+
+    /// As Docker takes it.
+    pub fn bind(&self) -> String {
+        format!("{}:{}", self.host, self.container)
+    }
+}
+
+impl fmt::Display for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host == self.container { f.write_str(&self.host) } else { f.write_str(&self.bind()) }
+    }
+}
+
+/// A plain path where both are the same: so did earlier versions hash it.
+impl Serialize for Mount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl ContainerSpec {
+    /// A hash of all of it: a container with another one is replaced.
+    pub fn hash(&self) -> String {
+        #[expect(clippy::expect_used, reason = "strings and numbers are always JSON")]
+        let text = serde_json::to_vec(self).expect("plain values");
+        files::sha256_hex(&text)
+    }
+
+    /// The labels of its container.
+    pub fn labels(&self) -> [(String, String); 2] {
+        [(TASK_LABEL.to_owned(), self.task.to_owned()), (HASH_LABEL.to_owned(), self.hash())]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_that_of_earlier_versions() {
+        let spec = ContainerSpec {
+            name: "calico-node",
+            task: "calico-node",
+            image: "calico/node:v3".to_owned(),
+            environment: vec![("IP".to_owned(), "10.0.0.1".to_owned())],
+            mounts: vec![Mount::same("/lib/modules")],
+            memory_bytes: 1,
+            cpu_shares: 2,
+            through_restarts: None,
+        };
+        let text = r#"{"image":"calico/node:v3","environment":[["IP","10.0.0.1"]],"mounts":["/lib/modules"],"memory_bytes":1,"cpu_shares":2}"#;
+        assert_eq!(serde_json::to_string(&spec).unwrap(), text);
+        let through_restarts = Some(ThroughRestarts { stop_signal: "SIGWINCH", outlives: 12 });
+        assert_ne!(spec.hash(), ContainerSpec { through_restarts, ..spec.clone() }.hash());
+    }
+}

@@ -1,0 +1,66 @@
+//! `cni`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{AgentOptions, EtcdOptions, RestartOptions, StateOptions};
+use crate::values::{Artifact, Endpoint, NetworkName};
+
+/// `cni apply` and `cni check`.
+#[derive(Debug, Clone, Args)]
+pub struct CniOptions {
+    /// The network's name.
+    #[arg(long, env = "CALICO_NETWORK_NAME")]
+    pub network_name: NetworkName,
+    /// The MTU of containers' interfaces [default: the plugin's].
+    #[arg(long, env = "CALICO_NETWORK_MTU", value_parser = clap::value_parser!(u16).range(576..))]
+    pub network_mtu: Option<u16>,
+    /// This host's name in Calico [default: the lower-case host name].
+    #[arg(long, env = "CALICO_NODE_NAME")]
+    pub node_name: Option<String>,
+    /// Where plugins are put [default: the first writable entry of the agent's search list].
+    #[arg(long, env = "CALICO_CNI_PLUGINS_DIR")]
+    pub cni_plugins_dir: Option<PathBuf>,
+    /// Where network configurations are put [default: where the agent reads them].
+    #[arg(long, env = "CALICO_CNI_CONFIG_DIR")]
+    pub cni_config_dir: Option<PathBuf>,
+    /// The plugin `calico`: PATH#sha256=HEX.
+    #[arg(long, env = "CALICO_ARTIFACTS_CNI")]
+    pub artifacts_cni: Artifact,
+    /// The plugin `calico-ipam`: PATH#sha256=HEX.
+    #[arg(long, env = "CALICO_ARTIFACTS_CNI_IPAM")]
+    pub artifacts_cni_ipam: Artifact,
+    /// Which etcd.
+    #[command(flatten)]
+    pub etcd: EtcdOptions,
+    /// Which agent.
+    #[command(flatten)]
+    pub agent: AgentOptions,
+    /// Where the record is.
+    #[command(flatten)]
+    pub state: StateOptions,
+    /// What may be restarted.
+    #[command(flatten)]
+    pub restarts: RestartOptions,
+}
+
+/// `cni undo`.
+#[derive(Debug, Clone, Args)]
+pub struct CniUndoOptions {
+    /// The network's name.
+    #[arg(long, env = "CALICO_NETWORK_NAME")]
+    pub network_name: NetworkName,
+    /// Go ahead although containers use the network or files were changed since.
+    #[arg(long)]
+    pub force: bool,
+    /// The etcd members: only to find this host's address.
+    #[arg(long, env = "CALICO_ETCD_ENDPOINTS", value_delimiter = ',')]
+    pub etcd_endpoints: Vec<Endpoint>,
+    /// Which agent.
+    #[command(flatten)]
+    pub agent: AgentOptions,
+    /// Where the record is.
+    #[command(flatten)]
+    pub state: StateOptions,
+}

@@ -1,0 +1,110 @@
+//! `docker-cluster-store`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args};
+
+use super::{AgentOptions, DockerOptions, EtcdOptions, RestartOptions, StateOptions};
+use crate::exit::Result;
+use crate::host::net;
+use crate::steps::docker_store::wanted::{StoreOption, StoreUrl, Wanted};
+
+/// The port of the address under which Docker is known; nothing listens there for our sake.
+const ADVERTISE_PORT: u16 = 2376;
+
+/// Which Docker, and where its configuration is.
+#[derive(Debug, Clone, Args)]
+pub struct DockerUnitOptions {
+    /// Docker's unit.
+    #[arg(long, env = "CALICO_DOCKER_UNIT", default_value = "docker.service")]
+    pub docker_unit: String,
+    /// Docker's configuration.
+    #[arg(long, env = "CALICO_DOCKER_DAEMON_JSON", default_value = "/etc/docker/daemon.json")]
+    pub docker_daemon_json: PathBuf,
+    /// Its socket.
+    #[command(flatten)]
+    pub docker: DockerOptions,
+}
+
+/// `docker-cluster-store apply` and `check`.
+#[derive(Debug, Clone, Args)]
+pub struct DockerStoreOptions {
+    /// The store: etcd://HOST:PORT[,HOST:PORT] or zk://… [default: the etcd that this host uses].
+    #[arg(long, env = "CALICO_DOCKER_CLUSTER_STORE", value_name = "URL")]
+    pub docker_cluster_store: Option<StoreUrl>,
+    /// The address under which Docker is known there [default: this host's, port 2376].
+    #[arg(long, env = "CALICO_DOCKER_CLUSTER_ADVERTISE", value_name = "IP:PORT")]
+    pub docker_cluster_advertise: Option<SocketAddr>,
+    /// Options of the store, comma-separated NAME=VALUE; they go before what is derived.
+    #[arg(long, env = "CALICO_DOCKER_CLUSTER_STORE_OPTS", value_delimiter = ',', value_name = "NAME=VALUE")]
+    pub docker_cluster_store_opts: Vec<StoreOption>,
+    /// How many agents the cluster may have: above 500, Docker announces itself less often.
+    #[arg(long, env = "CALICO_DOCKER_MAX_AGENTS", default_value = "500", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub docker_max_agents: u64,
+    /// Whether a store that someone else configured is replaced.
+    #[arg(
+        long,
+        env = "CALICO_DOCKER_REPLACE_STORE",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        default_value = "false"
+    )]
+    pub docker_replace_store: bool,
+    /// How long Docker must stay as it is after a change, in seconds.
+    #[arg(long, env = "CALICO_DOCKER_SETTLE", value_name = "SECONDS", default_value = "5")]
+    pub docker_settle: u64,
+    /// Which Docker.
+    #[command(flatten)]
+    pub unit: DockerUnitOptions,
+    /// Which etcd.
+    #[command(flatten)]
+    pub etcd: EtcdOptions,
+    /// Which agent.
+    #[command(flatten)]
+    pub agent: AgentOptions,
+    /// Where the record is.
+    #[command(flatten)]
+    pub state: StateOptions,
+    /// What may be restarted.
+    #[command(flatten)]
+    pub restarts: RestartOptions,
+}
+
+impl DockerStoreOptions {
+    /// The store that Docker is to have.
+    pub fn wanted(&self) -> Result<Wanted> {
+        let store = match &self.docker_cluster_store {
+            Some(store) => store.clone(),
+            None => StoreUrl::etcd(&self.etcd.for_clients()?),
+        };
+        let advertise = if let Some(advertise) = self.docker_cluster_advertise {
+            advertise
+        } else {
+            SocketAddr::from((net::node_ip(self.agent.node_ip, &self.etcd.endpoints)?, ADVERTISE_PORT))
+        };
+        let wanted = Wanted::new(store, advertise, &self.docker_cluster_store_opts, self.docker_max_agents)?;
+        if self.docker_cluster_store.is_none() {
+            wanted.check_tls(&self.etcd.endpoints)?;
+        }
+        Ok(wanted)
+    }
+}
+
+/// `docker-cluster-store undo`.
+#[derive(Debug, Clone, Args)]
+pub struct DockerStoreUndoOptions {
+    /// Which Docker.
+    #[command(flatten)]
+    pub unit: DockerUnitOptions,
+    /// Where the record is.
+    #[command(flatten)]
+    pub state: StateOptions,
+    /// What may be restarted; without it, Docker keeps the store until its next restart.
+    #[command(flatten)]
+    pub restarts: RestartOptions,
+    /// Go ahead although files were changed since.
+    #[arg(long)]
+    pub force: bool,
+}

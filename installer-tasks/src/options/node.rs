@@ -1,0 +1,84 @@
+//! `node` and `node-ip`.
+
+use clap::Args;
+
+use super::{AgentOptions, DockerOptions, EtcdOptions};
+use crate::values::{Backend, Cpus, Encapsulation, Endpoint, Memory, NodeProfile};
+
+/// `node run`.
+#[derive(Debug, Clone, Args)]
+pub struct NodeOptions {
+    /// The image of calico/node.
+    #[arg(long, env = "CALICO_NODE_IMAGE")]
+    pub node_image: String,
+    /// Which line of Calico's versions the image is of.
+    #[arg(long, env = "CALICO_NODE_PROFILE", value_enum, default_value = "v3")]
+    pub node_profile: NodeProfile,
+    /// How packets travel between hosts.
+    #[arg(long, env = "CALICO_NETWORK_ENCAPSULATION", value_enum, default_value = "vxlan")]
+    pub network_encapsulation: Encapsulation,
+    /// Calico's networking backend [default: the one that the encapsulation needs].
+    #[arg(long, env = "CALICO_NODE_BACKEND", value_enum)]
+    pub node_backend: Option<Backend>,
+    /// This host's name in Calico [default: the lower-case host name].
+    #[arg(long, env = "CALICO_NODE_NAME")]
+    pub node_name: Option<String>,
+    /// CPU time of the container, in CPUs.
+    #[arg(long, env = "CALICO_NODE_CPUS")]
+    pub node_cpus: Cpus,
+    /// Memory of the container, in MiB.
+    #[arg(long, env = "CALICO_NODE_MEM", value_name = "MIB")]
+    pub node_mem: Memory,
+    /// A registry that images are pulled through: HOST[:PORT].
+    #[arg(long, env = "CALICO_REGISTRY_MIRROR", value_name = "HOST[:PORT]")]
+    pub registry_mirror: Option<String>,
+    /// Docker.
+    #[command(flatten)]
+    pub docker: DockerOptions,
+    /// Which etcd.
+    #[command(flatten)]
+    pub etcd: EtcdOptions,
+    /// Which agent.
+    #[command(flatten)]
+    pub agent: AgentOptions,
+}
+
+/// `node prefetch`.
+#[derive(Debug, Clone, Args)]
+pub struct NodePrefetchOptions {
+    /// The image of calico/node.
+    #[arg(long, env = "CALICO_NODE_IMAGE")]
+    pub node_image: String,
+    /// A registry that images are pulled through: HOST[:PORT].
+    #[arg(long, env = "CALICO_REGISTRY_MIRROR", value_name = "HOST[:PORT]")]
+    pub registry_mirror: Option<String>,
+    /// Docker.
+    #[command(flatten)]
+    pub docker: DockerOptions,
+}
+
+/// `node check` and `libnetwork check`: exactly one of the two.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false, args = ["live", "ready"])]
+pub struct ServiceCheckOptions {
+    /// Is it alive? No means that it may be killed.
+    #[arg(long)]
+    pub live: bool,
+    /// Does it serve? No is no reason to kill it.
+    #[arg(long)]
+    pub ready: bool,
+    /// Docker.
+    #[command(flatten)]
+    pub docker: DockerOptions,
+}
+
+/// `node-ip`.
+#[derive(Debug, Clone, Args)]
+pub struct NodeIpOptions {
+    /// Which agent, and the address if it is known.
+    #[command(flatten)]
+    pub agent: AgentOptions,
+    /// The etcd members: the address from which the first is reached is taken.
+    #[arg(long, env = "CALICO_ETCD_ENDPOINTS", value_delimiter = ',')]
+    pub etcd_endpoints: Vec<Endpoint>,
+}

@@ -1,0 +1,175 @@
+//! `libnetwork`: the container calico-libnetwork, Docker's network driver `calico` and IPAM driver `calico-ipam`.
+//!
+//! dockerd calls it while it starts and stops itself: at a stop for each container that leaves the network, at a start
+//! for what was left over and for each container that dockerd starts again. It can be neither started nor asked by us
+//! then, for dockerd serves its API after all of that. So it is the one container of ours that outlives the others when
+//! dockerd stops, and that dockerd itself starts again ([`THROUGH_RESTARTS`]).
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::exit::{Exit, Failure, Result};
+use crate::host::container::{ContainerSpec, Mount, ThroughRestarts};
+use crate::host::plugin::{self, Plugin, PluginError};
+use crate::host::process::StopSignals;
+use crate::host::{Host, files, name};
+use crate::options::{LibnetworkImageOptions, LibnetworkOptions, ServiceCheckOptions, join};
+use crate::steps::supervise::{self, Supervisor};
+
+/// The container's name.
+const NAME: &str = "calico-libnetwork";
+/// The task, as its label says it.
+const TASK: &str = "libnetwork";
+/// The network driver: its name, and that of its socket.
+pub const DRIVER: &str = "calico";
+/// The IPAM driver.
+pub const IPAM_DRIVER: &str = "calico-ipam";
+/// Written by calico-node when it starts.
+const NODENAME_FILE: &str = "/var/lib/calico/nodename";
+/// Where the plugin finds Docker.
+const SOCKET_INSIDE: &str = "/var/run/docker.sock";
+/// How long one question of a check may take.
+const CHECK_LIMIT: Duration = Duration::from_secs(3);
+/// SIGWINCH is ignored by whoever does not ask for it. A container has 10 s to end before Docker kills it, and leaves its
+/// network after that.
+const THROUGH_RESTARTS: ThroughRestarts = ThroughRestarts { stop_signal: "SIGWINCH", outlives: 12 };
+
+/// What the container is made of.
+struct Inputs<'a> {
+    options: &'a LibnetworkOptions,
+    node_name: &'a str,
+    etcd: &'a str,
+}
+
+fn spec(inputs: &Inputs<'_>) -> ContainerSpec {
+    let Inputs { options, node_name, etcd } = *inputs;
+    let mut environment = vec![
+        ("DATASTORE_TYPE", "etcdv3".to_owned()),
+        ("ETCD_ENDPOINTS", etcd.to_owned()),
+        // The first is read by DC/OS' build of the plugin, the second by Calico's own.
+        ("CALICO_LIBNETWORK_HOSTNAME", node_name.to_owned()),
+        ("HOSTNAME", node_name.to_owned()),
+        ("CALICO_LIBNETWORK_LABEL_ENDPOINTS", "true".to_owned()),
+        ("CALICO_LIBNETWORK_NAMESPACE", "default".to_owned()),
+    ];
+    if let Some(mtu) = options.network_mtu {
+        environment.push(("CALICO_LIBNETWORK_VETH_MTU", mtu.to_string()));
+    }
+    let docker = options.image.docker.socket.to_string_lossy().into_owned();
+    ContainerSpec {
+        name: NAME,
+        task: TASK,
+        image: options.image.libnetwork_image.clone(),
+        environment: environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        mounts: vec![
+            Mount::same(plugin::FOLDER),
+            Mount { host: docker, container: SOCKET_INSIDE.to_owned() },
+        ],
+        memory_bytes: options.libnetwork_mem.bytes(),
+        cpu_shares: options.libnetwork_cpus.shares(),
+        through_restarts: Some(THROUGH_RESTARTS),
+    }
+}
+
+/// Keeps the container running until SIGTERM or until it ends by itself. Never returns success.
+pub async fn run(host: &Host, options: &LibnetworkOptions) -> Result<()> {
+    let mut signals = StopSignals::take()?;
+    let node_name = name::node_name(options.node_name.as_deref())?;
+    require_node(&host.place(NODENAME_FILE), &node_name)?;
+    let folder = host.place(plugin::FOLDER);
+    files::make_directory(&folder)?;
+    let etcd = join(&options.etcd.for_clients()?);
+    let spec = spec(&Inputs { options, node_name: &node_name, etcd: &etcd });
+    let supervisor = Supervisor {
+        socket: &options.image.docker.socket,
+        spec: &spec,
+        mirror: options.image.registry_mirror.as_deref(),
+        memory_option: "libnetwork-mem",
+        plugins: &plugins(&folder),
+    };
+    supervisor.run(&mut signals).await
+}
+
+/// Pulls the image, while a container of before runs.
+pub async fn prefetch(options: &LibnetworkImageOptions) -> Result<()> {
+    let mirror = options.registry_mirror.as_deref();
+    supervise::prefetch(&options.docker.socket, &options.libnetwork_image, mirror).await
+}
+
+fn plugins(folder: &Path) -> [Plugin; 2] {
+    [Plugin::new(folder, DRIVER), Plugin::new(folder, IPAM_DRIVER)]
+}
+
+/// The plugin takes addresses from the blocks of the host that it is told to be: that must be calico-node's, which
+/// routes them.
+fn require_node(file: &PathBuf, node_name: &str) -> Result<()> {
+    let written = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Failure::new(
+                Exit::Unavailable,
+                format!("calico-node has not run on this host: there is no {}", file.display()),
+            ));
+        }
+        Err(error) => {
+            return Err(
+                Failure::new(Exit::NotPermitted, format!("cannot read {}", file.display())).because(error)
+            );
+        }
+    };
+    let registered = written.trim();
+    if registered == node_name {
+        return Ok(());
+    }
+    Err(Failure::unsuitable(format!(
+        "calico-node runs on this host as {registered:?} ({}), and libnetwork is to run as {node_name:?}: \
+         both must have the same --node-name",
+        file.display()
+    )))
+}
+
+/// Asks whether the container runs and both plugins answer; with `--ready`, whether they are what Docker needs.
+///
+/// A dockerd that is away is no reason to be killed, since [`run`] waits for it.
+pub async fn check(host: &Host, options: &ServiceCheckOptions) -> Result<()> {
+    match supervise::container_runs(&options.docker.socket, NAME).await {
+        Ok(()) => {}
+        Err(reason) if options.live && reason.is_away() => {
+            println!("{reason}: it is waited for");
+            return Ok(());
+        }
+        Err(reason) => return Err(Failure::new(Exit::No, reason.to_string())),
+    }
+    let plugins = plugins(&host.place(plugin::FOLDER));
+    let said = if options.live { live(&plugins).await } else { ready(&plugins).await };
+    said.map_err(|error| Failure::new(Exit::No, error.to_string()))?;
+    println!("the plugins {DRIVER} and {IPAM_DRIVER} answer");
+    Ok(())
+}
+
+async fn live([driver, ipam]: &[Plugin; 2]) -> Result<(), PluginError> {
+    for (plugin, interface) in [(driver, "NetworkDriver"), (ipam, "IpamDriver")] {
+        let method = "Plugin.Activate";
+        let said = plugin.ask(method, CHECK_LIMIT).await?;
+        let implements = said["Implements"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        if !implements.into_iter().any(|it| it == interface) {
+            return Err(plugin.unexpected(method, 200, &said.to_string()));
+        }
+    }
+    Ok(())
+}
+
+/// A network of global scope is what all hosts share.
+async fn ready([driver, ipam]: &[Plugin; 2]) -> Result<(), PluginError> {
+    let method = "NetworkDriver.GetCapabilities";
+    let said = driver.ask(method, CHECK_LIMIT).await?;
+    if said["Scope"] != "global" {
+        return Err(driver.unexpected(method, 200, &said.to_string()));
+    }
+    ipam.ask("IpamDriver.GetCapabilities", CHECK_LIMIT).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! Services that the steps use.
+
+use std::path::Path;
+
+use super::Findings;
+use crate::exit::{Exit, Failure, Result};
+use crate::host::agent::Agent;
+use crate::host::docker::Docker;
+use crate::host::{Host, etcd as host_etcd, net};
+use crate::options::PreflightOptions;
+use crate::steps::cni::place::{self, Searched};
+use crate::values::Endpoint;
+
+/// Docker runs calico-node, and has a cluster store from 1.10 to 20.10.
+pub(super) async fn docker(findings: &mut Findings, socket: &Path) {
+    let version = async { Docker::connect(socket).await?.version().await };
+    match version.await {
+        Err(error) => findings.fault("docker", format!("{error} (--docker-socket says where it is)")),
+        Ok(version) => match store_gate(&version) {
+            Ok(()) => findings.ok("docker", format!("version {version}, which has a cluster store")),
+            Err(reason) => findings.warning(
+                "docker",
+                format!("version {version} {reason}: Docker containers cannot have addresses of Calico's; tasks can"),
+            ),
+        },
+    }
+}
+
+/// Whether a version of Docker has a cluster store.
+fn store_gate(version: &str) -> Result<(), &'static str> {
+    let mut numbers = version.split(['.', '-', '+']).map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+        return Err("is not a version that we know");
+    };
+    match (major, minor) {
+        (1, ..10) | (0, _) => Err("has no cluster store yet (it came with 1.10)"),
+        (23.., _) => Err("has no cluster store any more (it went with 23.0)"),
+        _ => Ok(()),
+    }
+}
+
+/// One member of etcd answers.
+pub(super) async fn etcd(findings: &mut Findings, endpoints: &[Endpoint]) {
+    if endpoints.is_empty() {
+        findings.skipped("etcd", "no --etcd-endpoints were given");
+        return;
+    }
+    match host_etcd::check_members(endpoints).await {
+        Ok(()) => findings.ok("etcd", "it answers"),
+        Err(failure) => findings.fault("etcd", failure.one_line()),
+    }
+}
+
+/// The Mesos agent has what CNI takes.
+pub(super) async fn agent(findings: &mut Findings, host: &Host, options: &PreflightOptions) {
+    let check = "mesos-agent";
+    let url = match net::agent_url(
+        options.agent.mesos_agent.as_ref(),
+        options.agent.node_ip,
+        &options.etcd_endpoints,
+    ) {
+        Ok(url) => url,
+        Err(failure) => return findings.skipped(check, failure.one_line()),
+    };
+    let agent = Agent::at(url);
+    match agent.version().await {
+        Err(failure) => return findings.fault(check, failure.one_line()),
+        Ok(version) => match place::restart_for(version) {
+            Ok(None) => findings.ok(check, format!("Mesos {version}")),
+            Ok(Some(restart)) => findings.warning(check, restart),
+            Err(failure) => return findings.fault(check, failure.one_line()),
+        },
+    }
+    match directories(host, &agent).await {
+        Ok(text) => findings.ok(check, text),
+        Err(failure) => findings.fault(check, failure.one_line()),
+    }
+}
+
+async fn directories(host: &Host, agent: &Agent) -> Result<String> {
+    let searched = Searched::from_flags(&agent.flags().await?, place::usual(host))?;
+    let writable = |directory: &Path| host.files().is_writable_directory(directory);
+    let plugins = searched.plugins_dir(None, writable)?;
+    if !writable(&searched.config) {
+        return Err(Failure::new(
+            Exit::Unsuitable,
+            format!(
+                "the agent's --network_cni_config_dir {} is not a directory that can be written",
+                searched.config.display()
+            ),
+        ));
+    }
+    Ok(format!("plugins go into {}, configurations into {}", plugins.display(), searched.config.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_docker_have_a_store_from_1_10_to_20_10() {
+        for version in ["1.10.0", "1.13.1", "17.03.2-ce", "20.10.24+dfsg1"] {
+            assert_eq!(store_gate(version), Ok(()), "{version}");
+        }
+        for version in ["1.9.1", "23.0.0", "26.1.5", "dev"] {
+            assert!(store_gate(version).is_err(), "{version}");
+        }
+    }
+}
