@@ -82,7 +82,7 @@ fn state_in_a_file() {
 
 #[test]
 fn many_agents_fail_at_once() {
-    lives("many_agents_fail_at_once", 200, Case { schedulers: 2, many: true, ..Case::ONE });
+    lives("many_agents_fail_at_once", 40, Case { schedulers: 2, many: true, ..Case::ONE });
 }
 
 #[test]
