@@ -86,7 +86,7 @@ impl Checks {
                 self.acknowledged(&acknowledge.task_id.value, &acknowledge.uuid, stored);
             }
             call::Type::Kill => {
-                self.kill(&TaskId::from(call.kill.as_ref().unwrap().task_id.value.clone()), world)
+                self.kill(&TaskId::from(call.kill.as_ref().unwrap().task_id.value.clone()), world);
             }
             // A subscription suppresses all roles.
             call::Type::Suppress | call::Type::Subscribe => self.suppressed = true,

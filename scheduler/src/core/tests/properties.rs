@@ -203,7 +203,7 @@ fn any_update() -> impl Strategy<Value = Update> {
                 None => "not.ours".into(),
             };
             let agent = agent.map(|id| AgentId::from(format!("S{id}")));
-            Update { task, agent, message: message.into(), healthy, check, uuid, ..state(task_state) }
+            Update { task, agent, message, healthy, check, uuid, ..state(task_state) }
         })
 }
 

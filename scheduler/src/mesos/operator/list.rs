@@ -83,7 +83,7 @@ impl AgentList {
             RECOVERED_AGENTS if left.is_some() => recovered(value),
             _ => Ok(None),
         };
-        self.agents.extend(read.map_err(invalid)?);
+        self.agents.extend(read?);
         self.inside = left.flatten().filter(|left| *left > 0);
         self.buffer.advance(ends);
         Ok(true)
@@ -117,11 +117,13 @@ fn head(rest: &mut &[u8]) -> Result<Option<(usize, Layout)>, OperatorError> {
 /// A number; none when it has not arrived whole.
 fn varint(rest: &mut &[u8]) -> Result<Option<usize>, OperatorError> {
     let is_there = rest.len() >= 10 || rest.iter().any(|byte| byte & 0x80 == 0);
-    is_there.then(|| decode_length_delimiter(rest)).transpose().map_err(invalid)
+    Ok(is_there.then(|| decode_length_delimiter(rest)).transpose()?)
 }
 
-fn invalid(error: DecodeError) -> OperatorError {
-    OperatorError::Answer(error.to_string())
+impl From<DecodeError> for OperatorError {
+    fn from(error: DecodeError) -> Self {
+        Self::Answer(error.to_string())
+    }
 }
 
 #[cfg(test)]
