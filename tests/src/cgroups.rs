@@ -158,7 +158,7 @@ impl Group {
         }
     }
 
-    /// Removes the group, which has no processes any more, and all below it.
+    /// Removes the group, whose processes have ended, and all below it.
     pub fn remove(&self) -> Result<()> {
         for folder in self.folders.iter().flat_map(|folder| subtree(folder).into_iter().rev()) {
             let started = Instant::now();
@@ -166,8 +166,10 @@ impl Group {
                 match fs::remove_dir(&folder) {
                     Ok(()) => break,
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => break,
-                    // A process that has just been killed is counted until it has left.
+                    // A process that has just been killed is counted until it has left; one that was on its way here when
+                    // the others were killed is killed now.
                     Err(error) if error.raw_os_error() == Some(16) && started.elapsed() < LEAVING => {
+                        self.kill()?;
                         thread::sleep(Duration::from_millis(10));
                     }
                     Err(error) => return Err(error).at("remove", &folder),

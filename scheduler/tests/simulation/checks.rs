@@ -24,6 +24,8 @@ struct Launched {
     given_up: bool,
     /// It is a service of which the scheduler knows that it runs.
     runs: bool,
+    /// A word that it lives came after the one that it has ended: it has its place again, until that is found out.
+    revived: bool,
 }
 
 /// What happened, as far as what may happen depends on it.
@@ -40,6 +42,8 @@ pub struct Checks {
     pub suppressed: bool,
     /// The store was restored from a backup: it may hold less than we knew.
     pub restored: bool,
+    /// Calls are late at times: the subscription of one that is dead may come after the next one's.
+    pub calls_late: bool,
     /// A scheduler's clock has jumped: what depends on how much time has passed is not judged.
     pub clocks_jumped: bool,
     /// Agents that must get nothing.
@@ -65,6 +69,7 @@ impl Checks {
             recoveries: Recoveries::new(settings),
             suppressed: false,
             restored: false,
+            calls_late: false,
             clocks_jumped: false,
             excluded: BTreeSet::new(),
             excused: BTreeSet::new(),
@@ -100,7 +105,8 @@ impl Checks {
         let status = self.updates.get(&(task.clone(), uuid.to_vec()));
         let status = status.unwrap_or_else(|| panic!("{task}: what was never said is acknowledged"));
         let state = status.state();
-        if !self.restored {
+        let revived = self.launched.get(&task).is_some_and(|launched| launched.revived);
+        if !self.restored && !revived {
             match stored.task(&task).map(|record| record.phase) {
                 Some(phase) if is_terminal(state) => {
                     panic!("the end of {task} ({state:?}) is acknowledged and not stored: {phase:?}")
@@ -142,7 +148,8 @@ impl Checks {
         if restarts && !self.restored {
             self.slot(&id, &agent, &slots);
         }
-        let launched = Launched { task_type, agent: agent.clone(), given_up: false, runs: false };
+        let launched =
+            Launched { task_type, agent: agent.clone(), given_up: false, runs: false, revived: false };
         let place = launched.place();
         assert!(self.launched.insert(id.clone(), launched).is_none(), "{id} is launched twice");
         // What an agent that drains does for the cluster is done by another at once.
@@ -214,6 +221,7 @@ impl Checks {
             self.updates.insert((task.clone(), uuid.to_vec()), status.clone());
         }
         let Some(launched) = self.launched.get_mut(&task) else { return };
+        launched.revived |= launched.given_up && is_alive(state);
         if is_terminal(state) || matches!(state, TaskState::TaskUnreachable | TaskState::TaskLost) {
             launched.given_up = true;
         }

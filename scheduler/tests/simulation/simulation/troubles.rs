@@ -48,6 +48,7 @@ impl Simulation {
                 let lossy = faults.event_loss + faults.event_reorders > 0;
                 let agents = faults.agent_loss > 0;
                 self.troubles.doubles = faults.call_doubles;
+                self.checks.calls_late |= faults.call_delays > 0;
                 self.world.set_faults(Faults { call_doubles: 0, ..*faults });
                 self.later(time, Ending::Network { lossy, agents });
             }
