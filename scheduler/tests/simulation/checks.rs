@@ -30,6 +30,10 @@ struct Launched {
 
 /// What happened, as far as what may happen depends on it.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something that may have happened, apart from the others"
+)]
 pub struct Checks {
     launched: BTreeMap<TaskId, Launched>,
     /// What has reached its goal, as the master's updates say.
