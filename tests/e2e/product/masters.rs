@@ -60,7 +60,7 @@ fn no_task_is_touched_by_a_killed_leader_by_zookeepers_absence_and_by_a_restart_
     deployed(&scheduler, 2);
     let before = framework(&cluster);
     let count = |text: &str| scheduler.process().log().unwrap().matches(text).count();
-    let launched = count(" is launched");
+    let launched = count(" is launched agent=");
     assert_eq!((count(": subscribed "), before.running().len()), (1, 4), "{before:#?}");
     let watch = Watch::start(&cluster, &scheduler);
     let process = |name: &str, number: usize| cluster.process(&format!("{name}-{number}")).unwrap();
@@ -102,7 +102,7 @@ fn no_task_is_touched_by_a_killed_leader_by_zookeepers_absence_and_by_a_restart_
 
     let seen = watch.end();
     assert!(seen.launched().is_empty() && seen.ended().is_empty(), "{seen:#?}");
-    assert_eq!((count(" is launched"), count("killed: ")), (launched, 0));
+    assert_eq!((count(" is launched agent="), count("killed: ")), (launched, 0));
 }
 
 /// The least that our principal must be permitted, as README.md has it; and what agents and the test's own eyes need.
