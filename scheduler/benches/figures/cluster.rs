@@ -102,6 +102,7 @@ fn inventory(agents: usize) -> Vec<Agent> {
         version: "1.11.0".to_owned(),
         standing: Standing::Active,
         attributes: vec!["rack:a7".to_owned()],
+        domain: None,
     };
     (0..agents).map(agent).collect()
 }

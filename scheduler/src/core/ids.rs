@@ -99,6 +99,8 @@ name!(
 pub enum TaskType {
     /// Makes the IP pool and the profile.
     ClusterInit,
+    /// Fetches what the services of a new target need, before those of the old one are ended.
+    Prefetch,
     /// Gives the host's programs etcd on a loopback address.
     EtcdProxy,
     /// Gives Docker the store that networks of more than one host need.
@@ -126,6 +128,7 @@ impl TaskType {
     /// Every task type, in order.
     pub const ALL: [Self; Self::COUNT] = [
         Self::ClusterInit,
+        Self::Prefetch,
         Self::EtcdProxy,
         Self::DockerClusterStore,
         Self::Cni,
@@ -134,12 +137,13 @@ impl TaskType {
         Self::DockerNetwork,
     ];
     /// How many there are.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
 
     /// The name that operators see.
     pub fn name(self) -> &'static str {
         match self {
             Self::ClusterInit => "cluster-init",
+            Self::Prefetch => "prefetch",
             Self::EtcdProxy => "etcd-proxy",
             Self::DockerClusterStore => "docker-cluster-store",
             Self::Cni => "cni",
@@ -153,9 +157,12 @@ impl TaskType {
     pub fn scope(self) -> Scope {
         match self {
             Self::ClusterInit | Self::DockerNetwork => Scope::Cluster,
-            Self::EtcdProxy | Self::DockerClusterStore | Self::Cni | Self::CalicoNode | Self::Libnetwork => {
-                Scope::Agent
-            }
+            Self::Prefetch
+            | Self::EtcdProxy
+            | Self::DockerClusterStore
+            | Self::Cni
+            | Self::CalicoNode
+            | Self::Libnetwork => Scope::Agent,
         }
     }
 }

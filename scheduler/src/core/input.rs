@@ -105,6 +105,8 @@ pub struct Agent {
     pub standing: Standing,
     /// Its attributes as `name:value`, as far as they are texts or numbers.
     pub attributes: Vec<String>,
+    /// Its fault domain as `region/zone`, where it has one.
+    pub domain: Option<String>,
 }
 
 /// What the master says of an agent that it lists.

@@ -23,6 +23,7 @@ mod reconcile;
 mod recovery;
 mod reservations;
 mod resources;
+mod rollout;
 mod share;
 mod spec;
 mod state;
@@ -41,10 +42,12 @@ pub use input::{
 };
 pub use offered::Resources;
 pub use resources::{Needs, RESERVATION_LABEL, Reservation, Resource, Shortage, Value, thousandths};
+pub use rollout::{Rollout, RolloutStrategy, WindowError, Windows};
 pub use share::{Share, ShareError};
 pub use spec::{Goal, MesosVersion, MostAgents, Reservations, Restart, Selector, Settings, Spec};
 pub use state::{
-    AgentRecord, ClusterRecord, Disruption, Phase, Replaced, Run, Slot, State, StateChange, TaskRecord, Tasks,
+    AgentRecord, ClusterRecord, Definition, Disruption, Phase, Replaced, Run, Slot, State, StateChange,
+    TaskRecord, Tasks,
 };
 pub use view::{
     AgentView, PhaseView, PlanView, RecoveryView, ShortageView, Status, StepView, TaskView, View,

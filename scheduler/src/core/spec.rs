@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::ids::{TargetHash, TaskType};
 use super::input::Agent;
 use super::resources::Needs;
+use super::rollout::Rollout;
 use super::share::Share;
 
 /// The operator's configuration, as far as decisions depend on it.
@@ -63,6 +66,8 @@ pub struct Settings {
     pub agent_timeout: Duration,
     /// For so long it must be healthy until that is believed.
     pub stability: Duration,
+    /// How a changed target comes to the agents.
+    pub rollout: Rollout,
     /// How long an agent that went away counts as down: for so long the master waits for agents after a failover.
     pub away_counts: Duration,
     /// How long an agent that waits for an offer may get none before that is shown.
@@ -98,6 +103,7 @@ impl Settings {
             max_restarts: Share::Number(1),
             agent_timeout: Duration::from_mins(15),
             stability: Duration::from_secs(10),
+            rollout: Rollout::default(),
             away_counts: Duration::from_mins(10),
             offer_expected: Duration::from_mins(1),
         }
@@ -195,7 +201,8 @@ pub struct MostAgents {
 }
 
 /// What counts as done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Goal {
     /// It runs, is healthy, and its check passes (where it has them).
     Running {
@@ -253,6 +260,7 @@ mod tests {
             version: "1.11.0".into(),
             standing: Standing::Active,
             attributes: vec!["rack:a".into()],
+            domain: None,
         };
         let mut settings = Settings::new(BTreeMap::new());
         assert_eq!(settings.excluded(&agent), None);

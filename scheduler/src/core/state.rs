@@ -9,7 +9,8 @@ use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{AgentId, AgentKey, FrameworkId, Scope, TargetHash, TaskId, TaskType, Timestamp};
-use super::spec::MesosVersion;
+use super::resources::Needs;
+use super::spec::{Goal, MesosVersion};
 
 /// Everything that survives a restart of the scheduler.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,20 @@ pub type Tasks = LiteMap<TaskType, TaskRecord>;
 pub struct ClusterRecord {
     /// Their progress; a type that is not here was never launched.
     pub tasks: Tasks,
+}
+
+/// What a target stands for: enough to launch it again when the configuration is another one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Definition {
+    /// Of which task type it is.
+    #[serde(rename = "type")]
+    pub task_type: TaskType,
+    /// What counts as done.
+    pub goal: Goal,
+    /// What one launch takes.
+    pub needs: Needs,
+    /// All that the task is launched with, in a form that only `tasks/` reads.
+    pub template: String,
 }
 
 /// What is known of one agent.

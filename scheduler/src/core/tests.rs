@@ -32,7 +32,7 @@ fn specs() -> BTreeMap<TaskType, Spec> {
 
 /// All task types. What they must restart they may.
 fn docker_specs() -> BTreeMap<TaskType, Spec> {
-    TaskType::ALL.into_iter().map(|task_type| (task_type, spec(task_type))).collect()
+    TaskType::ALL.into_iter().filter(|t| *t != TaskType::Prefetch).map(|t| (t, spec(t))).collect()
 }
 
 fn spec(task_type: TaskType) -> Spec {
@@ -44,7 +44,7 @@ fn spec(task_type: TaskType) -> Spec {
     let target = TargetHash::from(format!("target of {task_type}"));
     let spec = Spec::new(goal, Needs { cpus: 100, mem: 64_000 }, target);
     match task_type {
-        TaskType::ClusterInit | TaskType::EtcdProxy => spec,
+        TaskType::ClusterInit | TaskType::Prefetch | TaskType::EtcdProxy => spec,
         TaskType::DockerClusterStore => {
             let restart = Some(Restart { what: "Docker", option: "docker.allow-restart", allowed: true });
             let most_agents = Some(MostAgents { option: "docker.max-agents", number: 500 });
@@ -77,6 +77,7 @@ fn agent(host: &str, id: &str) -> Agent {
         version: "1.11.0".into(),
         standing: Standing::Active,
         attributes: vec![],
+        domain: None,
     }
 }
 

@@ -90,7 +90,7 @@ fn agent(agent: AgentHead) -> Option<Agent> {
     } else {
         Standing::Disconnected
     };
-    Some(Agent { key, id, version: agent.version, standing, attributes })
+    Some(Agent { key, id, version: agent.version, standing, attributes, domain: None })
 }
 
 #[cfg(test)]
@@ -141,6 +141,7 @@ mod tests {
             version: "1.11.0".into(),
             standing: Standing::Active,
             attributes: vec!["rack:a7".into()],
+            domain: None,
         };
         assert_eq!(read(agent.clone()), expected);
         let port = AgentInfo { port: None, ..agent.agent_info.clone() };

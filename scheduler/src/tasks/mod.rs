@@ -169,6 +169,7 @@ impl TaskTypes {
         let templates = TaskType::ALL.into_iter().filter_map(|task_type| {
             let template = match task_type {
                 TaskType::ClusterInit => Some(cluster_init::template(config)),
+                TaskType::Prefetch => None,
                 TaskType::EtcdProxy => etcd_proxy::template(config),
                 TaskType::DockerClusterStore => docker_cluster_store::template(config),
                 TaskType::Cni => cni::template(config),

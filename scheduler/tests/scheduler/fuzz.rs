@@ -141,9 +141,11 @@ fn messages(amount: f64, state: u8) -> Vec<Message> {
 
 fn spec(task_type: TaskType) -> (TaskType, Spec) {
     let goal = match task_type {
-        TaskType::ClusterInit | TaskType::DockerClusterStore | TaskType::Cni | TaskType::DockerNetwork => {
-            Goal::Finished
-        }
+        TaskType::ClusterInit
+        | TaskType::Prefetch
+        | TaskType::DockerClusterStore
+        | TaskType::Cni
+        | TaskType::DockerNetwork => Goal::Finished,
         _ => Goal::Running { check: true, health: true },
     };
     let needs = Needs { cpus: 100, mem: 64_000 };
@@ -163,6 +165,7 @@ fn host() -> Agent {
         version: "1.11.0".into(),
         standing: Standing::Active,
         attributes: vec![],
+        domain: None,
     }
 }
 

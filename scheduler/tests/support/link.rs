@@ -63,6 +63,7 @@ pub fn agents(number: usize) -> Vec<Agent> {
         version: "1.11.0".to_owned(),
         standing: Standing::Active,
         attributes: Vec::new(),
+        domain: None,
     };
     (0..number).map(agent).collect()
 }

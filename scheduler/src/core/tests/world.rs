@@ -249,6 +249,7 @@ impl World {
             version: "1.11.0".into(),
             standing: host.standing,
             attributes: if host.excluded { vec!["calico:no".into()] } else { vec![] },
+            domain: None,
         });
         let listed: Vec<Agent> = listed.collect();
         self.note_listed(&listed);
