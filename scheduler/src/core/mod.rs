@@ -42,7 +42,7 @@ pub use input::{
 };
 pub use offered::Resources;
 pub use resources::{Needs, RESERVATION_LABEL, Reservation, Resource, Shortage, Value, thousandths};
-pub use rollout::{Rollout, RolloutStrategy, WindowError, Windows};
+pub use rollout::{Order, Place, Plan, Rollout, RolloutRecord, RolloutStrategy, Stage, WindowError, Windows};
 pub use share::{Share, ShareError};
 pub use spec::{Goal, MesosVersion, MostAgents, Reservations, Restart, Selector, Settings, Spec};
 pub use state::{

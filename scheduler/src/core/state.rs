@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::{AgentId, AgentKey, FrameworkId, Scope, TargetHash, TaskId, TaskType, Timestamp};
 use super::resources::Needs;
+use super::rollout::{Order, Place, RolloutRecord};
 use super::spec::{Goal, MesosVersion};
 
 /// Everything that survives a restart of the scheduler.
@@ -26,11 +27,17 @@ pub struct State {
 /// Tasks by task type. Few, and there may be tens of thousands of these.
 pub type Tasks = LiteMap<TaskType, TaskRecord>;
 
-/// What is known of the task types that run once.
+/// What is known of the cluster as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClusterRecord {
-    /// Their progress; a type that is not here was never launched.
+    /// The progress of the task types that run once; a type that is not here was never launched.
     pub tasks: Tasks,
+    /// The rollout that is, or was last.
+    #[serde(default)]
+    pub rollout: RolloutRecord,
+    /// What the targets that are in use stand for.
+    #[serde(default)]
+    pub definitions: Arc<BTreeMap<TargetHash, Definition>>,
 }
 
 /// What a target stands for: enough to launch it again when the configuration is another one.
@@ -68,15 +75,40 @@ pub struct AgentRecord {
     /// A launch there that may restart Docker or the Mesos agent, until the agent is seen to be healthy again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disruption: Option<Disruption>,
+    /// The last rollout that it was brought to the end of; 0 before its first install was complete.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub settled: u64,
+    /// Its place in a rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Box<Place>>,
+    /// What operators have ordered for its steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orders: Option<Box<BTreeMap<TaskType, Order>>>,
     /// Progress by task type; a type that is not here was never launched.
     pub tasks: Tasks,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl AgentRecord {
     /// The record of an agent that was not known so far.
     pub fn new(key: AgentKey, id: AgentId, version: String, first_seen: Timestamp) -> Self {
-        let tasks = Tasks::new();
-        Self { key, id, version, first_seen, absent_since: None, aside: false, disruption: None, tasks }
+        Self {
+            key,
+            id,
+            version,
+            first_seen,
+            absent_since: None,
+            aside: false,
+            disruption: None,
+            settled: 0,
+            place: None,
+            orders: None,
+            tasks: Tasks::new(),
+        }
     }
 
     /// Its Mesos version; none when it cannot be read.
@@ -94,9 +126,19 @@ impl AgentRecord {
         self.disruption.as_ref().filter(|disruption| disruption.failure.is_none())
     }
 
+    /// The place that it holds in a rollout.
+    pub fn holds(&self) -> Option<&Place> {
+        self.place.as_deref().filter(|place| place.failure.is_none())
+    }
+
+    /// What an operator has ordered for a step.
+    pub fn order(&self, task_type: TaskType) -> Option<&Order> {
+        self.orders.as_ref()?.get(&task_type)
+    }
+
     /// Whether nothing there depends on this record any more, once it is aside.
     pub(super) fn is_over(&self) -> bool {
-        self.live().next().is_none() && self.disrupted().is_none()
+        self.live().next().is_none() && self.disrupted().is_none() && self.holds().is_none()
     }
 }
 
