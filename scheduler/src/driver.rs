@@ -319,6 +319,10 @@ fn log(decision: &Decision) {
         Decision::DisruptionFailed { slot, reason } => {
             error!(agent = place(slot), "given up, its slot is free, it waits for an operator: {reason}");
         }
+        Decision::Rollout(news) => {
+            let agent = news.agent().map(ToString::to_string);
+            if news.is_trouble() { error!(agent, "{news}") } else { info!(agent, "{news}") }
+        }
         Decision::Adopted { slot, task } => {
             info!(agent = place(slot), %task, "{} was found running", slot.task_type());
         }

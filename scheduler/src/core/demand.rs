@@ -103,7 +103,7 @@ impl Demand {
         let is_launchable = matches!(next, Next::Launch(..));
         for (agents, belongs) in [
             (&mut self.launchable, is_launchable),
-            (&mut self.waiting, matches!(next, Next::Wait(_))),
+            (&mut self.waiting, matches!(next, Next::Wait(_) | Next::End(_))),
             (&mut self.behind, behind),
         ] {
             if !belongs {
@@ -175,6 +175,7 @@ impl Core {
         let key = &agent.key;
         let (next, behind) = self.outlook(agent);
         let limit = self.limit_of(agent, &next);
+        self.queue(agent, &next);
         self.demand.sort(key, &agent.id, &next, behind);
         let waits_since = under_way_since(&agent.tasks);
         self.notices.note(key, &next, self.clock.now());
@@ -198,7 +199,7 @@ impl Core {
     pub(super) fn reconsider_cluster(&mut self) {
         self.demand.cluster = match self.next_in_cluster() {
             Next::Launch(..) => Turn::Launchable,
-            Next::Wait(_) => Turn::Waiting,
+            Next::Wait(_) | Next::End(_) => Turn::Waiting,
             Next::Held(_) | Next::Complete => Turn::Idle,
         };
         // Any agent will do, also one on which nothing else is to be done.

@@ -15,6 +15,7 @@ use super::ids::{AgentKey, Scope, TaskType, Timestamp};
 use super::index::Limit;
 use super::listing::Presence;
 use super::progress::Next;
+use super::rollout::Order;
 use super::spec::Spec;
 use super::state::{AgentRecord, Disruption, Phase, Slot, StateChange, TaskRecord};
 
@@ -47,7 +48,7 @@ impl Core {
     pub(super) fn limit_of(&self, agent: &AgentRecord, next: &Next) -> Option<Limit> {
         let Next::Launch(task_type, _) = next else { return None };
         let record = agent.tasks.get(task_type);
-        let spec = self.settings.specs.get(task_type);
+        let spec = self.spec_on(agent, *task_type);
         let has_slot = |disruption: &Disruption| disruption.task_type == *task_type;
         if spec.is_some_and(|spec| is_disruptive(spec, record)) {
             return (!agent.disrupted().is_some_and(has_slot)).then_some(Limit::Restarts);
@@ -97,6 +98,11 @@ impl Core {
         let disruptive = record.disruptive;
         let mut taken = false;
         self.put_with(frame, slot, record, |agent| {
+            // It is done again now.
+            if agent.order(task_type) == Some(&Order::Again) {
+                agent.orders = agent.orders.take().filter(|orders| orders.len() > 1);
+                agent.orders.iter_mut().for_each(|orders| drop(orders.remove(&task_type)));
+            }
             if disruptive && agent.disrupted().is_none() {
                 agent.disruption = Some(Disruption { task_type, since: now, failure: None });
                 taken = true;
@@ -157,9 +163,9 @@ impl Core {
     }
 
     /// The services that were ready on an agent before, and are not now.
-    fn down_on<'a>(&'a self, agent: &'a AgentRecord) -> impl Iterator<Item = TaskType> + 'a {
+    pub(super) fn down_on<'a>(&'a self, agent: &'a AgentRecord) -> impl Iterator<Item = TaskType> + 'a {
         let wanted = |t: &TaskType| {
-            let spec = self.settings.specs.get(t);
+            let spec = self.settings.specs.get(t).filter(|spec| !Self::is_left_out(agent, *t, spec));
             spec.is_some_and(|spec| self.skipped(*t, spec, agent).is_none())
         };
         agent.tasks.iter().filter(move |(t, record)| record.is_down() && wanted(t)).map(|(t, _)| *t)
@@ -246,6 +252,7 @@ impl Core {
         let down = specs.filter(|(t, _)| agent.tasks.get(t).is_some_and(|record| record.reached));
         let mut nexts = down
             .filter(|(t, spec)| self.skipped(**t, spec, agent).is_none())
+            .filter(|(t, spec)| !Self::is_left_out(agent, **t, spec))
             .map(|(t, spec)| Self::next_in(*t, spec, agent.tasks.get(t)));
         nexts.find(|next| matches!(next, Next::Launch(..)))
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::ids::{AgentId, OfferId, TargetHash, TaskId, TaskType};
 use super::resources::Resource;
+use super::rollout::RolloutNews;
 use super::state::{Slot, StateChange};
 
 /// The answer to one input.
@@ -16,6 +17,8 @@ pub struct Frame {
     pub effects: Vec<Effect>,
     /// Why: for logs.
     pub decisions: Vec<Decision>,
+    /// What became of an operator's command; none without one.
+    pub answer: Option<Result<String, String>>,
 }
 
 /// Something to be done in the world. Each may be lost; the core sees to it that none is needed twice, or that
@@ -157,6 +160,8 @@ pub enum Decision {
         /// What is not as it should be.
         reason: String,
     },
+    /// What happens in a rollout.
+    Rollout(RolloutNews),
     /// A task was found running that no record tells of, and taken over.
     Adopted {
         /// What, where.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::ids::{AgentId, AgentKey, FrameworkId, OfferId, TaskId, Timestamp};
 use super::offered::Resources;
+use super::rollout::Command;
 use super::state::Slot;
 
 /// One thing that happened.
@@ -22,6 +23,8 @@ pub enum Input {
         /// The lines.
         text: String,
     },
+    /// An operator commands something.
+    Command(Command),
     /// Time went by.
     Tick,
     /// The subscription is lost, and with it every offer.

@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use super::Core;
 use super::frame::{Decision, Frame};
-use super::ids::{AgentId, AgentKey, TaskType, Timestamp};
+use super::ids::{AgentId, AgentKey, Timestamp};
 use super::input::Agent;
 use super::listing::{Listing, Presence};
-use super::state::{AgentRecord, Phase, StateChange};
+use super::state::{AgentRecord, Phase, StateChange, TaskRecord};
 
 impl Core {
     pub(super) fn agents(&mut self, now: Timestamp, agents: Vec<Agent>, frame: &mut Frame) {
+        if self.settings.rollout.max_per_domain.is_some() {
+            self.rolling.learn_domains(&agents, self.settings.rollout.domain_attribute.as_deref());
+        }
         let (first, crowded) = (self.inventory.is_none(), self.crowded());
         let before = self.inventory.take().unwrap_or_default();
         let Listing { agents: listed, inventory } = self.listing(agents);
@@ -38,6 +41,9 @@ impl Core {
         }
         for key in &changed {
             self.attendance(now, key, frame);
+        }
+        if first {
+            self.begin_rollout(now, frame);
         }
         if first || crowds {
             self.reconsider_all();
@@ -99,7 +105,7 @@ impl Core {
         }
         let mut record = AgentRecord { absent_since, ..AgentRecord::clone(record) };
         if !away {
-            judge_anew(&mut record);
+            judge_anew(now, &mut record);
         }
         self.change(frame, StateChange::Agent(Arc::new(record)));
     }
@@ -142,7 +148,7 @@ impl Core {
             (Some(old), None) if old.id == agent.id && old.version == agent.version => return,
             (Some(old), None) if old.id == agent.id => {
                 let mut record = AgentRecord { version: agent.version, ..AgentRecord::clone(old) };
-                judge_anew(&mut record);
+                judge_anew(now, &mut record);
                 record
             }
             (_, Some(moved)) => {
@@ -151,7 +157,7 @@ impl Core {
                 let mut record =
                     AgentRecord { key: agent.key, version: agent.version, aside: false, ..moved };
                 if upgraded {
-                    judge_anew(&mut record);
+                    judge_anew(now, &mut record);
                 }
                 record
             }
@@ -194,26 +200,31 @@ impl Core {
         let due: Vec<AgentKey> =
             due.filter(|key| self.presence(key) == Some(&Presence::Absent)).cloned().collect();
         for key in due {
-            let Some(record) = self.state.agents.get(&key).cloned() else { continue };
-            let since = record.absent_since.unwrap_or(now);
-            frame.decisions.push(Decision::AgentForgotten { what: format!("{key}, away since {since}") });
-            self.remove(&record, frame);
-            if let Some(inventory) = &mut self.inventory {
-                inventory.presence.remove(&key);
-            }
+            self.forget_agent(now, &key, frame);
+        }
+    }
+
+    /// Forgets one agent.
+    pub(super) fn forget_agent(&mut self, now: Timestamp, key: &AgentKey, frame: &mut Frame) {
+        let Some(record) = self.state.agents.get(key).cloned() else { return };
+        let since = record.absent_since.unwrap_or(now);
+        frame.decisions.push(Decision::AgentForgotten { what: format!("{key}, away since {since}") });
+        self.remove(&record, frame);
+        if let Some(inventory) = &mut self.inventory {
+            inventory.presence.remove(key);
         }
     }
 }
 
-/// What an agent cannot have, or needs a restart for, is found out again: its host may have changed.
-fn judge_anew(record: &mut AgentRecord) {
-    let judged: Vec<TaskType> = record
-        .tasks
-        .iter()
-        .filter(|(_, task)| matches!(task.phase, Phase::Skipped { .. } | Phase::NeedsRestart { .. }))
-        .map(|(task_type, _)| *task_type)
-        .collect();
-    for task_type in judged {
-        record.tasks.remove(&task_type);
+/// What an agent cannot have, or needs a restart for, is found out again, with the target that it was found out with: its
+/// host may have changed.
+fn judge_anew(now: Timestamp, record: &mut AgentRecord) {
+    for (_, task) in record.tasks.iter_mut() {
+        if matches!(task.phase, Phase::Skipped { .. } | Phase::NeedsRestart { .. }) {
+            *task = TaskRecord {
+                reached: task.reached,
+                ..TaskRecord::new(Phase::Backoff { until: now }, task.target.clone())
+            };
+        }
     }
 }

@@ -42,7 +42,10 @@ pub use input::{
 };
 pub use offered::Resources;
 pub use resources::{Needs, RESERVATION_LABEL, Reservation, Resource, Shortage, Value, thousandths};
-pub use rollout::{Order, Place, Plan, Rollout, RolloutRecord, RolloutStrategy, Stage, WindowError, Windows};
+pub use rollout::{
+    Command, Order, Place, Plan, Rollout, RolloutNews, RolloutRecord, RolloutStrategy, Stage, Verb,
+    WindowError, Windows,
+};
 pub use share::{Share, ShareError};
 pub use spec::{Goal, MesosVersion, MostAgents, Reservations, Restart, Selector, Settings, Spec};
 pub use state::{
@@ -63,6 +66,7 @@ use notices::Notices;
 use reconcile::Reconciliation;
 use recovery::Recovery;
 use reservations::Reserving;
+use rollout::Rolling;
 
 /// The scheduler's mind.
 #[derive(Debug)]
@@ -78,6 +82,7 @@ pub struct Core {
     inventory: Option<Inventory>,
     recovery: Recovery,
     settling: Settling,
+    rolling: Rolling,
     notices: Notices,
     /// Whose last words are being read.
     reading: HashMap<Slot, TaskId>,
@@ -88,11 +93,12 @@ pub struct Core {
 
 impl Core {
     /// A core that goes on from `state`.
-    pub fn new(settings: Settings, mut state: State) -> Self {
+    pub fn new(mut settings: Settings, mut state: State) -> Self {
         state.share_names();
+        let rolling = Rolling::new(&mut settings, &state);
         let index = Index::of(&state);
         let reconciliation = Reconciliation::new(&settings, &state);
-        Self {
+        let mut core = Self {
             settings,
             state,
             index,
@@ -103,11 +109,14 @@ impl Core {
             inventory: None,
             recovery: Recovery::default(),
             settling: Settling::default(),
+            rolling,
             notices: Notices::default(),
             reading: HashMap::new(),
             dropped: HashMap::new(),
             clock: Clock::default(),
-        }
+        };
+        core.count_places();
+        core
     }
 
     /// Decides what follows from `input`, at the time that the wall clock says. Where that was set back, time goes on
@@ -130,6 +139,7 @@ impl Core {
             Input::Event(Event::Error(message)) => frame.effects.push(Effect::Abort(message)),
             Input::Agents(agents) => self.agents(now, agents, &mut frame),
             Input::Output { slot, task, text } => self.output(&slot, &task, &text, &mut frame),
+            Input::Command(command) => frame.answer = Some(self.command(now, &command, &mut frame)),
             Input::Tick => {
                 self.maintenance.tick(now);
                 self.reconciliation_tick(now, &mut frame);
@@ -141,6 +151,7 @@ impl Core {
             }
         }
         self.settle_disruptions(now, &mut frame);
+        self.settle_rollout(now, &mut frame);
         self.settle_recovery(now, &mut frame);
         self.settle_demand(now, &mut frame);
         frame
@@ -162,6 +173,7 @@ impl Core {
         }
         self.demand.subscribed();
         self.notices.subscribed(now);
+        self.end_again(now);
         self.reconcile_all(now, frame);
         frame.effects.push(Effect::RefreshInventory);
     }
@@ -171,6 +183,13 @@ impl Core {
         let had_place = self.has_place();
         let replaced = self.state.apply(change.clone());
         self.index.update(&replaced, &change);
+        if let Replaced::Agent(old) = &replaced {
+            let new = match &change {
+                StateChange::Agent(record) => Some(record.as_ref()),
+                _ => None,
+            };
+            self.count_place(old.as_deref(), new);
+        }
         match &change {
             StateChange::Framework { .. } => {}
             StateChange::Cluster(_) => self.reconsider_cluster(),
@@ -183,6 +202,7 @@ impl Core {
                 self.reconsider(key);
                 self.recount(key);
                 self.watch(key);
+                self.unqueue(key);
             }
         }
         if self.has_place() != had_place {

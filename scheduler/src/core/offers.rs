@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::Core;
 use super::disruption::is_disruptive;
 use super::frame::{Decision, Effect, Frame, Launch};
-use super::ids::{AgentId, AgentKey, OfferId, TaskId, TaskType, Timestamp};
+use super::ids::{AgentId, AgentKey, OfferId, Scope, TaskId, TaskType, Timestamp};
 use super::index::Limit;
 use super::input::Offer;
 use super::listing::Presence;
 use super::progress::Next;
-use super::resources::take;
+use super::resources::{Needs, Resource, take};
+use super::spec::Spec;
 use super::state::{Phase, Slot, TaskRecord, under_way_since};
 
 /// An offer is too small for a launch; what is missing is noted.
@@ -117,8 +118,8 @@ impl Core {
         // Where there is no room for the one there may be for the other.
         let in_cluster = if self.demand.wants_any() { self.next_in_cluster_on(key) } else { Next::Complete };
         let mut refuse = match (&next, &in_cluster) {
-            (Next::Wait(_), Next::Launch(_, not_before)) => self.until(now, *not_before),
-            (Next::Wait(_), _) => self.until_it_moves(now, &offer.agent),
+            (Next::Wait(_) | Next::End(_), Next::Launch(_, not_before)) => self.until(now, *not_before),
+            (Next::Wait(_) | Next::End(_), _) => self.until_it_moves(now, &offer.agent),
             (Next::Launch(_, not_before), _) | (_, Next::Launch(_, not_before)) => {
                 self.until(now, *not_before)
             }
@@ -150,6 +151,30 @@ impl Core {
             }
         }
         Some(refuse)
+    }
+
+    /// The part of an offer that `needs` takes.
+    fn take(
+        &mut self,
+        now: Timestamp,
+        key: &AgentKey,
+        task_type: TaskType,
+        needs: Needs,
+        offer: &Offer,
+    ) -> Result<Vec<Resource>, NoRoom> {
+        let claim = (self.settings.reservations.service.as_str(), task_type);
+        take(&offer.resources.read(), needs, claim).map_err(|shortage| {
+            self.notices.too_small(key, now, task_type, shortage);
+            NoRoom
+        })
+    }
+
+    /// What a task type is launched with in this place.
+    fn spec_for(&self, key: &AgentKey, task_type: TaskType) -> Option<&Spec> {
+        match task_type.scope() {
+            Scope::Cluster => self.settings.specs.get(&task_type),
+            Scope::Agent => self.spec_on(self.state.agents.get(key)?, task_type),
+        }
     }
 
     /// How long an agent is left alone that waits for something else than an offer: for as long as it has waited already.
@@ -192,14 +217,19 @@ impl Core {
         offer: &Offer,
         frame: &mut Frame,
     ) -> Result<(), NoRoom> {
-        let spec = self.settings.specs.get(&task_type).ok_or(NoRoom)?;
-        let claim = (self.settings.reservations.service.as_str(), task_type);
-        let mut resources = take(&offer.resources.read(), spec.needs, claim).map_err(|shortage| {
-            self.notices.too_small(key, now, task_type, shortage);
-            NoRoom
-        })?;
-        let (target, slot) = (spec.target.clone(), Slot::of(task_type, key));
-        let may_restart = is_disruptive(spec, self.state.task(&slot));
+        let slot = Slot::of(task_type, key);
+        let (needs, target, may_restart) = match self.spec_for(key, task_type) {
+            Some(spec) => (spec.needs, spec.target.clone(), is_disruptive(spec, self.state.task(&slot))),
+            None => return Err(NoRoom),
+        };
+        let before = self.state.task(&slot).filter(|record| record.phase.live().is_some());
+        if let Some(more) = before.map(|record| self.more_than(needs, task_type, record)) {
+            // Its predecessor goes when there is room for what it needs beyond.
+            self.take(now, key, task_type, more, offer)?;
+            self.end(now, key, task_type, frame);
+            return Err(NoRoom);
+        }
+        let mut resources = self.take(now, key, task_type, needs, offer)?;
         if self.awaits_our_role(now, key, task_type, &resources) {
             return Err(NoRoom);
         }

@@ -3,6 +3,7 @@
 use super::Core;
 use super::ids::{AgentKey, Scope, TaskType, Timestamp};
 use super::listing::Presence;
+use super::rollout::Plan;
 use super::spec::{MesosVersion, MostAgents, Restart, Spec};
 use super::state::{AgentRecord, Disruption, Phase, Run, TaskRecord};
 
@@ -11,6 +12,8 @@ use super::state::{AgentRecord, Disruption, Phase, Run, TaskRecord};
 pub(super) enum Next {
     /// This is to be launched, not before the given moment.
     Launch(TaskType, Option<Timestamp>),
+    /// The task of this type is to be ended, so that another can take its place.
+    End(TaskType),
     /// Something else must happen first.
     Wait(String),
     /// Nothing is to be done before an operator acts, or something changes elsewhere.
@@ -62,9 +65,11 @@ impl Core {
         spec.most_agents.is_some_and(|most| agents > most.number)
     }
 
-    /// Whether a launch on this agent would be a recovery: not where we may have restarted what the service needs.
+    /// Whether a launch on this agent would be a recovery: not where we may have restarted what the service needs, or have
+    /// replaced it.
     pub(super) fn recovers(agent: &AgentRecord, task_type: TaskType) -> bool {
-        agent.disrupted().is_none() && agent.tasks.get(&task_type).is_some_and(|record| record.reached)
+        let expected = agent.disrupted().is_some() || agent.holds().is_some();
+        !expected && agent.tasks.get(&task_type).is_some_and(|record| record.reached)
     }
 
     /// What comes next on an agent: the first task type in order that has not reached its goal.
@@ -77,13 +82,17 @@ impl Core {
         if let Some(why_not) = self.closed(agent) {
             return (why_not, false);
         }
-        match self.open(agent) {
-            Some((task_type, spec, next @ Next::Launch(..))) => match self.prerequisite(spec) {
+        let (next, behind) = match self.open(agent) {
+            Some((task_type, next @ Next::Launch(..))) => match self.prerequisite(agent, task_type) {
                 Some(missing) => (self.behind(task_type, missing), true),
                 None => (next, false),
             },
-            Some((.., next)) => (next, false),
+            Some((_, next)) => (next, false),
             None => (Next::Complete, false),
+        };
+        match (&next, self.paused(agent)) {
+            (Next::Launch(..) | Next::End(_), Some(why)) => (Next::Held(why), false),
+            _ => (next, behind),
         }
     }
 
@@ -111,24 +120,33 @@ impl Core {
     }
 
     /// The first task type in order that has not reached its goal on an agent.
-    fn open(&self, agent: &AgentRecord) -> Option<(TaskType, &Spec, Next)> {
-        let wanted = self
-            .specs(Scope::Agent)
-            .filter(|(task_type, spec)| self.skipped(*task_type, spec, agent).is_none());
-        let mut nexts =
-            wanted.map(|(task_type, spec)| (task_type, spec, Self::next_on_agent(task_type, spec, agent)));
-        let (task_type, spec, next) = nexts.find(|(.., next)| *next != Next::Complete)?;
+    fn open(&self, agent: &AgentRecord) -> Option<(TaskType, Next)> {
+        let (task_type, next) = match Self::plan_of(agent) {
+            Plan::Deploy => self.open_at_first(agent),
+            Plan::Update => self.open_in_rollout(agent),
+            Plan::Recovery => self.open_as_it_was(agent),
+        }?;
         let waits_for_operator = matches!(next, Next::Held(_))
             && agent.tasks.get(&task_type).is_some_and(|record| {
                 matches!(record.phase, Phase::NeedsRestart { .. }) || agent.disruption.is_some()
             });
         match self.meanwhile(agent).filter(|_| waits_for_operator) {
-            Some(Next::Launch(down, not_before)) => {
-                let spec = self.settings.specs.get(&down)?;
-                Some((down, spec, Next::Launch(down, not_before)))
-            }
-            _ => Some((task_type, spec, next)),
+            Some(Next::Launch(down, not_before)) => Some((down, Next::Launch(down, not_before))),
+            _ => Some((task_type, next)),
         }
+    }
+
+    /// The same, of its first install.
+    fn open_at_first(&self, agent: &AgentRecord) -> Option<(TaskType, Next)> {
+        let mut nexts = self
+            .specs(Scope::Agent)
+            .filter(|(task_type, spec)| {
+                Self::is_step(*task_type)
+                    && !Self::is_left_out(agent, *task_type, spec)
+                    && self.skipped(*task_type, spec, agent).is_none()
+            })
+            .map(|(task_type, spec)| (task_type, Self::next_on_agent(task_type, spec, agent)));
+        nexts.find(|(_, next)| *next != Next::Complete)
     }
 
     /// What comes next in an agent's slot.
@@ -155,7 +173,12 @@ impl Core {
             if !spec.enabled {
                 continue;
             }
-            match Self::next_in(task_type, spec, self.state.cluster.tasks.get(&task_type)) {
+            let record = self.state.cluster.tasks.get(&task_type);
+            let next = match record.filter(|record| Self::is_outdated_in_cluster(spec, record)) {
+                Some(_) if self.rolling.is_open => Next::Launch(task_type, None),
+                _ => Self::next_in(task_type, spec, record),
+            };
+            match next {
                 Next::Complete => {}
                 next @ Next::Launch(..) => {
                     return self.waits_beside(task_type, spec).map_or(next, Next::Held);
@@ -194,9 +217,12 @@ impl Core {
         Some(format!("{task_type} waits for the first {beside} to be ready"))
     }
 
-    /// The first task type of the cluster that `spec` waits for.
-    fn prerequisite(&self, spec: &Spec) -> Option<TaskType> {
-        spec.after.iter().copied().find(|task_type| {
+    /// The first task type of the cluster that this one waits for. What was there before does not wait again.
+    fn prerequisite(&self, agent: &AgentRecord, task_type: TaskType) -> Option<TaskType> {
+        if Self::plan_of(agent) == Plan::Recovery {
+            return None;
+        }
+        self.spec_on(agent, task_type)?.after.iter().copied().find(|task_type| {
             let wanted = self.settings.specs.get(task_type).is_some_and(|spec| spec.enabled);
             wanted && !self.state.cluster.tasks.get(task_type).is_some_and(|record| record.phase.at_goal())
         })

@@ -10,7 +10,7 @@ use super::ids::{AgentId, TaskId, Timestamp};
 use super::input::TaskState;
 use super::questions::{FIRST_WAIT, Questions};
 use super::spec::Settings;
-use super::state::{Phase, State};
+use super::state::{Phase, Slot, State};
 
 /// For so long nothing is launched when the master does not say that it has told of all tasks; and when more was done
 /// than is stored, for it may not know all agents yet.
@@ -247,6 +247,7 @@ impl Core {
     pub(super) fn expect_goal(
         &mut self,
         now: Timestamp,
+        slot: &Slot,
         said: TaskState,
         (before, phase): (&Phase, &Phase),
         frame: &mut Frame,
@@ -257,7 +258,9 @@ impl Core {
             self.reconciliation.timeouts.remove(&(self.goal_deadline(since), task.clone()));
         }
         let Some((task, agent, since)) = phase.beginning() else {
-            if let (TaskState::Running, Some((task, _))) = (said, phase.live()) {
+            if let (TaskState::Running, Some((task, _))) = (said, phase.live())
+                && !self.is_ending(slot)
+            {
                 // Just in time.
                 self.reconciliation.spare(task);
             }

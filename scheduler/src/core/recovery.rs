@@ -70,9 +70,8 @@ impl Core {
                 // One that was away before the master changed is so until it is back. Where we may have restarted what
                 // services need, it is no failure that the agent is away.
                 away = record.absent_since.filter(|_| *presence != Presence::Active);
-                away = away.filter(|_| {
-                    record.disrupted().is_none() && self.services(record).any(|task| task.reached)
-                });
+                away =
+                    away.filter(|_| is_unexpected(record) && self.services(record).any(|task| task.reached));
                 down = presence.counts() && away.is_none() && self.is_down(record);
             }
             _ => {}
@@ -90,9 +89,9 @@ impl Core {
         }
     }
 
-    /// Where we may have restarted what services need, it is no failure that they are down.
+    /// Where we may have restarted what services need, or replaced them, it is no failure that they are down.
     fn is_down(&self, record: &AgentRecord) -> bool {
-        record.disrupted().is_none()
+        is_unexpected(record)
             && record.tasks.values().any(TaskRecord::is_down)
             && self.services(record).any(TaskRecord::is_down)
     }
@@ -100,7 +99,11 @@ impl Core {
     /// The tasks of an agent that are wanted there.
     fn services<'a>(&'a self, record: &'a AgentRecord) -> impl Iterator<Item = &'a TaskRecord> {
         let wanted = record.tasks.iter().filter(|(task_type, _)| {
-            let spec = self.settings.specs.get(task_type);
+            let spec = self
+                .settings
+                .specs
+                .get(task_type)
+                .filter(|spec| !Self::is_left_out(record, **task_type, spec));
             spec.is_some_and(|spec| self.skipped(**task_type, spec, record).is_none())
         });
         wanted.map(|(_, task)| task)
@@ -189,4 +192,9 @@ impl Core {
     pub(super) fn held_filter(&self) -> Duration {
         HELD.min(self.settings.idle_filter)
     }
+}
+
+/// Whether what is down on an agent is not so because of something that we do there.
+fn is_unexpected(record: &AgentRecord) -> bool {
+    record.disrupted().is_none() && record.holds().is_none()
 }

@@ -104,6 +104,13 @@ pub struct Needs {
     pub mem: i64,
 }
 
+impl Needs {
+    /// Whether that is nothing.
+    pub(super) fn is_nothing(self) -> bool {
+        self.cpus == 0 && self.mem == 0
+    }
+}
+
 /// What is missing in an offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shortage {

@@ -33,10 +33,10 @@ pub struct ClusterRecord {
     /// The progress of the task types that run once; a type that is not here was never launched.
     pub tasks: Tasks,
     /// The rollout that is, or was last.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub rollout: RolloutRecord,
     /// What the targets that are in use stand for.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub definitions: Arc<BTreeMap<TargetHash, Definition>>,
 }
 
@@ -76,7 +76,7 @@ pub struct AgentRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disruption: Option<Disruption>,
     /// The last rollout that it was brought to the end of; 0 before its first install was complete.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub settled: u64,
     /// Its place in a rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,9 +88,9 @@ pub struct AgentRecord {
     pub tasks: Tasks,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
+/// What says nothing is not stored.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl AgentRecord {

@@ -35,6 +35,11 @@ fn docker_specs() -> BTreeMap<TaskType, Spec> {
     TaskType::ALL.into_iter().filter(|t| *t != TaskType::Prefetch).map(|t| (t, spec(t))).collect()
 }
 
+/// What each agent gets, in order.
+fn agent_types() -> impl Iterator<Item = TaskType> {
+    docker_specs().into_keys().filter(|task_type| task_type.scope() == Scope::Agent)
+}
+
 fn spec(task_type: TaskType) -> Spec {
     let goal = match task_type {
         TaskType::EtcdProxy => Goal::Running { check: true, health: false },

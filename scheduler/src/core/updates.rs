@@ -67,7 +67,11 @@ impl Core {
     fn known(&mut self, now: Timestamp, slot: &Slot, update: &Update, ended: bool, frame: &mut Frame) {
         // The index names only slots that have a record.
         let Some(before) = self.state.task(slot).cloned() else { return };
-        let Some(goal) = self.settings.specs.get(&slot.task_type()).map(|spec| spec.goal) else {
+        if ended && self.is_ending(slot) {
+            return self.has_ended(now, slot, &before, frame);
+        }
+        let spec = self.spec_of(slot.task_type(), before.target.as_ref());
+        let Some(goal) = spec.map(|spec| spec.goal) else {
             // A type that is gone from the configuration is left alone, but for its end.
             if ended {
                 let failure = Some("it ended, and is not configured".to_owned());
@@ -113,7 +117,7 @@ impl Core {
         if before.recovery.is_some() && record.recovery.is_none() && update.state != TaskState::Dropped {
             self.recovered(record.phase.at_goal());
         }
-        self.expect_goal(now, update.state, (&before.phase, &record.phase), frame);
+        self.expect_goal(now, slot, update.state, (&before.phase, &record.phase), frame);
         if matches!(record.phase, Phase::Active { .. }) && !self.dropped.is_empty() {
             self.dropped.remove(slot);
         }
@@ -122,8 +126,12 @@ impl Core {
             // Whether its agent is healthy is known by what is there now.
             frame.effects.push(Effect::RefreshInventory);
         }
+        let reached = record.phase.at_goal() && !before.phase.at_goal();
         if record != before {
             self.put(frame, slot, record);
+        }
+        if reached {
+            self.close_gap(now, slot, frame);
         }
         if ends && self.leaves_reserved(slot) {
             self.demand.give_back(now);

@@ -289,6 +289,9 @@ mod tests {
         assert_eq!(written["schema_version"], MIGRATIONS.version());
         assert!(written["written_by"].as_str().unwrap().starts_with("calico-scheduler "));
         let mut before: Value = serde_json::from_str(VERSION_1).unwrap();
+        for (_, agent) in before["state"]["agents"].as_object_mut().unwrap() {
+            MIGRATIONS.apply(1, Part::Agent, agent);
+        }
         assert_eq!(written["state"].take(), before["state"].take());
         let (_store, again) = open(&path).unwrap();
         assert_eq!(again, state);
@@ -306,7 +309,7 @@ mod tests {
         assert!(older && state.agents.len() == 4);
         drop(FileStore::open_as(&path, Arc::new(SystemDisk), Report::default(), INVENTED).unwrap());
         let error = open(&path).err().unwrap().to_string();
-        assert!(error.contains("schema version 4, written by calico-scheduler"), "{error}");
+        assert!(error.contains("schema version 5, written by calico-scheduler"), "{error}");
         for damaged in [r#"{"schema_version": 1, "state": 5}"#, r#"{"schema_version": 0, "state": {}}"#] {
             fs::write(&path, damaged).unwrap();
             let error = open(&path).err().unwrap().to_string();

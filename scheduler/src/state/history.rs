@@ -24,7 +24,8 @@ pub struct Entry {
     /// When, in milliseconds since 1970.
     pub at: Timestamp,
     /// What kind of thing: `launched`, `failed`, `held`, `adopted`, `killed`, `outdated`, `agent`,
-    /// `agent-absent`, `skipped`, `needs-restart`, `slot-taken`, `slot-freed` or `given-up`.
+    /// `agent-absent`, `skipped`, `needs-restart`, `slot-taken`, `slot-freed`, `given-up`, or one of
+    /// [`RolloutNews::kind`](crate::core::RolloutNews::kind).
     pub what: String,
     /// The agent's address; none for the cluster's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,6 +162,18 @@ pub(super) fn decode(value: &[u8]) -> Vec<Entry> {
 fn entry(number: u64, at: Timestamp, decision: &Decision) -> Option<Entry> {
     // There may be more kinds one day, and they need not be named here.
     #[allow(clippy::match_wildcard_for_single_variants)]
+    if let Decision::Rollout(news) = decision {
+        let (agent, text) = (news.agent().map(ToString::to_string), shortened(&news.to_string()));
+        return Some(Entry {
+            number,
+            at,
+            what: news.kind().to_owned(),
+            agent,
+            task_type: None,
+            task: None,
+            text,
+        });
+    }
     let (what, slot, task, text) = match decision {
         Decision::Launched { slot, task, .. } => ("launched", Some(slot), Some(task), ""),
         Decision::Failed { slot, reason, then } => {
@@ -184,7 +197,6 @@ fn entry(number: u64, at: Timestamp, decision: &Decision) -> Option<Entry> {
         Some(Slot::Agent(key, _)) => Some(key.to_string()),
         _ => None,
     };
-    let end = text.floor_char_boundary(TEXT);
     Some(Entry {
         number,
         at,
@@ -192,8 +204,12 @@ fn entry(number: u64, at: Timestamp, decision: &Decision) -> Option<Entry> {
         agent,
         task_type: slot.map(Slot::task_type),
         task: task.cloned(),
-        text: text[..end].to_owned(),
+        text: shortened(text),
     })
+}
+
+fn shortened(text: &str) -> String {
+    text[..text.floor_char_boundary(TEXT)].to_owned()
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! Version 1 held its number alone. Version 2 also names the scheduler that wrote it, so that one that finds a newer
 //! form can say which scheduler to start; its records are those of version 1. Version 3 has task types, phases and a slot
-//! for restarts that older schedulers do not know; what they held because it needed a restart waits for that.
+//! for restarts that older schedulers do not know; what they held because it needed a restart waits for that. Version 4
+//! has rollouts: an agent on which all was done counts as complete with the first of them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -33,7 +34,7 @@ type Step = fn(Part, &mut Value);
 pub(super) struct Migrations(pub &'static [Step]);
 
 /// All there are.
-pub(super) const MIGRATIONS: Migrations = Migrations(&[|_, _| {}, wait_for_restart]);
+pub(super) const MIGRATIONS: Migrations = Migrations(&[|_, _| {}, wait_for_restart, was_complete]);
 
 /// To version 3: an install that ended with status 79 was held like one that has failed for good.
 fn wait_for_restart(part: Part, record: &mut Value) {
@@ -43,6 +44,20 @@ fn wait_for_restart(part: Part, record: &mut Value) {
         if task.get("phase") == Some(&Value::from("held")) && failure.contains("exited with status 79 ") {
             task["phase"] = Value::from("needs-restart");
         }
+    }
+}
+
+/// To version 4: an agent that was complete is not changed but by a rollout.
+fn was_complete(part: Part, record: &mut Value) {
+    let tasks = record.get("tasks").and_then(Value::as_object).filter(|_| part == Part::Agent);
+    let at_goal = |task: &Value| match task.get("phase").and_then(Value::as_str) {
+        Some("done" | "skipped") => true,
+        Some("active") => task.get("run").and_then(Value::as_str) == Some("ready"),
+        _ => false,
+    };
+    let complete = tasks.is_some_and(|tasks| !tasks.is_empty() && tasks.values().all(at_goal));
+    if complete && record.get("settled").is_none() {
+        record["settled"] = Value::from(1);
     }
 }
 
@@ -106,11 +121,12 @@ pub(super) mod tests {
         },
         // So that this is newer than what there really is.
         |_, _| {},
+        |_, _| {},
     ]);
 
     #[test]
     fn a_record_goes_through_every_version_and_twice_is_as_once() {
-        assert_eq!(MIGRATIONS.version(), 3);
+        assert_eq!(MIGRATIONS.version(), 4);
         for from in [1, 2] {
             let mut record = json!({"key": "a:1"});
             if from == 2 {

@@ -49,7 +49,10 @@ fn cluster_init(phase: Phase, failure: Option<&str>) -> State {
     let record = TaskRecord { failure: failure.map(str::to_owned), ..TaskRecord::new(phase, Some(target)) };
     State {
         framework_id: Some("F1".into()),
-        cluster: ClusterRecord { tasks: Tasks::from_iter([(TaskType::ClusterInit, record)]) },
+        cluster: ClusterRecord {
+            tasks: Tasks::from_iter([(TaskType::ClusterInit, record)]),
+            ..ClusterRecord::default()
+        },
         ..State::default()
     }
 }

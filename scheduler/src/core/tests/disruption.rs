@@ -184,7 +184,7 @@ fn many_offers_at_once_do_not_take_more_slots_than_there_are() {
     assert_eq!(script.slots(), ["a:5051", "b:5051"]);
 }
 
-/// `a` is installed but for its store, as after an update; `b` needs a restart too.
+/// `a` is installed but for its store, as one that had no Docker so far; `b` needs a restart too.
 fn updated() -> (Script, TaskId) {
     let mut script = Script::with_agents(with(Share::Number(1)), &["a", "b"]);
     let node = script.install("a")[4].clone();
@@ -192,6 +192,7 @@ fn updated() -> (Script, TaskId) {
     let mut state = script.stored.clone();
     let mut record = AgentRecord::clone(&state.agents[&"a:5051".into()]);
     record.tasks.remove(&STORE);
+    record.settled = 0;
     state.apply(StateChange::Agent(Arc::new(record)));
     script.stored = state;
     script.restart();

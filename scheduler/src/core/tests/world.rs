@@ -401,7 +401,7 @@ impl World {
             let skipped = |t: TaskType| {
                 record.tasks.get(&t).is_some_and(|record| matches!(record.phase, Phase::Skipped { .. }))
             };
-            for task_type in TaskType::ALL.into_iter().filter(|t| t.scope() == Scope::Agent) {
+            for task_type in agent_types() {
                 let needs =
                     if task_type == TaskType::Libnetwork { TaskType::DockerClusterStore } else { task_type };
                 if skipped(task_type) || skipped(needs) {

@@ -149,6 +149,7 @@ impl Core {
         let reason = match next {
             Next::Launch(task_type, not_before) => self.why_not_yet(agent, task_type, not_before.is_some()),
             Next::Wait(reason) | Next::Held(reason) => reason,
+            Next::End(task_type) => format!("{task_type} is ended for its successor"),
             Next::Complete => {
                 let maintenance = self.maintenance.of(&agent.id).map(|window| format!("the agent {window}"));
                 maintenance.into_iter().chain(self.skips(agent)).collect::<Vec<_>>().join("; ")
@@ -224,7 +225,12 @@ impl Core {
     }
 
     /// Why what comes next on an agent is not launched yet.
-    fn why_not_yet(&self, agent: &AgentRecord, task_type: TaskType, again: bool) -> String {
+    pub(in super::super) fn why_not_yet(
+        &self,
+        agent: &AgentRecord,
+        task_type: TaskType,
+        again: bool,
+    ) -> String {
         let key = &agent.key;
         if let Some(waits) = self.waits_for_slot(agent, task_type).or_else(|| self.held_back(key, task_type))
         {

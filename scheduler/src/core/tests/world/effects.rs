@@ -132,7 +132,7 @@ impl World {
             TaskType::DockerNetwork => &[TaskType::Libnetwork],
             _ => &[],
         };
-        let earlier = TaskType::ALL.into_iter().filter(|t| t.scope() == Scope::Agent && *t < task_type);
+        let earlier = agent_types().filter(|t| *t < task_type);
         for earlier in earlier.filter(|_| task_type.scope() == Scope::Agent).chain(needed.iter().copied()) {
             let slot = (agent.clone(), earlier);
             let passed = self.skipped.contains(&slot) && !needed.contains(&earlier);

@@ -1,0 +1,280 @@
+//! What operators command. It is stored, and holds until they say otherwise.
+
+use std::collections::BTreeMap;
+
+use super::super::Core;
+use super::super::frame::Frame;
+use super::super::ids::{AgentKey, TaskType, Timestamp};
+use super::super::listing::Presence;
+use super::super::state::{AgentRecord, Phase, Slot, StateChange, TaskRecord};
+use super::news::RolloutNews;
+use super::record::{Order, Plan, Stage};
+
+/// One command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Of which plan.
+    pub plan: Plan,
+    /// What is to be done.
+    pub verb: Verb,
+    /// With which task type; with all when there is none.
+    pub phase: Option<TaskType>,
+    /// On which agent; on all when there is none.
+    pub agent: Option<AgentKey>,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// The plan goes on after it was stopped or has halted.
+    Start,
+    /// No further agent begins; those that have begun are finished.
+    Stop,
+    /// Nothing new is begun, also on agents that have begun.
+    Pause,
+    /// What was paused goes on.
+    Resume,
+    /// The pause after the canaries is over, or a halt, or what was paused.
+    Continue,
+    /// Steps count as complete with the present target.
+    ForceComplete,
+    /// Steps are done again, also those that are complete.
+    Restart,
+    /// Steps are left as they are, whatever the target.
+    Skip,
+    /// They are not any more.
+    Unskip,
+    /// What waits for an operator is tried again.
+    Retry,
+    /// An agent that is away is forgotten.
+    Forget,
+}
+
+impl Verb {
+    /// All there are, as operators name them.
+    pub const ALL: [(&'static str, Self); 11] = [
+        ("start", Self::Start),
+        ("stop", Self::Stop),
+        ("pause", Self::Pause),
+        ("resume", Self::Resume),
+        ("continue", Self::Continue),
+        ("force-complete", Self::ForceComplete),
+        ("restart", Self::Restart),
+        ("skip", Self::Skip),
+        ("unskip", Self::Unskip),
+        ("retry", Self::Retry),
+        ("forget", Self::Forget),
+    ];
+
+    /// As operators name it.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, verb)| *verb == self).map_or("", |(name, _)| name)
+    }
+}
+
+impl Core {
+    /// Carries out a command: what was done, or why it cannot be.
+    pub(in super::super) fn command(
+        &mut self,
+        now: Timestamp,
+        command: &Command,
+        frame: &mut Frame,
+    ) -> Result<String, String> {
+        if let Some(agent) = &command.agent
+            && !self.state.agents.contains_key(agent)
+        {
+            return Err(format!("no agent '{agent}' is known; name it host:port, as /v1/agents does"));
+        }
+        let answer = match command.verb {
+            Verb::Start | Verb::Stop | Verb::Pause | Verb::Resume | Verb::Continue => {
+                self.command_plan(command, frame)
+            }
+            Verb::Forget => self.command_forget(now, command, frame),
+            _ => self.command_steps(now, command, frame),
+        }?;
+        frame.tell(RolloutNews::Commanded { what: answer.clone() });
+        Ok(answer)
+    }
+
+    fn command_plan(&mut self, command: &Command, frame: &mut Frame) -> Result<String, String> {
+        let (plan, verb) = (command.plan, command.verb);
+        if command.phase.is_some() || command.agent.is_some() {
+            return Err(format!("'{}' is of a whole plan: leave out phase and step", verb.name()));
+        }
+        if plan != Plan::Update && matches!(verb, Verb::Start | Verb::Stop) {
+            return Err(format!("'{}' is of the plan update; {plan} can be paused and resumed", verb.name()));
+        }
+        self.edit_rollout(frame, |rollout| match verb {
+            Verb::Stop => rollout.stopped = true,
+            Verb::Pause => drop(rollout.paused.insert(plan)),
+            Verb::Resume => drop(rollout.paused.remove(&plan)),
+            _ => {
+                rollout.paused.remove(&plan);
+                if plan == Plan::Update {
+                    (rollout.stopped, rollout.halted) = (false, None);
+                    if verb == Verb::Continue && matches!(rollout.stage, Stage::Soak { .. }) {
+                        rollout.stage = Stage::Rest;
+                    }
+                }
+            }
+        });
+        self.reconsider_all();
+        Ok(format!("{}: the plan {plan}", verb.name()))
+    }
+
+    fn command_forget(
+        &mut self,
+        now: Timestamp,
+        command: &Command,
+        frame: &mut Frame,
+    ) -> Result<String, String> {
+        let Some(key) = &command.agent else {
+            return Err("'forget' needs an agent: step=host:port".to_owned());
+        };
+        if self.presence(key) != Some(&Presence::Absent) {
+            return Err(format!(
+                "{key} is in the master's list of agents: only one that is away can be forgotten"
+            ));
+        }
+        self.forget_agent(now, key, frame);
+        Ok(format!("forget: {key}"))
+    }
+
+    fn command_steps(
+        &mut self,
+        now: Timestamp,
+        command: &Command,
+        frame: &mut Frame,
+    ) -> Result<String, String> {
+        let Command { verb, phase, agent, .. } = command;
+        if phase.is_none() && agent.is_none() && *verb != Verb::Retry {
+            return Err(format!(
+                "'{}' needs a phase (a task type), a step (an agent, host:port), or both",
+                verb.name()
+            ));
+        }
+        if let Some(task_type) = phase
+            && !self.settings.specs.contains_key(task_type)
+            && !self.settings.rollout.undo.contains_key(task_type)
+        {
+            return Err(format!("{task_type} is not configured"));
+        }
+        if phase.is_some_and(|phase| !Self::is_step(phase)) && *verb != Verb::Retry {
+            return Err(format!("'{}' is of task types that run on each agent", verb.name()));
+        }
+        let keys: Vec<AgentKey> = match agent {
+            Some(key) => vec![key.clone()],
+            None => self.state.agents.values().filter(|a| !a.aside).map(|a| a.key.clone()).collect(),
+        };
+        let mut steps = 0;
+        for key in keys {
+            steps += self.command_agent(now, *verb, *phase, &key, frame);
+        }
+        if *verb == Verb::Retry && agent.is_none() {
+            steps += self.retry_in_cluster(now, *phase, frame);
+        }
+        let of = phase.map_or("all task types", TaskType::name);
+        let on = agent.as_ref().map_or("all agents".to_owned(), ToString::to_string);
+        if steps == 0 {
+            return Err(format!("'{}' changes nothing: no step of {of} on {on} is such", verb.name()));
+        }
+        Ok(format!("{}: {of} on {on}, {steps} steps", verb.name()))
+    }
+
+    /// How many steps of one agent it concerns.
+    fn command_agent(
+        &mut self,
+        now: Timestamp,
+        verb: Verb,
+        phase: Option<TaskType>,
+        key: &AgentKey,
+        frame: &mut Frame,
+    ) -> usize {
+        let Some(record) = self.state.agents.get(key).cloned() else { return 0 };
+        let concerned =
+            |task_type: &TaskType| Self::is_step(*task_type) && phase.is_none_or(|p| p == *task_type);
+        let types: Vec<TaskType> = TaskType::ALL.into_iter().filter(concerned).collect();
+        let mut agent = AgentRecord::clone(&record);
+        let mut orders: BTreeMap<TaskType, Order> =
+            agent.orders.take().map(|orders| *orders).unwrap_or_default();
+        let mut steps = 0;
+        for task_type in types {
+            let target = self.settings.specs.get(&task_type).map(|spec| spec.target.clone());
+            let order = match verb {
+                Verb::Skip => Some(Order::Skip),
+                Verb::ForceComplete => target.map(|target| Order::Complete { target }),
+                Verb::Restart if agent.tasks.contains_key(&task_type) && target.is_some() => {
+                    Some(Order::Again)
+                }
+                Verb::Unskip => {
+                    steps += usize::from(orders.remove(&task_type).is_some());
+                    None
+                }
+                Verb::Retry => {
+                    steps +=
+                        usize::from(agent.tasks.get_mut(&task_type).is_some_and(|task| retry(now, task)));
+                    None
+                }
+                _ => None,
+            };
+            if let Some(order) = order {
+                steps += 1;
+                orders.insert(task_type, order);
+            }
+        }
+        if verb == Verb::Retry {
+            let failed = agent.place.as_ref().is_some_and(|place| place.failure.is_some());
+            let given_up = agent.disruption.as_ref().is_some_and(|disruption| disruption.failure.is_some());
+            if failed && phase.is_none() || failed && steps > 0 {
+                // It takes its turn again, before all others.
+                agent.place = None;
+                for task_type in agent.tasks.keys().copied().collect::<Vec<_>>() {
+                    if self.is_behind_in(&agent, task_type) {
+                        orders.entry(task_type).or_insert(Order::Again);
+                    }
+                }
+                steps = steps.max(1);
+            }
+            if given_up {
+                agent.disruption = None;
+                steps = steps.max(1);
+            }
+        }
+        if steps > 0 {
+            agent.orders = (!orders.is_empty()).then(|| Box::new(orders));
+            self.change(frame, StateChange::Agent(agent.into()));
+        }
+        steps
+    }
+
+    fn is_behind_in(&self, agent: &AgentRecord, task_type: TaskType) -> bool {
+        let spec = self.settings.specs.get(&task_type).filter(|_| Self::is_step(task_type));
+        let record = agent.tasks.get(&task_type);
+        spec.zip(record).is_some_and(|(spec, record)| {
+            record.target.as_ref() != Some(&spec.target) || !record.phase.at_goal()
+        })
+    }
+
+    fn retry_in_cluster(&mut self, now: Timestamp, phase: Option<TaskType>, frame: &mut Frame) -> usize {
+        let tasks = self.state.cluster.tasks.iter().filter(|(t, _)| phase.is_none_or(|phase| phase == **t));
+        let tasks: Vec<(TaskType, TaskRecord)> = tasks.map(|(t, record)| (*t, record.clone())).collect();
+        let mut steps = 0;
+        for (task_type, mut record) in tasks {
+            if retry(now, &mut record) {
+                steps += 1;
+                self.put(frame, &Slot::Cluster(task_type), record);
+            }
+        }
+        steps
+    }
+}
+
+/// What waits for an operator, or for its backoff, may go on now.
+fn retry(now: Timestamp, record: &mut TaskRecord) -> bool {
+    let waits = matches!(record.phase, Phase::Held { .. } | Phase::Backoff { .. });
+    if waits {
+        record.phase = Phase::Backoff { until: now };
+        record.failures = 0;
+    }
+    waits
+}
