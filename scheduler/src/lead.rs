@@ -1,15 +1,16 @@
 //! Leading, again and again: each time with what is stored then, and a new mind.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mesos_v1::FrameworkInfo;
 use mesos_v1::framework_info::{Capability, capability};
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::Config;
-use crate::core::{Core, Reservations, Settings};
+use crate::core::{Core, Definition, Reservations, Settings, TargetHash};
 use crate::driver::{self, Driver, Handle};
 use crate::mesos::{ClientEvent, Link};
 use crate::state::etcd::Kv;
@@ -71,6 +72,15 @@ impl Program {
         };
         let framework = framework_info(config);
         Self { settings, tasks, framework, inventory_interval: config.mesos.inventory_interval }
+    }
+
+    /// What can be launched where earlier configurations `defined` these targets: they are on agents still.
+    pub fn launchable(&self, defined: &BTreeMap<TargetHash, Definition>) -> Arc<TaskTypes> {
+        let (tasks, unreadable) = self.tasks.learn(defined);
+        for target in unreadable {
+            error!("{target}");
+        }
+        Arc::new(tasks)
     }
 
     /// Leads whenever `opener` lets us, until going on is not possible. `connect` subscribes as a framework, for as long

@@ -38,14 +38,15 @@ fn world(agents: usize, lacking: Option<usize>) -> (World, State) {
     let id = state.framework_id.as_ref().map(|id| id.0.as_str().into());
     let framework =
         Arc::new(FrameworkInfo { id, user: "root".to_owned(), checkpoint: Some(true), ..Default::default() });
-    let (templates, resources) = (tasks(), Resources::of(0.1, 64.0).messages(Some("*")));
+    let (templates, specs, resources) =
+        (tasks(), tasks().specs(), Resources::of(0.1, 64.0).messages(Some("*")));
     for n in 0..agents {
         let (agent, address) = (AgentRef::nth(n), address(&world, n));
         for (task_type, record) in &state.agents[&address.as_str().into()].tasks {
             let Some((task, id)) = record.phase.live() else { continue };
             let (address, resources) = (address.clone(), resources.clone());
             let place = Place { agent: id.clone(), address, may_restart: false, resources };
-            let info = templates.task_info(*task_type, task, place).unwrap();
+            let info = templates.task_info(&specs[task_type].target, task, place).unwrap();
             world.already_runs(agent, &framework, &info).unwrap();
         }
     }

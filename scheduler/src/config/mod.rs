@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use agents::{Agents, Recovery, Rollout};
 pub use docker::{DockerStore, Libnetwork, Restarts};
@@ -213,7 +213,8 @@ pub struct Node {
 }
 
 /// A file that tasks fetch, and its SHA-256.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Artifact {
     /// Where the agent's fetcher gets it from.
     pub uri: String,

@@ -93,6 +93,8 @@ pub struct Launch {
     pub agent: AgentId,
     /// What.
     pub task_type: TaskType,
+    /// With which configuration.
+    pub target: TargetHash,
     /// Its ID.
     pub task: TaskId,
     /// Whether it may restart Docker or the Mesos agent.

@@ -251,11 +251,12 @@ impl Core {
         self.begin(now, frame, &slot, record);
         let reserve = self.reserve(now, task_type, &task, &mut resources);
         self.reconciliation.expected(now.after(self.settings.launch_timeout), task.clone());
-        frame.decisions.push(Decision::Launched { slot, task: task.clone(), target });
+        frame.decisions.push(Decision::Launched { slot, task: task.clone(), target: target.clone() });
         frame.effects.push(Effect::Launch(Launch {
             offer: offer.id.clone(),
             agent: offer.agent.clone(),
             task_type,
+            target,
             task,
             may_restart,
             resources,

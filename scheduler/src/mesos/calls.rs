@@ -14,6 +14,7 @@ use mesos_v1::scheduler::call::{
 };
 use mesos_v1::scheduler::offer_constraints::{RoleConstraints, role_constraints::Group};
 use mesos_v1::scheduler::{AttributeConstraint, Call, OfferConstraints};
+use tracing::error;
 
 use super::convert::to_mesos;
 use crate::core::{AgentKey, Effect, Launch, Resource};
@@ -117,7 +118,12 @@ fn accept(launch: &Launch, tasks: &TaskTypes, agent: &AgentKey) -> Option<Call> 
         may_restart: launch.may_restart,
         resources: launch.resources.iter().map(to_mesos).collect(),
     };
-    let info = tasks.task_info(launch.task_type, &launch.task, place)?;
+    // What is launched is of this configuration or in the stored targets, all of which `tasks` has learned but those that
+    // cannot be read, with which nothing is launched.
+    let Some(info) = tasks.task_info(&launch.target, &launch.task, place) else {
+        error!(task = %launch.task, target = %launch.target, "nothing is launched: its target is not known");
+        return None;
+    };
     let reserve = (!launch.reserve.is_empty()).then(|| Operation {
         r#type: Some(operation::Type::Reserve.into()),
         reserve: Some(operation::Reserve {

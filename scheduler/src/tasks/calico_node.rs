@@ -1,6 +1,6 @@
 //! `calico-node`: supervises the `calico/node` container.
 
-use super::{Template, docker_socket, etcd_flags, flag, optional_flags, words};
+use super::{Conditions, Template, docker_socket, etcd_flags, flag, optional_flags, words};
 use crate::config::Config;
 use crate::core::{TaskType, thousandths};
 
@@ -24,5 +24,6 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         ("node-name", node.name.clone()),
         ("registry-mirror", node.registry_mirror.clone()),
     ]));
-    Some(Template { after: vec![TaskType::ClusterInit], ..Template::container(config, needs, "node", args) })
+    let conditions = Conditions { after: vec![TaskType::ClusterInit], ..Conditions::default() };
+    Some(Template { conditions, ..Template::container(config, needs, "node", args) })
 }

@@ -1,12 +1,12 @@
 //! `cluster-init`: makes the IP pool and the profile, once, before any `calico/node` runs.
 
-use super::{Template, artifact_flag, flag, network_name, words};
+use super::{Template, artifact_flag, file, flag, network_name, words};
 use crate::config::Config;
 
 pub(super) fn template(config: &Config) -> Template {
     let target = &config.target;
     let network = &target.network;
-    let calicoctl = ("calicoctl", target.calicoctl.clone());
+    let calicoctl = file("calicoctl", &target.calicoctl);
     let mut args = words(&["cluster-init", "apply"]);
     args.extend([
         network_name(target),

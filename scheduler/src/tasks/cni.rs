@@ -1,7 +1,7 @@
 //! `cni`: installs the CNI plugins and the network's configuration.
 
-use super::{Template, artifact_flag, etcd_flags, network_name, optional_flags, words};
-use crate::config::Config;
+use super::{Conditions, Template, artifact_flag, etcd_flags, file, network_name, optional_flags, words};
+use crate::config::{Config, Target};
 use crate::core::{MesosVersion, Restart};
 
 pub(super) fn template(config: &Config) -> Option<Template> {
@@ -16,17 +16,18 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         ("cni-plugins-dir", cni.plugins_dir.as_ref().map(|dir| dir.display().to_string())),
         ("cni-config-dir", cni.config_dir.as_ref().map(|dir| dir.display().to_string())),
     ]));
-    let artifacts = vec![("calico", cni.plugin.clone()), ("calico-ipam", cni.ipam.clone())];
+    let artifacts = vec![file("calico", &cni.plugin), file("calico-ipam", &cni.ipam)];
     args.push(artifact_flag("artifacts-cni", &artifacts[0]));
     args.push(artifact_flag("artifacts-cni-ipam", &artifacts[1]));
-    // Mesos knows CNI since 1.0.
-    Some(Template {
-        min_mesos: MesosVersion(1, 0),
-        restart: Some(Restart {
-            what: "the Mesos agent",
-            option: "mesos.allow-restart",
-            allowed: target.restarts.mesos,
-        }),
-        ..Template::install(config, target.needs.cni, args, artifacts)
-    })
+    let conditions = Conditions {
+        // Mesos knows CNI since then.
+        min_mesos: Some(MesosVersion(1, 0)),
+        restart: Some(restart(target)),
+        ..Conditions::default()
+    };
+    Some(Template { conditions, ..Template::install(config, target.needs.cni, args, artifacts) })
+}
+
+fn restart(target: &Target) -> Restart {
+    Restart { what: "the Mesos agent", option: "mesos.allow-restart", allowed: target.restarts.mesos }
 }

@@ -1,7 +1,7 @@
 //! `docker-cluster-store`: gives Docker the store that networks of more than one host need.
 
-use super::{Template, docker_socket, etcd_flags, flag, optional_flags, words};
-use crate::config::Config;
+use super::{Conditions, Template, docker_socket, etcd_flags, flag, optional_flags, words};
+use crate::config::{Config, Target};
 use crate::core::{MostAgents, Restart};
 
 pub(super) fn template(config: &Config) -> Option<Template> {
@@ -23,13 +23,15 @@ pub(super) fn template(config: &Config) -> Option<Template> {
     if store.replace {
         args.extend(words(&["--docker-replace-store"]));
     }
-    Some(Template {
-        restart: Some(Restart {
-            what: "Docker",
-            option: "docker.allow-restart",
-            allowed: target.restarts.docker,
-        }),
+    let conditions = Conditions {
+        restart: Some(restart(target)),
         most_agents: Some(MostAgents { option: "docker.max-agents", number: store.max_agents }),
-        ..Template::install(config, target.needs.docker_cluster_store, args, Vec::new())
-    })
+        ..Conditions::default()
+    };
+    let install = Template::install(config, target.needs.docker_cluster_store, args, Vec::new());
+    Some(Template { conditions, ..install })
+}
+
+fn restart(target: &Target) -> Restart {
+    Restart { what: "Docker", option: "docker.allow-restart", allowed: target.restarts.docker }
 }

@@ -1,6 +1,6 @@
 //! `docker-network`: makes the Docker network, once, where its plugin runs.
 
-use super::{Template, docker_socket, flag, network_name, words};
+use super::{Conditions, Template, docker_socket, flag, network_name, words};
 use crate::config::Config;
 use crate::core::TaskType;
 
@@ -14,5 +14,6 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         docker_socket(target),
     ]);
     let install = Template::install(config, target.needs.docker_network, args, Vec::new());
-    Some(Template { beside: Some(TaskType::Libnetwork), ..install })
+    let conditions = Conditions { beside: Some(TaskType::Libnetwork), ..Conditions::default() };
+    Some(Template { conditions, ..install })
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Probe, Template, artifact_flag, etcd_flags, words};
+use super::{Probe, Template, artifact_flag, etcd_flags, file, words};
 use crate::config::{Config, Proxy};
 
 pub(super) fn template(config: &Config) -> Option<Template> {
     let target = &config.target;
     let Proxy::Gateway(etcd) = &target.etcd.proxy else { return None };
-    let etcd = ("etcd", etcd.clone());
+    let etcd = file("etcd", etcd);
     let flags = etcd_flags(&target.etcd);
     let mut args = words(&["etcd-proxy", "run"]);
     args.extend(flags.clone());

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use mesos_v1 as mesos;
 
-use super::{Hashed, Probe, TaskTypes, Template};
-use crate::core::{AgentId, TaskId, TaskType};
+use super::{Probe, TaskTypes, Template};
+use crate::core::{AgentId, TargetHash, TaskId};
 
 /// Where a task goes, and what it takes there.
 #[derive(Debug, Clone)]
@@ -21,9 +21,10 @@ pub struct Place {
 }
 
 impl TaskTypes {
-    /// The message that launches `task`; none when the operator does not want this task type.
-    pub fn task_info(&self, task_type: TaskType, task: &TaskId, place: Place) -> Option<mesos::TaskInfo> {
-        let Hashed { template, target } = self.templates.get(&task_type)?;
+    /// The message that launches `task` with `target`; none when neither this configuration nor an earlier one that is
+    /// known has that target.
+    pub fn task_info(&self, target: &TargetHash, task: &TaskId, place: Place) -> Option<mesos::TaskInfo> {
+        let (task_type, template) = self.templates.get(target)?;
         let mut args = template.args.clone();
         if place.may_restart {
             args.push("--allow-restart".to_owned());
@@ -65,7 +66,7 @@ fn command(
     address: &str,
     uris: Vec<mesos::command_info::Uri>,
 ) -> mesos::CommandInfo {
-    let head = ["sh", "-c", template.script, &template.installer.sha256].map(str::to_owned);
+    let head = ["sh", "-c", &template.script, &template.installer.sha256].map(str::to_owned);
     let variable = mesos::environment::Variable {
         name: "CALICO_MESOS_AGENT".to_owned(),
         value: Some(format!("http://{address}")),

@@ -1,6 +1,6 @@
 //! `libnetwork`: supervises the container of Docker's network plugin.
 
-use super::{Template, docker_socket, etcd_flags, flag, optional_flags, words};
+use super::{Conditions, Template, docker_socket, etcd_flags, flag, optional_flags, words};
 use crate::config::Config;
 use crate::core::{TaskType, thousandths};
 
@@ -20,8 +20,6 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         ("node-name", node.name.clone()),
         ("registry-mirror", node.registry_mirror.clone()),
     ]));
-    Some(Template {
-        requires: vec![TaskType::DockerClusterStore],
-        ..Template::container(config, needs, "libnetwork", args)
-    })
+    let conditions = Conditions { requires: vec![TaskType::DockerClusterStore], ..Conditions::default() };
+    Some(Template { conditions, ..Template::container(config, needs, "libnetwork", args) })
 }

@@ -1,5 +1,5 @@
 //! The task types: a file each, which says what is launched. To add one: a variant of
-//! [`TaskType`], a file here, and its line in [`TaskTypes::new`].
+//! [`TaskType`], a file here, and its line in [`wanted`].
 
 mod calico_node;
 mod cluster_init;
@@ -9,184 +9,105 @@ mod docker_network;
 mod etcd_proxy;
 mod launch;
 mod libnetwork;
+mod template;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-use serde::Serialize;
-use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
 use crate::config::{Artifact, Config, Etcd, Proxy, Target};
-use crate::core::{Goal, MesosVersion, MostAgents, Needs, Restart, Spec, TargetHash, TaskType};
+use crate::core::{Definition, Spec, TargetHash, TaskType};
+use template::{Conditions, File, Probe, Template};
 
 pub use launch::Place;
 
-/// What one task type is launched with: all of it is in the target hash.
-#[derive(Debug, Clone, Serialize)]
-pub struct Template {
-    /// The user of the task.
-    user: String,
-    /// Checks the installer, then runs it.
-    script: &'static str,
-    /// The program that does everything.
-    installer: Artifact,
-    /// The installer's arguments: sub-commands and flags.
-    args: Vec<String>,
-    /// What else it needs, by its name in the sandbox.
-    artifacts: Vec<(&'static str, Artifact)>,
-    /// Kills the task when it fails.
-    health: Option<Probe>,
-    /// Says whether the task is ready; never kills.
-    check: Option<Probe>,
-    /// How long it has between SIGTERM and SIGKILL.
-    grace: Duration,
-    /// What it takes.
-    needs: Needs,
-    /// Whether it runs for ever or to its end.
-    service: bool,
-    #[serde(skip)]
-    after: Vec<TaskType>,
-    #[serde(skip)]
-    requires: Vec<TaskType>,
-    #[serde(skip)]
-    beside: Option<TaskType>,
-    #[serde(skip)]
-    restart: Option<Restart>,
-    #[serde(skip)]
-    most_agents: Option<MostAgents>,
-    #[serde(skip)]
-    min_mesos: MesosVersion,
-}
-
-/// A template, and the hash of it.
-#[derive(Debug, Clone)]
-struct Hashed {
-    template: Template,
-    target: TargetHash,
-}
-
-/// A command that the executor runs again and again beside the task.
-#[derive(Debug, Clone, Serialize)]
-struct Probe {
-    /// The installer's arguments.
-    args: Vec<String>,
-    interval: Duration,
-    timeout: Duration,
-    /// Failures before this time has passed since the start do not count (health checks only).
-    grace: Duration,
-    /// So many failures in a row kill the task (health checks only).
-    failures: u32,
-}
-
-/// Runs the installer only when it is what the operator configured: `$0` is its SHA-256.
-const SCRIPT: &str = r#"chmod u+x calico-installer || exit 78
-if ! echo "$0  calico-installer" | sha256sum -c --status -; then
-  echo "error: calico-installer is not the artifact that is configured: its SHA-256 is not $0" >&2
-  exit 78
-fi
-exec ./calico-installer "$@""#;
-
-impl Template {
-    /// A task that ends by itself.
-    fn install(
-        config: &Config,
-        needs: Needs,
-        args: Vec<String>,
-        artifacts: Vec<(&'static str, Artifact)>,
-    ) -> Self {
-        Self {
-            user: config.service.user.clone(),
-            script: SCRIPT,
-            installer: config.target.installer.clone(),
-            args,
-            artifacts,
-            health: None,
-            check: None,
-            grace: Duration::from_secs(10),
-            needs,
-            service: false,
-            after: Vec::new(),
-            requires: Vec::new(),
-            beside: None,
-            restart: None,
-            most_agents: None,
-            min_mesos: MesosVersion(1, 0),
-        }
-    }
-
-    /// A service that supervises a container through Docker's API: `calico-installer COMMAND run` and `check`.
-    fn container(config: &Config, needs: Needs, command: &str, args: Vec<String>) -> Self {
-        let probe = |goal: &str| Probe {
-            args: [words(&[command, "check", goal]), vec![docker_socket(&config.target)]].concat(),
-            interval: Duration::from_secs(2),
-            timeout: Duration::from_secs(5),
-            // An image that is not there yet is pulled first.
-            grace: Duration::from_mins(5),
-            failures: 10,
-        };
-        Self {
-            service: true,
-            health: Some(Probe { interval: Duration::from_secs(5), ..probe("--live") }),
-            check: Some(probe("--ready")),
-            grace: Duration::from_secs(30),
-            ..Self::install(config, needs, args, Vec::new())
-        }
-    }
-
-    fn target(&self) -> TargetHash {
-        // A template is made of texts and numbers: it has a JSON form.
-        let text = serde_json::to_string(self).unwrap_or_default();
-        TargetHash::from(hex::encode(Sha256::digest(text.as_bytes())))
-    }
-
-    fn spec(&self, target: TargetHash) -> Spec {
-        let goal = if self.service {
-            Goal::Running { check: self.check.is_some(), health: self.health.is_some() }
-        } else {
-            Goal::Finished
-        };
-        Spec {
-            after: self.after.clone(),
-            requires: self.requires.clone(),
-            beside: self.beside,
-            restart: self.restart,
-            most_agents: self.most_agents,
-            min_mesos: self.min_mesos,
-            ..Spec::new(goal, self.needs, target)
-        }
-    }
-}
-
-/// Every task type that the operator wants, ready to be launched.
+/// Every task type that the operator wants, and everything else that can be launched: each by its target, for an agent
+/// that a rollout has not reached yet is on one that an earlier configuration made.
 #[derive(Debug, Default, Clone)]
 pub struct TaskTypes {
-    templates: BTreeMap<TaskType, Hashed>,
+    specs: BTreeMap<TaskType, Spec>,
+    definitions: BTreeMap<TargetHash, Definition>,
+    templates: BTreeMap<TargetHash, (TaskType, Arc<Template>)>,
+}
+
+/// A target of an earlier configuration that cannot be launched again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{task_type} of target {target} cannot be launched again: its stored definition {problem}. It was stored by another \
+     version of this scheduler, or was changed since: agents that are on it are not recovered with it until they have got \
+     the present target; to recover them before, start the version that stored it"
+)]
+pub struct UnreadableTarget {
+    /// The target.
+    pub target: TargetHash,
+    /// Of which task type it is.
+    pub task_type: TaskType,
+    /// What is wrong with it.
+    pub problem: String,
 }
 
 impl TaskTypes {
     /// What `config` wants.
     pub fn new(config: &Config) -> Self {
-        let templates = TaskType::ALL.into_iter().filter_map(|task_type| {
-            let template = match task_type {
-                TaskType::ClusterInit => Some(cluster_init::template(config)),
-                TaskType::Prefetch => None,
-                TaskType::EtcdProxy => etcd_proxy::template(config),
-                TaskType::DockerClusterStore => docker_cluster_store::template(config),
-                TaskType::Cni => cni::template(config),
-                TaskType::CalicoNode => calico_node::template(config),
-                TaskType::Libnetwork => libnetwork::template(config),
-                TaskType::DockerNetwork => docker_network::template(config),
-            };
-            let template = template?;
-            Some((task_type, Hashed { target: template.target(), template }))
-        });
-        Self { templates: templates.collect() }
+        let mut tasks = Self::default();
+        for task_type in TaskType::ALL {
+            if let Some(template) = wanted(config, task_type) {
+                let spec = tasks.add(task_type, template);
+                tasks.specs.insert(task_type, spec);
+            }
+        }
+        tasks
     }
 
-    /// What the core needs to know of them.
+    /// What the core needs to know of what is wanted.
     pub fn specs(&self) -> BTreeMap<TaskType, Spec> {
-        let spec = |hashed: &Hashed| hashed.template.spec(hashed.target.clone());
-        self.templates.iter().map(|(task_type, hashed)| (*task_type, spec(hashed))).collect()
+        self.specs.clone()
+    }
+
+    /// What all that this configuration may launch is launched with, to be stored before it is.
+    pub fn definitions(&self) -> BTreeMap<TargetHash, Definition> {
+        self.definitions.clone()
+    }
+
+    /// These, and besides them what earlier configurations `defined`. What cannot be read is left out, and told.
+    #[must_use]
+    pub fn learn(&self, defined: &BTreeMap<TargetHash, Definition>) -> (Self, Vec<UnreadableTarget>) {
+        let (mut all, mut unreadable) = (self.clone(), Vec::new());
+        for (target, definition) in defined {
+            if all.templates.contains_key(target) {
+                continue;
+            }
+            let task_type = definition.task_type;
+            match Template::read(target, definition) {
+                Ok(template) => drop(all.templates.insert(target.clone(), (task_type, Arc::new(template)))),
+                Err(problem) => {
+                    unreadable.push(UnreadableTarget { target: target.clone(), task_type, problem });
+                }
+            }
+        }
+        (all, unreadable)
+    }
+
+    /// Makes `template` one that can be launched.
+    fn add(&mut self, task_type: TaskType, template: Template) -> Spec {
+        let (target, definition) = template.definition(task_type);
+        let spec = template.spec(target.clone());
+        self.definitions.insert(target.clone(), definition);
+        self.templates.insert(target, (task_type, Arc::new(template)));
+        spec
+    }
+}
+
+/// What `config` wants of a task type; none when it does not want it.
+fn wanted(config: &Config, task_type: TaskType) -> Option<Template> {
+    match task_type {
+        TaskType::ClusterInit => Some(cluster_init::template(config)),
+        TaskType::Prefetch => None,
+        TaskType::EtcdProxy => etcd_proxy::template(config),
+        TaskType::DockerClusterStore => docker_cluster_store::template(config),
+        TaskType::Cni => cni::template(config),
+        TaskType::CalicoNode => calico_node::template(config),
+        TaskType::Libnetwork => libnetwork::template(config),
+        TaskType::DockerNetwork => docker_network::template(config),
     }
 }
 
@@ -196,8 +117,13 @@ fn flag(name: &str, value: impl std::fmt::Display) -> String {
 }
 
 /// An artifact as the installer takes it: the file in the sandbox, and what it must be.
-fn artifact_flag(name: &str, (file, artifact): &(&'static str, Artifact)) -> String {
+fn artifact_flag(name: &str, (file, artifact): &File) -> String {
     flag(name, format_args!("./{file}#sha256={}", artifact.sha256))
+}
+
+/// What a task finds in its sandbox as `name`.
+fn file(name: &str, artifact: &Artifact) -> File {
+    (name.to_owned(), artifact.clone())
 }
 
 /// How the host reaches etcd.

@@ -4,6 +4,7 @@ use std::process::{Command, Output};
 
 use clap::Parser as _;
 use mesos_v1 as mesos;
+use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::core::TaskId;
@@ -27,7 +28,8 @@ fn launched(config: &Config, task_type: TaskType, may_restart: bool) -> mesos::T
         may_restart,
         resources: vec![mesos::Resource::default()],
     };
-    TaskTypes::new(config).task_info(task_type, &TaskId::from("t1"), place).unwrap()
+    let tasks = TaskTypes::new(config);
+    tasks.task_info(&tasks.specs()[&task_type].target, &TaskId::from("t1"), place).unwrap()
 }
 
 fn targets(config: &Config) -> BTreeMap<TaskType, TargetHash> {
@@ -240,4 +242,81 @@ fn the_script_runs_only_the_installer_that_is_configured() {
     let right = run(&task_info(&config, TaskType::ClusterInit).command.unwrap(), dir.path());
     let said = String::from_utf8_lossy(&right.stdout);
     assert!(said.starts_with("[cluster-init][apply][--network-name=a-b]"), "{said} {right:?}");
+}
+
+/// A target that agents are on must stay theirs: another one would be a rollout that nobody asked for.
+#[test]
+fn the_targets_of_a_configuration_are_the_same_in_every_version() {
+    let targets = targets(&config(&[]));
+    for (task_type, target) in [
+        (TaskType::ClusterInit, "db5991ec22f43dddaec93d114571db8e3559335904e1f60a0139e1d83419f1f2"),
+        (TaskType::CalicoNode, "95d24548cde3580c532c6001d422a4f53064d706e8bbead7b4212d1cd9508593"),
+    ] {
+        assert_eq!(&*targets[&task_type].0, target, "{task_type}");
+    }
+}
+
+#[test]
+fn what_an_earlier_configuration_defined_is_launched_as_it_was_then() {
+    let (before, now) =
+        (config(&[]), config(&[("NODE_IMAGE", "calico/node:v3.15.0"), ("CNI_ENABLE", "false")]));
+    let (old, new) = (TaskTypes::new(&before), TaskTypes::new(&now));
+    // Stored and read again.
+    let stored = serde_json::to_string(&old.definitions()).unwrap();
+    let defined: BTreeMap<TargetHash, Definition> = serde_json::from_str(&stored).unwrap();
+    let (all, unreadable) = new.learn(&defined);
+    assert_eq!(unreadable, []);
+    assert_eq!((all.specs(), all.definitions()), (new.specs(), new.definitions()), "nothing else is wanted");
+
+    for (task_type, spec) in old.specs() {
+        let launch = |tasks: &TaskTypes, may_restart| {
+            let place =
+                Place { agent: "S1".into(), address: "h:5051".into(), may_restart, resources: Vec::new() };
+            tasks.task_info(&spec.target, &TaskId::from("t1"), place)
+        };
+        for may_restart in [false, true] {
+            let expected = launch(&old, may_restart);
+            assert!(expected.is_some());
+            assert_eq!(launch(&all, may_restart), expected, "{task_type}");
+        }
+        let changed = [TaskType::CalicoNode, TaskType::Cni].contains(&task_type);
+        assert_eq!(launch(&new, false).is_none(), changed, "{task_type}");
+        let Definition { task_type: of, goal, needs, .. } = &defined[&spec.target];
+        assert_eq!((*of, *goal, *needs), (task_type, spec.goal, spec.needs));
+    }
+}
+
+#[test]
+fn a_definition_that_cannot_be_read_is_told_and_left_out() {
+    let tasks = TaskTypes::new(&config(&[]));
+    let good = tasks.specs()[&TaskType::Cni].target.clone();
+    let definition = &tasks.definitions()[&good];
+    let with = |template: String| Definition { template, ..definition.clone() };
+    let newer = with(definition.template.replacen('{', r#"{"more":1,"#, 1));
+    let older = with(definition.template.replace(r#","service":false"#, ""));
+    let changed = with(definition.template.replace("10.0.0.9", "10.0.0.8"));
+    let hashed = |definition: &Definition| {
+        TargetHash::from(hex::encode(Sha256::digest(definition.template.as_bytes())))
+    };
+    let defined = BTreeMap::from([
+        (good, definition.clone()),
+        (hashed(&newer), newer.clone()),
+        (hashed(&older), older.clone()),
+        ("0badcafe".into(), changed),
+    ]);
+    let (learnt, mut unreadable) = TaskTypes::default().learn(&defined);
+    assert_eq!(learnt.templates.len(), 1, "only the good one");
+    unreadable.sort_by(|a, b| a.problem.cmp(&b.problem));
+    for (told, (target, problem)) in unreadable.iter().zip([
+        (hashed(&older), "missing field `service`"),
+        (hashed(&newer), "unknown field `more`"),
+        ("0badcafe".into(), "is not what that target was made of"),
+    ]) {
+        let said = told.to_string();
+        assert_eq!(told.target, target, "{said}");
+        let begin = format!("cni of target {target} cannot be launched again: its stored definition ");
+        assert!(said.starts_with(&begin) && said.contains(problem), "{said}");
+        assert!(said.contains("start the version that stored it"), "{said}");
+    }
+    assert_eq!(unreadable.len(), 3);
 }
