@@ -10,7 +10,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
-use crate::core::{AfterFailure, Core, Decision, Effect, Event, Frame, Input, Slot, Timestamp, View};
+use crate::core::{
+    AfterFailure, Command, Core, Decision, Effect, Event, Frame, Input, Slot, Timestamp, View,
+};
 use crate::mesos::{self, ClientEvent, Link, Refusal, StreamNumber};
 use crate::pulse::Pulse;
 use crate::state::{Store, StoreError, Tenure};
@@ -41,9 +43,14 @@ impl Clock for SystemClock {
     }
 }
 
-/// Asks the loop for a picture of everything.
+/// What the API asks of the loop.
 #[derive(Debug)]
-pub struct Query(oneshot::Sender<View>);
+pub enum Query {
+    /// A picture of everything.
+    View(oneshot::Sender<View>),
+    /// To carry out an operator's command.
+    Command(Command, oneshot::Sender<Result<String, String>>),
+}
 
 /// The API's end of the loop.
 #[derive(Debug, Clone)]
@@ -66,7 +73,15 @@ impl Handle {
     /// A picture of everything; none when the loop has ended.
     pub async fn view(&self) -> Option<View> {
         let (sender, receiver) = oneshot::channel();
-        self.queries.send(Query(sender)).await.ok()?;
+        self.queries.send(Query::View(sender)).await.ok()?;
+        receiver.await.ok()
+    }
+
+    /// Carries out a command: what was done, or why it cannot be. It is stored when this returns; none when the loop has
+    /// ended, and then it may or may not be.
+    pub async fn command(&self, command: Command) -> Option<Result<String, String>> {
+        let (sender, receiver) = oneshot::channel();
+        self.queries.send(Query::Command(command, sender)).await.ok()?;
         receiver.await.ok()
     }
 
@@ -189,9 +204,15 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
                 },
                 Some(asked) = self.queries.recv() => query = Some(asked),
             }
-            if let Some(Query(sender)) = query.or_else(|| self.queries.try_recv().ok()) {
+            let mut asker = None;
+            match query.or_else(|| self.queries.try_recv().ok()) {
                 // A client that no longer waits is no fault.
-                let _ = sender.send(self.core.view());
+                Some(Query::View(sender)) => drop(sender.send(self.core.view())),
+                Some(Query::Command(command, sender)) => {
+                    inputs.push((self.stream, Input::Command(command)));
+                    asker = Some(sender);
+                }
+                None => {}
             }
             while inputs.len() < BATCH
                 && let Ok(event) = self.events.try_recv()
@@ -200,12 +221,14 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
             }
             let mut batch = Frame::default();
             let mut effects = Vec::new();
+            let mut answer = None;
             for (stream, input) in inputs {
                 let frame = self.core.handle(self.clock.now(), input);
                 batch.changes.extend(frame.changes);
                 // What is decided for one subscription is wrong in the next.
                 effects.extend(frame.effects.into_iter().map(|effect| (stream, effect)));
                 batch.decisions.extend(frame.decisions);
+                answer = answer.or(frame.answer);
             }
             self.store.note(self.clock.now(), &batch.decisions);
             if let Err(ended) = self.commit(&batch).await {
@@ -213,6 +236,9 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
             }
             // Not before: what could not be stored is decided anew by whoever leads next, and told then.
             batch.decisions.iter().for_each(log);
+            if let Some((asker, answer)) = asker.zip(answer) {
+                let _ = asker.send(answer);
+            }
             for (stream, effect) in effects {
                 if !self.tenure.holds() {
                     return Ended::Deposed;

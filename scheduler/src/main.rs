@@ -68,7 +68,8 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     let mut opener = state::Opener::new(&config.service, &holder(&config.service, address));
     let (role, shown) = watch::channel(Role::Standby("the state is being opened".to_owned()));
     info!(%address, "the API listens");
-    let api = axum::serve(listener, api::router(shown, opener.report()));
+    let router = api::router(shown, opener.report());
+    let api = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let ended = tokio::select! {

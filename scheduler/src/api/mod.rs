@@ -1,5 +1,6 @@
 //! The HTTP API.
 
+mod commands;
 mod health;
 
 use std::time::Duration;
@@ -7,14 +8,14 @@ use std::time::Duration;
 use axum::extract::{FromRef, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::core::{Status, View};
+use crate::core::{Plan, Status, View};
 use crate::driver::Handle;
 use crate::lead::Stage;
 use crate::mesos::{Client, Condition};
@@ -77,6 +78,8 @@ pub fn router(role: watch::Receiver<Role>, report: Report) -> Router {
         .route("/v1/history", get(history))
         .route("/v1/plans", get(plans))
         .route("/v1/plans/{plan}", get(plan))
+        .route("/v1/plans/{plan}/{verb}", post(commands::command))
+        .route("/v1/rollout", get(rollout))
         .route("/v1/agents", get(agents))
         .route("/v1/agents/{agent}", get(agent))
         .route("/v1/recovery", get(recovery))
@@ -127,16 +130,23 @@ async fn history(State(report): State<Report>, Query(Since { since }): Query<Sin
     Json(report.history(since))
 }
 
-async fn plans() -> Json<[&'static str; 1]> {
-    Json(["deploy"])
+async fn plans() -> Json<[&'static str; 3]> {
+    Json(Plan::ALL.map(Plan::name))
 }
 
 /// A plan in the DC/OS SDK's form, with its status codes: 200 complete, 202 under way, 417 with errors.
 async fn plan(role: Present, Path(name): Path<String>) -> Result<Response, Failure> {
-    if name != "deploy" {
-        return Err(failure(StatusCode::NOT_FOUND, format!("there is no plan '{name}'; there is: deploy")));
-    }
-    let plan = view(role).await?.deploy;
+    let Some(named) = Plan::ALL.into_iter().find(|plan| plan.name() == name) else {
+        let plans = Plan::ALL.map(Plan::name).join(", ");
+        let why = format!("there is no plan '{name}'; there are: {plans}");
+        return Err(failure(StatusCode::NOT_FOUND, why));
+    };
+    let view = view(role).await?;
+    let plan = match named {
+        Plan::Deploy => view.deploy,
+        Plan::Update => view.update,
+        Plan::Recovery => view.repair,
+    };
     let status = match plan.status {
         Status::Complete => StatusCode::OK,
         _ if plan.errors.is_empty() => StatusCode::ACCEPTED,
@@ -147,6 +157,10 @@ async fn plan(role: Present, Path(name): Path<String>) -> Result<Response, Failu
 
 async fn recovery(role: Present) -> Result<Response, Failure> {
     Ok(Json(view(role).await?.recovery).into_response())
+}
+
+async fn rollout(role: Present) -> Result<Response, Failure> {
+    Ok(Json(view(role).await?.rollout).into_response())
 }
 
 async fn agents(role: Present) -> Result<Response, Failure> {

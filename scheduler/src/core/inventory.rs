@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::Core;
 use super::frame::{Decision, Frame};
-use super::ids::{AgentId, AgentKey, Timestamp};
+use super::ids::{AgentId, AgentKey, TaskType, Timestamp};
 use super::input::Agent;
 use super::listing::{Listing, Presence};
-use super::state::{AgentRecord, Phase, StateChange, TaskRecord};
+use super::state::{AgentRecord, Phase, StateChange};
 
 impl Core {
     pub(super) fn agents(&mut self, now: Timestamp, agents: Vec<Agent>, frame: &mut Frame) {
@@ -105,7 +105,7 @@ impl Core {
         }
         let mut record = AgentRecord { absent_since, ..AgentRecord::clone(record) };
         if !away {
-            judge_anew(now, &mut record);
+            judge_anew(&mut record);
         }
         self.change(frame, StateChange::Agent(Arc::new(record)));
     }
@@ -148,7 +148,7 @@ impl Core {
             (Some(old), None) if old.id == agent.id && old.version == agent.version => return,
             (Some(old), None) if old.id == agent.id => {
                 let mut record = AgentRecord { version: agent.version, ..AgentRecord::clone(old) };
-                judge_anew(now, &mut record);
+                judge_anew(&mut record);
                 record
             }
             (_, Some(moved)) => {
@@ -157,7 +157,7 @@ impl Core {
                 let mut record =
                     AgentRecord { key: agent.key, version: agent.version, aside: false, ..moved };
                 if upgraded {
-                    judge_anew(now, &mut record);
+                    judge_anew(&mut record);
                 }
                 record
             }
@@ -216,15 +216,15 @@ impl Core {
     }
 }
 
-/// What an agent cannot have, or needs a restart for, is found out again, with the target that it was found out with: its
-/// host may have changed.
-fn judge_anew(now: Timestamp, record: &mut AgentRecord) {
-    for (_, task) in record.tasks.iter_mut() {
-        if matches!(task.phase, Phase::Skipped { .. } | Phase::NeedsRestart { .. }) {
-            *task = TaskRecord {
-                reached: task.reached,
-                ..TaskRecord::new(Phase::Backoff { until: now }, task.target.clone())
-            };
-        }
+/// What an agent cannot have, or needs a restart for, is found out again: its host may have changed.
+fn judge_anew(record: &mut AgentRecord) {
+    let judged: Vec<TaskType> = record
+        .tasks
+        .iter()
+        .filter(|(_, task)| matches!(task.phase, Phase::Skipped { .. } | Phase::NeedsRestart { .. }))
+        .map(|(task_type, _)| *task_type)
+        .collect();
+    for task_type in judged {
+        record.tasks.remove(&task_type);
     }
 }

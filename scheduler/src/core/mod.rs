@@ -53,7 +53,8 @@ pub use state::{
     TaskRecord, Tasks,
 };
 pub use view::{
-    AgentView, PhaseView, PlanView, RecoveryView, ShortageView, Status, StepView, TaskView, View,
+    AgentView, PhaseView, PlaceView, PlanView, RecoveryView, RolloutView, ShortageView, Status, StepView,
+    TaskView, View,
 };
 
 use clock::Clock;

@@ -121,10 +121,10 @@ impl Core {
 
     /// The first task type in order that has not reached its goal on an agent.
     fn open(&self, agent: &AgentRecord) -> Option<(TaskType, Next)> {
-        let (task_type, next) = match Self::plan_of(agent) {
-            Plan::Deploy => self.open_at_first(agent),
-            Plan::Update => self.open_in_rollout(agent),
-            Plan::Recovery => self.open_as_it_was(agent),
+        let (task_type, next) = match () {
+            () if agent.holds().is_some() => self.open_in_rollout(agent),
+            () if self.is_free(agent) => self.open_at_first(agent),
+            () => self.open_as_it_was(agent),
         }?;
         let waits_for_operator = matches!(next, Next::Held(_))
             && agent.tasks.get(&task_type).is_some_and(|record| {
@@ -136,7 +136,7 @@ impl Core {
         }
     }
 
-    /// The same, of its first install.
+    /// The same, where it gets what the operator wants now.
     fn open_at_first(&self, agent: &AgentRecord) -> Option<(TaskType, Next)> {
         let mut nexts = self
             .specs(Scope::Agent)

@@ -15,6 +15,7 @@ mod reconciliation;
 mod recovery;
 mod reservations;
 mod restart;
+mod rollout;
 mod script;
 mod view;
 mod world;

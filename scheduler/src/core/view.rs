@@ -1,8 +1,11 @@
 //! What operators see of the state, in the DC/OS SDK's terms.
 
 mod picture;
+mod rollout;
 
 use serde::{Serialize, Serializer};
+
+pub use rollout::{PlaceView, RolloutView};
 
 use super::ids::{AgentId, AgentKey, FrameworkId, TargetHash, TaskId, TaskType, Timestamp};
 
@@ -12,6 +15,8 @@ use super::ids::{AgentId, AgentKey, FrameworkId, TargetHash, TaskId, TaskType, T
 pub enum Status {
     /// Its turn has not come.
     Pending,
+    /// Its turn has come, and it waits for what it needs.
+    Prepared,
     /// Being launched.
     Starting,
     /// Running, not ready.
@@ -33,8 +38,14 @@ pub enum Status {
 pub struct View {
     /// Our ID.
     pub framework_id: Option<FrameworkId>,
-    /// The first install.
+    /// What every agent is to have, as it is now.
     pub deploy: PlanView,
+    /// What a changed target asks for.
+    pub update: PlanView,
+    /// What broke.
+    pub repair: PlanView,
+    /// How the rollout stands.
+    pub rollout: RolloutView,
     /// Services that are launched again, and whether that is held.
     pub recovery: RecoveryView,
     /// Every agent; those that are left alone because another has their address come last.
@@ -134,6 +145,9 @@ pub struct AgentView {
     /// What it waits for before something may be restarted there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for_slot: Option<String>,
+    /// How it stands in the rollout; none when it is not concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<PlaceView>,
     /// A task type each, in order.
     pub tasks: Vec<TaskView>,
 }

@@ -270,7 +270,7 @@ impl Core {
 }
 
 /// What waits for an operator, or for its backoff, may go on now.
-fn retry(now: Timestamp, record: &mut TaskRecord) -> bool {
+pub(super) fn retry(now: Timestamp, record: &mut TaskRecord) -> bool {
     let waits = matches!(record.phase, Phase::Held { .. } | Phase::Backoff { .. });
     if waits {
         record.phase = Phase::Backoff { until: now };

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 pub use commands::{Command, Verb};
 pub use news::RolloutNews;
-pub(super) use places::Rolling;
+pub(super) use places::{Rolling, has_failed};
 pub use record::{Order, Place, Plan, RolloutRecord, Stage};
 pub use settings::{Rollout, RolloutStrategy};
 pub use windows::{WindowError, Windows};

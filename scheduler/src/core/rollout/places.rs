@@ -16,9 +16,11 @@ use super::super::listing::Presence;
 use super::super::progress::Next;
 use super::super::spec::Spec;
 use super::super::state::{AgentRecord, Phase, Slot, StateChange, TaskRecord};
+use super::commands::retry;
 use super::news::RolloutNews;
-use super::record::{Order, Place, Plan, Stage};
+use super::record::{Place, Plan, Stage};
 use super::settings::RolloutStrategy;
+use super::target::is_ordered;
 
 /// What is derived of the rollout, change by change.
 #[derive(Debug, Default)]
@@ -185,17 +187,15 @@ impl Core {
     pub(in super::super) fn queue(&mut self, agent: &AgentRecord, next: &Next) {
         let is_active = self.presence(&agent.key) == Some(&Presence::Active);
         let complete = agent.settled == 0 && *next == Next::Complete && is_active && !agent.aside;
-        if agent.holds().is_some() || complete {
+        let settled = agent.settled > 0 && agent.holds().is_none() && !agent.aside;
+        let behind = settled && self.is_behind(agent);
+        // A rollout that changes nothing on an agent is over there.
+        let concerned = settled && !behind && agent.settled < self.number();
+        if agent.holds().is_some() || complete || concerned {
             self.rolling.touched.insert(agent.key.clone());
         }
-        let waits = agent.settled > 0
-            && agent.holds().is_none()
-            && !agent.aside
-            && is_active
-            && !has_failed(agent, self.number())
-            && self.is_behind(agent);
-        if waits {
-            let again = agent.orders.iter().any(|orders| orders.values().any(|order| *order == Order::Again));
+        if behind && is_active && !has_failed(agent, self.number()) {
+            let again = is_ordered(agent);
             let own = self.settings.rollout.own_host.as_deref() == Some(agent.key.host());
             let rank = match () {
                 () if again => Rank::Ordered,
@@ -258,8 +258,10 @@ impl Core {
         let Some(agent) = self.state.agents.get(key).cloned() else { return };
         let number = self.number();
         let Some(place) = agent.holds() else {
-            if agent.settled == 0 && self.next_on(&agent) == Next::Complete && number > 0 {
-                self.edit(key, frame, |agent| agent.settled = number);
+            let complete = agent.settled == 0 && self.next_on(&agent) == Next::Complete;
+            let concerned = agent.settled > 0 && agent.settled < number && !self.is_behind(&agent);
+            if number > 0 && !agent.aside && (complete || concerned) {
+                self.edit(key, frame, |agent| (agent.settled, agent.place) = (number, None));
                 self.rolling.touched.remove(key);
             }
             return;
@@ -665,6 +667,7 @@ impl Core {
                 Place { number, since: now, step: None, domain, ending: None, gap: None, failure: None };
             agent.place = Some(Box::new(place));
             // What failed before is tried with the new target, or because the operator says so.
+            agent.tasks.iter_mut().for_each(|(_, record)| drop(retry(now, record)));
             agent.disruption = agent.disruption.take().filter(|disruption| disruption.failure.is_none());
         });
         frame.tell(RolloutNews::AgentBegins { agent: key.clone() });

@@ -63,6 +63,17 @@ impl Default for Rollout {
     }
 }
 
+impl RolloutStrategy {
+    /// As operators name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Canary => "canary",
+            Self::Serial => "serial",
+            Self::Parallel => "parallel",
+        }
+    }
+}
+
 /// In which order agents are brought to a new target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RolloutStrategy {

@@ -1,7 +1,7 @@
 //! Which target an agent is on, and what comes next on it for that.
 //!
-//! An agent that was never complete gets what the operator wants now: that is its first install. One that was is left
-//! on the target that it has, and what breaks there comes back as it was, until it gets its place in a rollout.
+//! An agent that was never complete gets what the operator wants now: that is its first install. One that was, with an
+//! earlier target, is left on that, and what breaks there comes back as it was, until it gets its place in a rollout.
 
 use super::super::Core;
 use super::super::ids::{Scope, TargetHash, TaskType};
@@ -33,11 +33,17 @@ impl Core {
 
     /// What a task type is launched with on an agent.
     pub(in super::super) fn spec_on(&self, agent: &AgentRecord, task_type: TaskType) -> Option<&Spec> {
-        if is_free(agent) {
+        if self.is_free(agent) {
             let undo = || self.settings.rollout.undo.get(&task_type);
             return self.settings.specs.get(&task_type).or_else(undo);
         }
         self.spec_of(task_type, agent.tasks.get(&task_type)?.target.as_ref())
+    }
+
+    /// Whether an agent gets what the operator wants now: with its first install, with its place in a rollout, and from then
+    /// on until the next one.
+    pub(in super::super) fn is_free(&self, agent: &AgentRecord) -> bool {
+        agent.settled == 0 || agent.holds().is_some() || agent.settled >= self.number()
     }
 
     /// Whether what a step has is another target than `spec`'s, or is to be done again.
@@ -67,15 +73,25 @@ impl Core {
 
     /// Whether an agent that was complete has something to be brought to the operator's target.
     pub(in super::super) fn is_behind(&self, agent: &AgentRecord) -> bool {
-        let changes = |(task_type, spec): (TaskType, &Spec)| {
-            !Self::is_left_out(agent, task_type, spec)
-                && self.skipped(task_type, spec, agent).is_none()
-                && agent
-                    .tasks
-                    .get(&task_type)
-                    .is_none_or(|record| self.is_outdated(agent, task_type, spec, record))
+        if self.is_free(agent) {
+            return is_ordered(agent);
+        }
+        self.steps().any(|(task_type, _)| self.changes(agent, task_type))
+            || self.surplus(agent).next().is_some()
+    }
+
+    /// Whether one step of an agent is to be brought to the operator's target.
+    pub(in super::super) fn changes(&self, agent: &AgentRecord, task_type: TaskType) -> bool {
+        if agent.holds().is_none() && self.is_free(agent) && !is_ordered(agent) {
+            return false;
+        }
+        let Some(spec) = self.settings.specs.get(&task_type).filter(|_| Self::is_step(task_type)) else {
+            return self.surplus(agent).any(|(unwanted, ..)| unwanted == task_type);
         };
-        self.steps().any(changes) || self.surplus(agent).next().is_some()
+        let record = agent.tasks.get(&task_type);
+        !Self::is_left_out(agent, task_type, spec)
+            && self.skipped(task_type, spec, agent).is_none()
+            && record.is_none_or(|record| self.is_outdated(agent, task_type, spec, record))
     }
 
     /// The task types that an agent gets, in order.
@@ -209,9 +225,9 @@ impl Core {
     }
 }
 
-/// Whether an agent gets what the operator wants now.
-fn is_free(agent: &AgentRecord) -> bool {
-    agent.settled == 0 || agent.holds().is_some()
+/// Whether an operator has ordered that something is done again.
+pub(in super::super) fn is_ordered(agent: &AgentRecord) -> bool {
+    agent.orders.iter().any(|orders| orders.values().any(|order| *order == Order::Again))
 }
 
 /// A service of an earlier target, or one that is not wanted, is ended.

@@ -26,7 +26,7 @@ impl Core {
         let nobody = !agents.iter().any(counts) && !agents.iter().all(left_out);
         let mut phases = Vec::new();
         for (task_type, spec) in &self.settings.specs {
-            if !spec.enabled {
+            if !spec.enabled || *task_type == TaskType::Prefetch {
                 continue;
             }
             let step = |name: &str, task: &TaskView| StepView {
@@ -83,7 +83,15 @@ impl Core {
         let deploy = PlanView { status, errors, strategy: "serial", phases };
         agents.extend(self.duplicate_views());
         let framework_id = self.state.framework_id.clone();
-        View { framework_id, deploy, recovery: self.recovery_view(), agents }
+        View {
+            framework_id,
+            deploy,
+            update: self.update_plan(),
+            repair: self.recovery_plan(),
+            rollout: self.rollout_view(),
+            recovery: self.recovery_view(),
+            agents,
+        }
     }
 
     fn recovery_view(&self) -> RecoveryView {
@@ -116,6 +124,7 @@ impl Core {
             no_offer_since: None,
             slot: None,
             waits_for_slot: None,
+            rollout: None,
             tasks: Vec::new(),
         })
     }
@@ -135,7 +144,7 @@ impl Core {
             .settings
             .specs
             .iter()
-            .filter(|(t, spec)| t.scope() == Scope::Agent && spec.enabled)
+            .filter(|(t, spec)| Self::is_step(**t) && spec.enabled)
             .map(|(t, spec)| self.agent_task_view(*t, spec, agent))
             .collect();
         let next = self.next_on(agent);
@@ -177,6 +186,7 @@ impl Core {
                 until: disruption.since.after(self.settings.agent_timeout),
             }),
             waits_for_slot,
+            rollout: self.place_view(agent),
             tasks,
         }
     }
@@ -265,7 +275,7 @@ impl Core {
         skips.collect()
     }
 
-    fn task_view(&self, task_type: TaskType, record: Option<&TaskRecord>) -> TaskView {
+    pub(super) fn task_view(&self, task_type: TaskType, record: Option<&TaskRecord>) -> TaskView {
         let target = record.and_then(|record| record.target.clone());
         let current = self.settings.specs.get(&task_type).map(|spec| &spec.target);
         let (status, reason) = match record.map(|record| &record.phase) {
@@ -303,7 +313,7 @@ impl Core {
 }
 
 /// The status of a whole from those of its parts.
-fn combined(parts: impl Iterator<Item = Status>) -> Status {
+pub(super) fn combined(parts: impl Iterator<Item = Status>) -> Status {
     let parts: Vec<Status> = parts.collect();
     if parts.contains(&Status::Error) {
         Status::Error
@@ -318,8 +328,11 @@ fn combined(parts: impl Iterator<Item = Status>) -> Status {
     }
 }
 
-fn is_under_way(status: Status) -> bool {
-    matches!(status, Status::Starting | Status::Started | Status::Delayed | Status::InProgress)
+pub(super) fn is_under_way(status: Status) -> bool {
+    matches!(
+        status,
+        Status::Prepared | Status::Starting | Status::Started | Status::Delayed | Status::InProgress
+    )
 }
 
 /// Thousandths as a number of the API's.

@@ -68,7 +68,7 @@ async fn a_migration_that_is_broken_off_is_done_again_from_where_it_was() {
     let (store, state, _) = lead(&mut candidate).await;
     assert_eq!(state.agents.len(), 4);
     let found = keys(&server).await;
-    assert_eq!(found["schema"]["version"], 4);
+    assert_eq!(found["schema"]["version"], 5);
     assert_eq!(found["agents/10.87.0.11:5051"], done);
     assert_eq!(found["agents/10.87.0.12:5051"]["rack"], "unknown");
     assert_eq!((&found["framework-id"], &found["cluster"]), (&dump["framework-id"], &dump["cluster"]));
@@ -77,5 +77,5 @@ async fn a_migration_that_is_broken_off_is_done_again_from_where_it_was() {
     drop(store);
     candidate.resign().await;
     let error = server.candidate("older").open(silent).await.err().unwrap().to_string();
-    assert!(error.contains("schema version 4, written by calico-scheduler"), "{error}");
+    assert!(error.contains("schema version 5, written by calico-scheduler"), "{error}");
 }

@@ -1,0 +1,290 @@
+//! The plans `update` and `recovery`, and how the rollout stands.
+
+use serde::Serialize;
+
+use super::super::Core;
+use super::super::ids::{AgentKey, Scope, TaskType, Timestamp};
+use super::super::listing::Presence;
+use super::super::progress::Next;
+use super::super::rollout::{Plan, Stage, has_failed};
+use super::super::spec::Spec;
+use super::super::state::AgentRecord;
+use super::picture::{combined, is_under_way};
+use super::{PhaseView, PlanView, Status, StepView, rfc3339};
+
+/// How the rollout stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RolloutView {
+    /// Which one it is, counted from the first target on.
+    pub number: u64,
+    /// Since when its target is the operator's, as RFC 3339 has it.
+    #[serde(serialize_with = "rfc3339")]
+    pub since: Timestamp,
+    /// `canary`, `soak` or `rest`; `complete` when no agent is behind.
+    pub stage: &'static str,
+    /// When the pause after the canaries is over, as RFC 3339 has it.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
+    pub soak_until: Option<Timestamp>,
+    /// The agents that went first.
+    pub canaries: Vec<AgentKey>,
+    /// How many agents have a place.
+    pub under_way: usize,
+    /// How many may have one.
+    pub at_most: usize,
+    /// How many wait for one.
+    pub waiting: usize,
+    /// Those that have failed.
+    pub failed: Vec<AgentKey>,
+    /// Why no agent begins, where none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+    /// Why the configuration is not followed, and what to do.
+    pub refused: Vec<String>,
+    /// The plans that an operator has paused.
+    pub paused: Vec<Plan>,
+}
+
+/// How an agent stands in the rollout.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PlaceView {
+    /// `waiting`, `under-way` or `failed`.
+    pub state: &'static str,
+    /// The step that is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<TaskType>,
+    /// Since when the agent has its place, as RFC 3339 has it.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
+    pub since: Option<Timestamp>,
+    /// Why it has failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+impl Core {
+    pub(super) fn rollout_view(&self) -> RolloutView {
+        let rollout = &self.state.cluster.rollout;
+        let nobody_is_behind = self.rolling.under_way() == 0 && self.rolling.waiting() == 0;
+        let failed: Vec<AgentKey> = self.rolling.failed().iter().cloned().collect();
+        let (stage, soak_until) = match rollout.stage {
+            _ if nobody_is_behind && failed.is_empty() => ("complete", None),
+            Stage::Canary => ("canary", None),
+            Stage::Soak { since } => ("soak", Some(since.after(self.settings.rollout.canary_soak))),
+            Stage::Rest => ("rest", None),
+        };
+        RolloutView {
+            number: rollout.number,
+            since: rollout.since,
+            stage,
+            soak_until,
+            canaries: rollout.canaries.clone(),
+            under_way: self.rolling.under_way(),
+            at_most: self.room().0,
+            waiting: self.rolling.waiting(),
+            failed,
+            held: self.why_none_begins(),
+            refused: self.rolling.refused.clone(),
+            paused: rollout.paused.iter().copied().collect(),
+        }
+    }
+
+    /// Why no further agent begins, where some wait.
+    fn why_none_begins(&self) -> Option<String> {
+        let rollout = &self.state.cluster.rollout;
+        if self.rolling.waiting() == 0 && rollout.halted.is_none() {
+            return None;
+        }
+        let soak = |since: Timestamp| {
+            let until = since.after(self.settings.rollout.canary_soak);
+            format!(
+                "the canaries are done, the others follow at {until} (rollout.canary-soak), or by the command continue"
+            )
+        };
+        self.closed_for(self.clock.now()).or_else(|| match rollout.stage {
+            _ if !self.cluster_is_current() => Some("waits for the task types of the cluster".to_owned()),
+            Stage::Soak { since } => Some(soak(since)),
+            Stage::Canary if self.room().1 == 0 && self.rolling.under_way() > 0 => {
+                Some("waits for the canaries (rollout.canary-count)".to_owned())
+            }
+            _ => None,
+        })
+    }
+
+    pub(super) fn place_view(&self, agent: &AgentRecord) -> Option<PlaceView> {
+        let place = agent.place.as_deref();
+        let failed = has_failed(agent, self.number());
+        let state = match () {
+            () if agent.holds().is_some() => "under-way",
+            () if failed => "failed",
+            () if agent.settled > 0 && self.is_behind(agent) => "waiting",
+            () => return None,
+        };
+        let place = place.filter(|_| state != "waiting");
+        Some(PlaceView {
+            state,
+            step: place.and_then(|place| place.step).map(|(task_type, _)| task_type),
+            since: place.map(|place| place.since),
+            failure: place.and_then(|place| place.failure.clone()),
+        })
+    }
+
+    /// The plan `update`: a phase a task type that some agent has to be brought to another target of, or was.
+    pub(super) fn update_plan(&self) -> PlanView {
+        let rollout = &self.state.cluster.rollout;
+        let held = self.why_none_begins();
+        let agents: Vec<&AgentRecord> = self.state.agents.values().map(AsRef::as_ref).collect();
+        let agents: Vec<&AgentRecord> = agents
+            .into_iter()
+            .filter(|agent| !agent.aside && agent.settled > 0)
+            .filter(|agent| {
+                self.presence(&agent.key).is_some_and(Presence::counts) || agent.holds().is_some()
+            })
+            .collect();
+        // The first target is no update.
+        let is_update = rollout.number > 1 || self.rolling.under_way() + self.rolling.waiting() > 0;
+        let mut phases = Vec::new();
+        for task_type in TaskType::ALL.into_iter().filter(|_| is_update) {
+            let spec = self.settings.specs.get(&task_type);
+            let steps: Vec<StepView> = match (task_type.scope(), spec) {
+                (Scope::Cluster, Some(spec)) => vec![self.cluster_update(task_type, spec, held.as_deref())],
+                (Scope::Cluster, None) => continue,
+                (Scope::Agent, spec) => {
+                    let steps =
+                        agents.iter().filter_map(|a| self.agent_update(a, task_type, spec, held.as_deref()));
+                    steps.collect()
+                }
+            };
+            if !steps.is_empty() {
+                let (id, name) = (task_type.name().to_owned(), task_type.name());
+                let status = combined(steps.iter().map(|step| step.status));
+                phases.push(PhaseView {
+                    id,
+                    name,
+                    status,
+                    strategy: self.settings.rollout.strategy.name(),
+                    steps,
+                });
+            }
+        }
+        let mut errors: Vec<String> = self.rolling.refused.clone();
+        errors.extend(rollout.halted.iter().map(|why| format!("halted: {why}")));
+        let steps = phases.iter().flat_map(|phase| &phase.steps).filter(|step| step.status == Status::Error);
+        errors.extend(steps.map(|step| format!("{}: {}", step.id, step.message)));
+        let is_going_on = phases.iter().flat_map(|phase| &phase.steps).any(|step| is_under_way(step.status));
+        let status = match combined(phases.iter().map(|phase| phase.status)) {
+            _ if !errors.is_empty() => Status::Error,
+            Status::Complete => Status::Complete,
+            _ if held.is_some() && !is_going_on => Status::Waiting,
+            status => status,
+        };
+        PlanView { status, errors, strategy: self.settings.rollout.strategy.name(), phases }
+    }
+
+    fn cluster_update(&self, task_type: TaskType, spec: &Spec, held: Option<&str>) -> StepView {
+        let record = self.state.cluster.tasks.get(&task_type);
+        let view = self.task_view(task_type, record);
+        let outdated = record.is_some_and(|record| Self::is_outdated_in_cluster(spec, record));
+        let (status, message) = match outdated {
+            true => {
+                (Status::Pending, held.unwrap_or("is launched again, for its target has changed").to_owned())
+            }
+            false => (view.status, view.reason),
+        };
+        let name = task_type.name();
+        StepView { id: format!("{name}.{name}"), name: name.to_owned(), status, message }
+    }
+
+    /// One step of one agent; none where there is nothing to be shown.
+    fn agent_update(
+        &self,
+        agent: &AgentRecord,
+        task_type: TaskType,
+        spec: Option<&Spec>,
+        held: Option<&str>,
+    ) -> Option<StepView> {
+        let record = agent.tasks.get(&task_type);
+        let surplus = || self.surplus(agent).any(|(unwanted, ..)| unwanted == task_type);
+        let place = agent.holds();
+        let under_way = place.and_then(|place| place.step).is_some_and(|(step, _)| step == task_type);
+        if task_type == TaskType::Prefetch {
+            record.filter(|_| place.is_some()).map(|_| ()).or(under_way.then_some(()))?;
+        } else if spec.is_none() && !surplus() {
+            return None;
+        }
+        let view = self.task_view(task_type, record);
+        let changes = self.changes(agent, task_type);
+        let left_out = spec.is_some_and(|spec| Self::is_left_out(agent, task_type, spec));
+        let failure = agent.place.as_ref().filter(|_| has_failed(agent, self.number()));
+        let failure = failure.and_then(|place| place.failure.clone());
+        let is_down = record.is_some_and(|record| !record.phase.at_goal());
+        let (status, message) = match () {
+            () if left_out => (Status::Complete, "left out by an operator".to_owned()),
+            () if under_way => self.step_under_way(agent, task_type, view.status, &view.reason),
+            () if place.is_some() && changes => {
+                (Status::Pending, "its turn on the agent has not come".to_owned())
+            }
+            () if failure.is_some() && (changes || is_down) => (Status::Error, failure.unwrap_or_default()),
+            () if changes => (Status::Pending, held.unwrap_or("waits for the agent's turn").to_owned()),
+            () if place.is_some() && is_down => (view.status, view.reason),
+            () => (Status::Complete, "has its target".to_owned()),
+        };
+        let name = agent.key.to_string();
+        Some(StepView { id: format!("{task_type}.{name}"), name, status, message })
+    }
+
+    fn step_under_way(
+        &self,
+        agent: &AgentRecord,
+        task_type: TaskType,
+        status: Status,
+        reason: &str,
+    ) -> (Status, String) {
+        match self.next_on(agent) {
+            Next::Launch(_, again) => (Status::Prepared, self.why_not_yet(agent, task_type, again.is_some())),
+            Next::End(_) => (Status::Prepared, "its predecessor is ended".to_owned()),
+            Next::Held(why) => (Status::Waiting, why),
+            // Complete is what it was with the target of before.
+            Next::Wait(why) if status == Status::Complete => (Status::Started, why),
+            _ => (status, reason.to_owned()),
+        }
+    }
+
+    /// The plan `recovery`: services that were ready before and are not now, but for what an update does.
+    pub(super) fn recovery_plan(&self) -> PlanView {
+        let mut phases: Vec<PhaseView> = Vec::new();
+        for task_type in TaskType::ALL.into_iter().filter(|t| t.scope() == Scope::Agent) {
+            let down = self.state.agents.values().filter(|agent| {
+                let record = agent.tasks.get(&task_type);
+                !agent.aside
+                    && agent.holds().is_none()
+                    && self.presence(&agent.key).is_some_and(Presence::counts)
+                    && record.is_some_and(|record| record.is_down() && self.is_known(task_type, agent))
+            });
+            let steps: Vec<StepView> = down
+                .map(|agent| {
+                    let view = self.task_view(task_type, agent.tasks.get(&task_type));
+                    let held = self.held_back(&agent.key, task_type).filter(|_| !is_under_way(view.status));
+                    let message = held.unwrap_or(view.reason);
+                    let name = agent.key.to_string();
+                    StepView { id: format!("{task_type}.{name}"), name, status: view.status, message }
+                })
+                .collect();
+            if !steps.is_empty() {
+                let (id, name) = (task_type.name().to_owned(), task_type.name());
+                let status = combined(steps.iter().map(|step| step.status));
+                phases.push(PhaseView { id, name, status, strategy: "parallel", steps });
+            }
+        }
+        let paused = self.state.cluster.rollout.paused.contains(&Plan::Recovery);
+        let status = match combined(phases.iter().map(|phase| phase.status)) {
+            Status::Complete => Status::Complete,
+            _ if paused || self.held_since().is_some() => Status::Waiting,
+            status => status,
+        };
+        PlanView { status, errors: Vec::new(), strategy: "parallel", phases }
+    }
+
+    fn is_known(&self, task_type: TaskType, agent: &AgentRecord) -> bool {
+        let spec = self.spec_on(agent, task_type);
+        spec.is_some_and(|spec| self.skipped(task_type, spec, agent).is_none())
+    }
+}
