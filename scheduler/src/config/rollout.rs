@@ -42,8 +42,11 @@ pub struct Rollout {
     pub allow_unsafe: BTreeSet<String>,
 }
 
-/// The options whose change is not safe, and their values: what is equal is written equally.
-const GUARDED: [(&str, fn(&Target) -> String); 5] = [
+/// An option's value in a target: what is equal is written equally.
+type Value = fn(&Target) -> String;
+
+/// The options whose change is not safe.
+const GUARDED: [(&str, Value); 5] = [
     ("network.name", |target| target.network.name.clone()),
     ("network.pool-cidr", |target| target.network.pool.to_string()),
     ("network.block-size", |target| target.network.block_size.to_string()),
