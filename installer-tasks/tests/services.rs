@@ -162,10 +162,26 @@ fn without_docker_services_live_and_are_not_ready() {
 }
 
 #[test]
-fn images_are_not_fetched_without_docker() {
-    for (service, image) in [("node", "--node-image"), ("libnetwork", "--libnetwork-image")] {
-        let prefetch = [service, "prefetch", image, "i:v1", "--docker-socket", "/nonexistent"];
-        expect(&installer().args(prefetch).output().unwrap(), 69, &["/nonexistent"]);
+fn images_are_fetched_through_docker_and_artifacts_are_checked_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let right = artifact(&directory.path().join("etcd"), b"etcd");
+    let wrong = format!("{}#sha256={}", directory.path().join("etcd").display(), "0".repeat(64));
+    let prefetch = |more: &[&str]| {
+        let docker = ["prefetch", "--docker-socket", "/nonexistent"];
+        installer().args(docker).args(more).output().unwrap()
+    };
+    expect(&prefetch(&["--image", "i:v1"]), 69, &["/nonexistent"]);
+    expect(&prefetch(&["--artifact", &right]), 0, &["etcd has the hash", "no image is asked for"]);
+    let output = prefetch(&["--artifact", &right, "--artifact", &wrong, "--image", "i:v1"]);
+    expect(&output, 78, &["is configured", &"0".repeat(64)]);
+    assert!(!text(&output).contains("/nonexistent"), "Docker was asked all the same");
+}
+
+#[test]
+fn services_are_not_taken_back_while_docker_is_away() {
+    for service in ["node", "libnetwork"] {
+        let undo = [service, "undo", "--docker-socket", "/nonexistent"];
+        expect(&installer().args(undo).output().unwrap(), 69, &["/nonexistent"]);
     }
 }
 

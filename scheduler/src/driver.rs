@@ -303,8 +303,8 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
             }
             effect => {
                 let core = &self.core;
-                let address = |launch: &crate::core::Launch| Some(core.agent(&launch.agent)?.key.clone());
-                let call = mesos::call(effect, &self.tasks, &self.roles, address);
+                let site = |launch: &crate::core::Launch| core.agent(&launch.agent).map(mesos::Site::from);
+                let call = mesos::call(effect, &self.tasks, &self.roles, site);
                 if let Some((stream, call)) = stream.zip(call) {
                     // It waits for those before it, each of which has its limit.
                     self.pulse.during(self.link.send(stream, call)).await;

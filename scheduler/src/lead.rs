@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use crate::config::Config;
-use crate::core::{Core, Definition, Reservations, Settings, TargetHash};
+use crate::core::{Core, Definition, Reservations, Rollout, Settings, TargetHash};
 use crate::driver::{self, Driver, Handle};
 use crate::mesos::{ClientEvent, Link};
 use crate::state::etcd::Kv;
@@ -68,6 +68,8 @@ impl Program {
             mass_failure: config.recovery.mass_failure,
             max_restarts: config.rollout.max_concurrent_restarts,
             agent_timeout: config.rollout.agent_timeout,
+            stability: config.rollout.stability,
+            rollout: rollout(config, &tasks),
             ..Settings::new(tasks.specs())
         };
         let framework = framework_info(config);
@@ -121,6 +123,27 @@ impl Program {
                 ended => return ended.into(),
             }
         }
+    }
+}
+
+/// How a changed target comes to the agents.
+fn rollout(config: &Config, tasks: &TaskTypes) -> Rollout {
+    let options = &config.rollout;
+    Rollout {
+        strategy: options.strategy,
+        canary_count: options.canary_count,
+        canary_soak: options.canary_soak,
+        max_agents: options.max_concurrent_agents,
+        max_per_domain: options.max_per_domain,
+        domain_attribute: options.domain_attribute.clone(),
+        windows: options.windows.clone(),
+        max_attempts: options.max_attempts,
+        max_failures: options.max_failures,
+        own_host: config.service.host.clone(),
+        undo: tasks.undo(),
+        definitions: tasks.definitions(),
+        guarded: config.target.guarded(),
+        allow_unsafe: options.allow_unsafe.clone(),
     }
 }
 

@@ -6,14 +6,15 @@ use crate::exit::Result;
 use crate::host::Host;
 use crate::options::{
     ClusterInitOptions, CniOptions, CniUndoOptions, DockerNetworkOptions, DockerNetworkUndoOptions,
-    DockerStoreOptions, DockerStoreUndoOptions, EtcdOptions, EtcdProxyOptions, LibnetworkImageOptions,
-    LibnetworkOptions, NodeIpOptions, NodeOptions, NodePrefetchOptions, PreflightOptions,
-    ServiceCheckOptions, StatusOptions, UndoAllOptions,
+    DockerStoreOptions, DockerStoreUndoOptions, EtcdOptions, EtcdProxyOptions, LibnetworkOptions,
+    NodeIpOptions, NodeOptions, PrefetchOptions, PreflightOptions, ServiceCheckOptions, ServiceUndoOptions,
+    StatusOptions, UndoAllOptions,
 };
 use crate::steps::cni::{Cni, CniUndo};
 use crate::steps::docker_store::{DockerStore, DockerStoreUndo};
 use crate::steps::{
-    cluster_init, docker_network, etcd_proxy, libnetwork, node, node_ip, preflight, status, undo_all,
+    cluster_init, docker_network, etcd_proxy, libnetwork, node, node_ip, prefetch, preflight, status,
+    undo_all,
 };
 
 mod run;
@@ -66,6 +67,8 @@ pub enum Command {
     /// The network that Docker containers use, once in the cluster.
     #[command(subcommand)]
     DockerNetwork(DockerNetworkCommand),
+    /// Has images there, and checks artifacts, that services need which are launched later.
+    Prefetch(PrefetchOptions),
     /// What is installed, as it is seen on this host now, and what the journal holds of it.
     Status(StatusOptions),
     /// Takes back what was installed on this host.
@@ -105,8 +108,8 @@ pub enum NodeCommand {
     Run(NodeOptions),
     /// Asks whether it is alive or ready.
     Check(ServiceCheckOptions),
-    /// Pulls its image, while a container of before runs.
-    Prefetch(NodePrefetchOptions),
+    /// Removes its container, where one is left.
+    Undo(ServiceUndoOptions),
 }
 
 /// What is done with calico-libnetwork.
@@ -116,8 +119,8 @@ pub enum LibnetworkCommand {
     Run(LibnetworkOptions),
     /// Asks whether it is alive or ready.
     Check(ServiceCheckOptions),
-    /// Pulls its image, while a container of before runs.
-    Prefetch(LibnetworkImageOptions),
+    /// Removes its container and its plugins' sockets, where some are left.
+    Undo(ServiceUndoOptions),
 }
 
 /// What is done with the proxy.
@@ -174,10 +177,12 @@ impl Cli {
             }
             Command::Node(NodeCommand::Run(options)) => node::run(host, &options).await,
             Command::Node(NodeCommand::Check(options)) => node::check(&options).await,
-            Command::Node(NodeCommand::Prefetch(options)) => node::prefetch(&options).await,
+            Command::Node(NodeCommand::Undo(options)) => run.undone("node", node::undo(&options).await),
             Command::Libnetwork(LibnetworkCommand::Run(options)) => libnetwork::run(host, &options).await,
             Command::Libnetwork(LibnetworkCommand::Check(options)) => libnetwork::check(host, &options).await,
-            Command::Libnetwork(LibnetworkCommand::Prefetch(options)) => libnetwork::prefetch(&options).await,
+            Command::Libnetwork(LibnetworkCommand::Undo(options)) => {
+                run.undone("libnetwork", libnetwork::undo(host, &options).await)
+            }
             Command::EtcdProxy(EtcdProxyCommand::Run(options)) => etcd_proxy::run(host, &options).await,
             Command::EtcdProxy(EtcdProxyCommand::Check(options)) => etcd_proxy::check(&options).await,
             Command::ClusterInit(ClusterInitCommand::Apply(options)) => {
@@ -195,6 +200,7 @@ impl Cli {
             Command::DockerNetwork(DockerNetworkCommand::Undo(options)) => {
                 run.undone(docker_network::NAME, docker_network::undo(&options).await)
             }
+            Command::Prefetch(options) => prefetch::prefetch(&options).await,
             Command::Status(options) => run.print(&status::status(host, &options).await?),
             Command::Undo(options) => {
                 let all = undo_all::undo_all(host, &options).await?;

@@ -30,11 +30,12 @@ fn every_step_takes_its_options() {
              10.0.0.1:2376 --docker-cluster-store-opts kv.path=a,discovery.ttl=9 --docker-max-agents 700 \
              --docker-replace-store --docker-settle 1 --docker-unit d.service --docker-daemon-json /d --docker-socket /s"
         ),
-        "docker-cluster-store undo --docker-unit d.service --allow-restart --force --state-dir /s".to_owned(),
+        "docker-cluster-store undo --docker-unit d.service --allow-restart --complete --force --state-dir /s"
+            .to_owned(),
         format!("node run {node} --registry-mirror m:5000"),
         "node check --live".to_owned(),
         "node check --ready --docker-socket /s".to_owned(),
-        "node prefetch --node-image i --docker-socket /s --registry-mirror m:5000".to_owned(),
+        "node undo --docker-socket /s".to_owned(),
         format!(
             "libnetwork run {proxied} --libnetwork-image i --libnetwork-cpus 0.1 --libnetwork-mem 64 --node-name h \
              --docker-socket /s --registry-mirror m:5000"
@@ -44,7 +45,13 @@ fn every_step_takes_its_options() {
         "docker-network check --network-name calico --network-pool-cidr 192.168.0.0/16".to_owned(),
         "docker-network undo --network-name calico --docker-socket /s".to_owned(),
         "libnetwork check --live --docker-socket /s".to_owned(),
-        "libnetwork prefetch --libnetwork-image i".to_owned(),
+        "libnetwork undo --docker-socket /s".to_owned(),
+        format!(
+            "prefetch --artifact {} --artifact {} --image i --image j:1 --docker-socket /s --registry-mirror m:5000",
+            artifact("etcd"),
+            artifact("calico")
+        ),
+        "prefetch".to_owned(),
         format!("etcd-proxy run {proxied} --artifacts-etcd {}", artifact("etcd")),
         format!("etcd-proxy check {proxied}"),
         format!(

@@ -49,6 +49,11 @@ impl Plugin {
         Self { name, socket: folder.join(format!("{name}.sock")) }
     }
 
+    /// Its socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Asks `method` (`Plugin.Activate`), which takes no arguments.
     pub async fn ask(&self, method: &str, limit: Duration) -> Result<Value, PluginError> {
         let answer = http::post_unix(&self.socket, &format!("/{method}"), Vec::new(), limit)

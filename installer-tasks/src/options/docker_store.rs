@@ -104,6 +104,9 @@ pub struct DockerStoreUndoOptions {
     /// What may be restarted; without it, Docker keeps the store until its next restart.
     #[command(flatten)]
     pub restarts: RestartOptions,
+    /// Changes nothing where Docker would keep the store until its next restart, and that is not allowed (exit 79).
+    #[arg(long)]
+    pub complete: bool,
     /// Go ahead although files were changed since.
     #[arg(long)]
     pub force: bool,

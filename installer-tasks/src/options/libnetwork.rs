@@ -8,9 +8,9 @@ use crate::values::{Cidr, Cpus, Memory, NetworkName};
 /// `libnetwork run`.
 #[derive(Debug, Clone, Args)]
 pub struct LibnetworkOptions {
-    /// The image and where it is pulled.
-    #[command(flatten)]
-    pub image: LibnetworkImageOptions,
+    /// The image of Calico's plugin for Docker's networks.
+    #[arg(long, env = "CALICO_LIBNETWORK_IMAGE")]
+    pub libnetwork_image: String,
     /// CPU time of the container, in CPUs.
     #[arg(long, env = "CALICO_LIBNETWORK_CPUS")]
     pub libnetwork_cpus: Cpus,
@@ -26,14 +26,6 @@ pub struct LibnetworkOptions {
     /// Which etcd.
     #[command(flatten)]
     pub etcd: EtcdOptions,
-}
-
-/// `libnetwork prefetch`, and a part of `libnetwork run`.
-#[derive(Debug, Clone, Args)]
-pub struct LibnetworkImageOptions {
-    /// The image of Calico's plugin for Docker's networks.
-    #[arg(long, env = "CALICO_LIBNETWORK_IMAGE")]
-    pub libnetwork_image: String,
     /// A registry that images are pulled through: HOST[:PORT].
     #[arg(long, env = "CALICO_REGISTRY_MIRROR", value_name = "HOST[:PORT]")]
     pub registry_mirror: Option<String>,

@@ -16,16 +16,16 @@ mod etcd_proxy;
 mod host;
 mod libnetwork;
 mod node;
+mod prefetch;
 
 pub use cluster_init::ClusterInitOptions;
 pub use cni::{CniOptions, CniUndoOptions};
 pub use docker_store::{DockerStoreOptions, DockerStoreUndoOptions, DockerUnitOptions};
 pub use etcd_proxy::EtcdProxyOptions;
 pub use host::{PreflightOptions, StatusOptions, UndoAllOptions};
-pub use libnetwork::{
-    DockerNetworkOptions, DockerNetworkUndoOptions, LibnetworkImageOptions, LibnetworkOptions,
-};
-pub use node::{NodeIpOptions, NodeOptions, NodePrefetchOptions, ServiceCheckOptions};
+pub use libnetwork::{DockerNetworkOptions, DockerNetworkUndoOptions, LibnetworkOptions};
+pub use node::{NodeIpOptions, NodeOptions, ServiceCheckOptions, ServiceUndoOptions};
+pub use prefetch::PrefetchOptions;
 
 /// Which etcd, and how the host reaches it.
 #[derive(Debug, Clone, Args)]

@@ -43,20 +43,6 @@ pub struct NodeOptions {
     pub agent: AgentOptions,
 }
 
-/// `node prefetch`.
-#[derive(Debug, Clone, Args)]
-pub struct NodePrefetchOptions {
-    /// The image of calico/node.
-    #[arg(long, env = "CALICO_NODE_IMAGE")]
-    pub node_image: String,
-    /// A registry that images are pulled through: HOST[:PORT].
-    #[arg(long, env = "CALICO_REGISTRY_MIRROR", value_name = "HOST[:PORT]")]
-    pub registry_mirror: Option<String>,
-    /// Docker.
-    #[command(flatten)]
-    pub docker: DockerOptions,
-}
-
 /// `node check` and `libnetwork check`: exactly one of the two.
 #[derive(Debug, Clone, Args)]
 #[group(required = true, multiple = false, args = ["live", "ready"])]
@@ -67,6 +53,14 @@ pub struct ServiceCheckOptions {
     /// Does it serve? No is no reason to kill it.
     #[arg(long)]
     pub ready: bool,
+    /// Docker.
+    #[command(flatten)]
+    pub docker: DockerOptions,
+}
+
+/// `node undo` and `libnetwork undo`.
+#[derive(Debug, Clone, Args)]
+pub struct ServiceUndoOptions {
     /// Docker.
     #[command(flatten)]
     pub docker: DockerOptions,

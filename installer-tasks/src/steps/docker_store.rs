@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use crate::exit::{Failure, Result};
+use crate::exit::{Exit, Failure, Result};
 use crate::host::files::{self, Files, Print, Staging};
 use crate::host::systemd::Systemd;
 use crate::host::{Host, docker};
@@ -60,14 +60,17 @@ pub struct DockerStoreUndo<'a> {
     pub state_dir: &'a Path,
     /// Whether Docker may be restarted; without that it keeps the store until its next restart.
     pub restarts: RestartOptions,
+    /// Whether it is refused where Docker would keep the store.
+    pub complete: bool,
     /// Whether files that were changed since are put back as they were.
     pub force: bool,
 }
 
 impl<'a> From<&'a DockerStoreUndoOptions> for DockerStoreUndo<'a> {
     fn from(options: &'a DockerStoreUndoOptions) -> Self {
-        let DockerStoreUndoOptions { unit, state, restarts, force } = options;
-        Self { unit, state_dir: &state.state_dir, restarts: *restarts, force: *force }
+        let DockerStoreUndoOptions { unit, state, restarts, complete, force } = options;
+        let state_dir = &state.state_dir;
+        Self { unit, state_dir, restarts: *restarts, complete: *complete, force: *force }
     }
 }
 
@@ -178,6 +181,14 @@ impl Undo for DockerStoreUndo<'_> {
         }
         Ok(if self.restarts.allow_restart {
             stage.then(Action::Restart)
+        } else if self.complete {
+            return Err(Failure::new(
+                Exit::RestartNeeded,
+                format!(
+                    "Docker must be restarted to give up the store {} (--allow-restart); nothing was changed",
+                    info.cluster_store
+                ),
+            ));
         } else {
             stage.note(format!(
                 "effective at Docker's next restart: until then it keeps the store {} in memory, and must not be \
@@ -227,3 +238,6 @@ fn as_before(files: &Files, path: PathBuf, content: Vec<u8>) -> Result<WantedFil
     };
     Ok(WantedFile { path, staging: Staging::Beside, print, content: Content::Bytes(content) })
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,8 @@ use crate::host::container::{ContainerSpec, Mount, ThroughRestarts};
 use crate::host::plugin::{self, Plugin, PluginError};
 use crate::host::process::StopSignals;
 use crate::host::{Host, files, name};
-use crate::options::{LibnetworkImageOptions, LibnetworkOptions, ServiceCheckOptions, join};
+use crate::options::{LibnetworkOptions, ServiceCheckOptions, ServiceUndoOptions, join};
+use crate::steps::model::Undone;
 use crate::steps::supervise::{self, Supervisor};
 
 /// The container's name.
@@ -57,11 +58,11 @@ fn spec(inputs: &Inputs<'_>) -> ContainerSpec {
     if let Some(mtu) = options.network_mtu {
         environment.push(("CALICO_LIBNETWORK_VETH_MTU", mtu.to_string()));
     }
-    let docker = options.image.docker.socket.to_string_lossy().into_owned();
+    let docker = options.docker.socket.to_string_lossy().into_owned();
     ContainerSpec {
         name: NAME,
         task: TASK,
-        image: options.image.libnetwork_image.clone(),
+        image: options.libnetwork_image.clone(),
         environment: environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         mounts: vec![
             Mount::same(plugin::FOLDER),
@@ -83,19 +84,20 @@ pub async fn run(host: &Host, options: &LibnetworkOptions) -> Result<()> {
     let etcd = join(&options.etcd.for_clients()?);
     let spec = spec(&Inputs { options, node_name: &node_name, etcd: &etcd });
     let supervisor = Supervisor {
-        socket: &options.image.docker.socket,
+        socket: &options.docker.socket,
         spec: &spec,
-        mirror: options.image.registry_mirror.as_deref(),
+        mirror: options.registry_mirror.as_deref(),
         memory_option: "libnetwork-mem",
         plugins: &plugins(&folder),
     };
     supervisor.run(&mut signals).await
 }
 
-/// Pulls the image, while a container of before runs.
-pub async fn prefetch(options: &LibnetworkImageOptions) -> Result<()> {
-    let mirror = options.registry_mirror.as_deref();
-    supervise::prefetch(&options.docker.socket, &options.libnetwork_image, mirror).await
+/// Takes back what is left of it.
+pub async fn undo(host: &Host, options: &ServiceUndoOptions) -> Result<Undone> {
+    let plugins = plugins(&host.place(plugin::FOLDER));
+    // Its stop signal does not end it.
+    supervise::undo(TASK, &options.docker.socket, (NAME, TASK), &plugins, 0).await
 }
 
 fn plugins(folder: &Path) -> [Plugin; 2] {

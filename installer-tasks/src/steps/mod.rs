@@ -10,6 +10,7 @@ pub mod model;
 mod name;
 pub mod node;
 pub mod node_ip;
+pub mod prefetch;
 pub mod preflight;
 pub mod status;
 pub mod supervise;

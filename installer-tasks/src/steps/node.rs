@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::exit::{Exit, Failure, Result};
 use crate::host::process::StopSignals;
 use crate::host::{Host, files, http, name, net};
-use crate::options::{NodeOptions, NodePrefetchOptions, ServiceCheckOptions};
+use crate::options::{NodeOptions, ServiceCheckOptions, ServiceUndoOptions};
+use crate::steps::model::Undone;
 use crate::steps::supervise::{self, Supervisor};
 use crate::values::{Backend, Endpoint, NodeProfile, Scheme};
 
@@ -16,6 +17,8 @@ use spec::{CALICO_DIRECTORIES, Inputs, NAME};
 
 /// Felix serves its health on this host's loopback.
 const FELIX_PORT: u16 = 9099;
+/// Seconds from SIGTERM to SIGKILL when it is taken back.
+const UNDO_GRACE: i32 = 10;
 /// How long one question of a check may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(3);
 
@@ -55,9 +58,9 @@ pub async fn run(host: &Host, options: &NodeOptions) -> Result<()> {
     supervisor.run(&mut signals).await
 }
 
-/// Pulls the image, while a container of before runs.
-pub async fn prefetch(options: &NodePrefetchOptions) -> Result<()> {
-    supervise::prefetch(&options.docker.socket, &options.node_image, options.registry_mirror.as_deref()).await
+/// Takes back what is left of it.
+pub async fn undo(options: &ServiceUndoOptions) -> Result<Undone> {
+    supervise::undo("node", &options.docker.socket, (NAME, NAME), &[], UNDO_GRACE).await
 }
 
 /// Asks whether the container runs and Felix answers.

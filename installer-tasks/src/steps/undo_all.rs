@@ -85,9 +85,9 @@ async fn undo(
     match step {
         StepName::DockerClusterStore => {
             let UndoAllOptions { force, unit, restarts, state, .. } = options;
-            let store =
-                DockerStoreUndo { unit, state_dir: &state.state_dir, restarts: *restarts, force: *force };
-            vec![engine.undo(&store, *force).await]
+            let (state_dir, restarts, force) = (&*state.state_dir, *restarts, *force);
+            let store = DockerStoreUndo { unit, state_dir, restarts, complete: false, force };
+            vec![engine.undo(&store, force).await]
         }
         StepName::Cni => {
             let mut outcomes = Vec::new();

@@ -1,5 +1,4 @@
-//! `agents.*`, `recovery.*` and `rollout.*`: which agents get Calico, how long they are known, and how many are recovered
-//! or disrupted at a time.
+//! `agents.*` and `recovery.*`: which agents get Calico, how long they are known, and how many are recovered at a time.
 
 use std::time::Duration;
 
@@ -29,15 +28,6 @@ pub struct Recovery {
     pub mass_failure: Share,
 }
 
-/// `rollout.*`
-#[derive(Debug, Clone, Copy)]
-pub struct Rollout {
-    /// How many agents are disrupted at the same time.
-    pub max_concurrent_restarts: Share,
-    /// How long such an agent has to become healthy.
-    pub agent_timeout: Duration,
-}
-
 pub(super) fn agents(reader: &mut Reader) -> Agents {
     let selector = |value: &str| Ok(Selector(value.to_owned()));
     let mut duration = |name, least| reader.required(name, Duration::ZERO, at_least(least));
@@ -58,19 +48,8 @@ pub(super) fn recovery(reader: &mut Reader) -> Recovery {
     }
 }
 
-pub(super) fn rollout(reader: &mut Reader) -> Rollout {
-    Rollout {
-        max_concurrent_restarts: share(reader, "rollout.max-concurrent-restarts"),
-        // A daemon takes its time to stop and to start, and what needs it to be ready again.
-        agent_timeout: reader.required(
-            "rollout.agent-timeout",
-            Duration::ZERO,
-            at_least(Duration::from_mins(1)),
-        ),
-    }
-}
-
-fn share(reader: &mut Reader, name: &'static str) -> Share {
+/// A number or a percentage of the agents.
+pub(super) fn share(reader: &mut Reader, name: &'static str) -> Share {
     reader.required(name, Share::Number(1), |value| {
         value.parse().map_err(|error: crate::core::ShareError| error.to_string())
     })

@@ -15,8 +15,6 @@ pub struct DockerStore {
     pub opts: Option<String>,
     /// Up to how many agents it is set up.
     pub max_agents: usize,
-    /// Docker's systemd unit.
-    pub unit: String,
     /// Whether someone else's is replaced.
     pub replace: bool,
 }
@@ -46,7 +44,6 @@ pub(super) fn store(reader: &mut Reader) -> Option<DockerStore> {
             Ok(number) if number > 0 => Ok(number),
             _ => Err("must be a number of agents from 1, like 500".to_owned()),
         }),
-        unit: reader.required("docker.unit", String::new(), unit),
         replace: reader.required("docker.replace-store", false, parse::boolean),
     })
 }
@@ -108,7 +105,7 @@ fn store_opts(value: &str) -> Result<String, String> {
 }
 
 /// A systemd unit's name (`systemd.unit(5)`) of a service.
-fn unit(value: &str) -> Result<String, String> {
+pub(super) fn unit(value: &str) -> Result<String, String> {
     let name = value.strip_suffix(".service").filter(|name| !name.is_empty() && value.len() < 256);
     let fine = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
     match name {

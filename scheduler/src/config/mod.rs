@@ -5,6 +5,7 @@ mod docker;
 mod mesos;
 pub mod options;
 mod reader;
+mod rollout;
 mod state;
 
 use std::collections::BTreeMap;
@@ -15,11 +16,12 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-pub use agents::{Agents, Recovery, Rollout};
+pub use agents::{Agents, Recovery};
 pub use docker::{DockerStore, Libnetwork, Restarts};
 pub use mesos::{Account, Identity, Masters, Mesos, Secret, Server, ZooKeeper};
 pub use options::{OPTIONS, OptionDef};
 pub use reader::{Fault, Faults};
+pub use rollout::Rollout;
 pub use state::{EtcdLocation, EtcdTls, StateLocation};
 
 use crate::core::Needs;
@@ -36,7 +38,7 @@ pub struct Config {
     pub agents: Agents,
     /// How many are recovered at a time.
     pub recovery: Recovery,
-    /// How many are disrupted at a time.
+    /// How a changed configuration comes to them.
     pub rollout: Rollout,
     /// What they get.
     pub target: Target,
@@ -55,6 +57,8 @@ pub struct Service {
     pub roles: Vec<String>,
     /// The roles in which services' resources are reserved: none when that is not wanted or not possible.
     pub reserve_in: Vec<String>,
+    /// The host that we run on, where Marathon says it.
+    pub host: Option<String>,
     /// Where people find the API, when that is known.
     pub webui_url: Option<String>,
     /// How long tasks outlive an absent scheduler.
@@ -74,12 +78,16 @@ pub struct Target {
     pub cni: Option<Cni>,
     /// `network.*`
     pub network: Network,
+    /// `node.profile`: line of Calico.
+    pub profile: &'static str,
     /// `node.*`, `registry.*`; none when it is disabled.
     pub node: Option<Node>,
     /// `docker.*`; none when it is disabled.
     pub docker: Option<DockerStore>,
     /// `libnetwork.*`; none when it is disabled.
     pub libnetwork: Option<Libnetwork>,
+    /// `docker.unit`: Docker's systemd unit.
+    pub docker_unit: String,
     /// `docker.socket`: Docker's API.
     pub docker_socket: PathBuf,
     /// What may be restarted.
@@ -97,6 +105,8 @@ pub struct Target {
 pub struct TaskNeeds {
     /// Of `cluster-init`.
     pub cluster_init: Needs,
+    /// Of `prefetch`.
+    pub prefetch: Needs,
     /// Of `etcd-proxy`.
     pub etcd_proxy: Needs,
     /// Of `cni`.
@@ -198,8 +208,6 @@ impl Encapsulation {
 /// `node.*`, `registry.*`
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Line of Calico.
-    pub profile: &'static str,
     /// Its image.
     pub image: String,
     /// Overrides the back end that follows from the encapsulation.
@@ -252,7 +260,7 @@ impl Config {
         let mesos = mesos::read(&mut reader, env);
         let agents = agents::agents(&mut reader);
         let recovery = agents::recovery(&mut reader);
-        let rollout = agents::rollout(&mut reader);
+        let rollout = rollout::read(&mut reader);
         let target = target(&mut reader, endpoints);
         reader.finish(Self { service, mesos, agents, recovery, rollout, target })
     }
@@ -271,6 +279,7 @@ fn service(reader: &mut Reader, etcd: &[String], port0: Option<&String>, host: O
     Service {
         name: reader.required("service.name", String::new(), name),
         reserve_in: ours.cloned().collect(),
+        host: host.filter(|host| !host.is_empty()).cloned(),
         webui_url: reader.optional("service.webui-url", web_url).or_else(|| webui_url(api_listen, host)),
         state: state::read(reader, etcd),
         user: reader.required("service.user", String::new(), parse::text),
@@ -346,8 +355,8 @@ fn target(reader: &mut Reader, endpoints: Vec<String>) -> Target {
         plugin: reader.required("artifacts.cni", no_artifact.clone(), Artifact::parse),
         ipam: reader.required("artifacts.cni-ipam", no_artifact.clone(), Artifact::parse),
     });
+    let profile = reader.required("node.profile", "v3", |value| parse::one_of(value, &[("v3", "v3")]));
     let node = reader.required("node.enable", true, parse::boolean).then(|| Node {
-        profile: reader.required("node.profile", "v3", |value| parse::one_of(value, &[("v3", "v3")])),
         image: reader.required("node.image", String::new(), parse::text),
         backend: reader.optional("node.backend", |value| {
             parse::one_of(value, &[("bird", "bird"), ("vxlan", "vxlan"), ("none", "none")])
@@ -378,15 +387,18 @@ fn target(reader: &mut Reader, endpoints: Vec<String>) -> Target {
         etcd,
         cni,
         network,
+        profile,
         node,
         docker,
         libnetwork,
+        docker_unit: reader.required("docker.unit", String::new(), docker::unit),
         docker_socket: reader.required("docker.socket", PathBuf::new(), absolute),
         restarts: docker::restarts(reader),
         installer: reader.required("artifacts.installer", no_artifact.clone(), Artifact::parse),
         calicoctl: reader.required("artifacts.calicoctl", no_artifact, Artifact::parse),
         needs: TaskNeeds {
             cluster_init: needs(reader, "cluster-init.cpus", "cluster-init.mem"),
+            prefetch: needs(reader, "prefetch.cpus", "prefetch.mem"),
             etcd_proxy: needs(reader, "etcd-proxy.cpus", "etcd-proxy.mem"),
             cni: needs(reader, "cni.cpus", "cni.mem"),
             calico_node: needs(reader, "calico-node.cpus", "calico-node.mem"),

@@ -115,6 +115,58 @@ pub const OPTIONS: &[OptionDef] = &[
         "With more agents than this down at the same time, recoveries are held: a number, or a percentage of the agents",
     ),
     option(
+        "rollout.strategy",
+        "canary",
+        "In which order a changed configuration comes to the agents: canary (a few, a pause, then several at a time), serial \
+         (one after the other) or parallel (several at a time from the beginning)",
+    ),
+    option("rollout.canary-count", "1", "How many agents go first with rollout.strategy = canary"),
+    option(
+        "rollout.canary-soak",
+        "60s",
+        "How long it is waited after them, unless an operator goes on before",
+    ),
+    option(
+        "rollout.max-concurrent-agents",
+        "10%",
+        "How many agents a changed configuration comes to at the same time: a number, or a percentage of the agents",
+    ),
+    bare(
+        "rollout.max-per-domain",
+        "On how many agents of one domain that may be at the same time; by default on as many as rollout.max-concurrent-agents says",
+    ),
+    bare(
+        "rollout.domain-attribute",
+        "The attribute of agents that says their domain, like rack; by default their region and zone do",
+    ),
+    bare(
+        "rollout.windows",
+        "When agents may begin, comma-separated, like 'Mon-Fri 22:00-04:00 Europe/Berlin, Sat+Sun 00:00-24:00'; UTC without a \
+         time zone, by default always",
+    ),
+    option(
+        "rollout.stability",
+        "10s",
+        "For how long all of an agent must be healthy until it is done and the next one begins",
+    ),
+    option(
+        "rollout.max-attempts",
+        "5",
+        "With how many failures in a row of one step its agent has failed, and waits for an operator",
+    ),
+    option("rollout.max-failures", "1", "With how many failed agents no further one begins"),
+    option(
+        "rollout.undo-disabled",
+        "false",
+        "Whether what is no longer wanted (cni.enable, docker.enable, node.enable or libnetwork.enable = false) is taken back \
+         on the hosts, not only ended",
+    ),
+    bare(
+        "rollout.allow-unsafe",
+        "Options that may be changed although workloads lose their network by it, comma-separated: network.name, \
+         network.pool-cidr, network.block-size, node.profile, etcd.endpoints",
+    ),
+    option(
         "rollout.max-concurrent-restarts",
         "1",
         "On how many agents Docker or the Mesos agent may be restarted at the same time, where that is allowed: a number, or \
@@ -123,7 +175,7 @@ pub const OPTIONS: &[OptionDef] = &[
     option(
         "rollout.agent-timeout",
         "15m",
-        "How long an agent has to become healthy again after such a restart, before it waits for an operator",
+        "How long an agent has to become healthy, and again after such a restart, before it waits for an operator",
     ),
     bare("etcd.endpoints", "URLs of the etcd that Calico keeps its data in, comma-separated (required)"),
     option("etcd.proxy", "gateway", "How hosts reach etcd: gateway (a local TCP proxy) or direct"),
@@ -196,6 +248,8 @@ pub const OPTIONS: &[OptionDef] = &[
     bare("artifacts.calicoctl", "calicoctl, as URI#sha256=HEX (required)"),
     option("cluster-init.cpus", "0.1", "CPUs of the task"),
     option("cluster-init.mem", "64", "Memory of the task in MB (2^20 bytes)"),
+    option("prefetch.cpus", "0.1", "CPUs of the task"),
+    option("prefetch.mem", "64", "Memory of the task in MB (2^20 bytes)"),
     option("etcd-proxy.cpus", "0.1", "CPUs of the task"),
     option("etcd-proxy.mem", "64", "Memory of the task in MB (2^20 bytes)"),
     option("cni.cpus", "0.1", "CPUs of the task"),

@@ -23,7 +23,8 @@ fn what_must_be_given_is_enough() {
     assert_eq!(config.target.needs.calico_node, Needs { cpus: 200, mem: 256_000 });
     assert_eq!(config.target.installer.uri, "http://10.0.0.9:8080/calico-installer");
     let store = config.target.docker.unwrap();
-    assert_eq!((store.max_agents, store.unit.as_str(), store.replace), (500, "docker.service", false));
+    assert_eq!((store.max_agents, store.replace), (500, false));
+    assert_eq!(config.target.docker_unit, "docker.service");
     assert!(!config.target.restarts.docker && !config.target.restarts.mesos);
     assert_eq!(config.rollout.max_concurrent_restarts, crate::core::Share::Number(1));
     assert_eq!(config.rollout.agent_timeout, Duration::from_mins(15));
@@ -171,6 +172,28 @@ fn bad_input_of_every_kind_names_the_option_and_what_would_be_right() {
         ("MESOS_ALLOW_RESTART", "on", "true or false"),
         ("ROLLOUT_MAX_CONCURRENT_RESTARTS", "0", "like 10%"),
         ("ROLLOUT_AGENT_TIMEOUT", "10s", "at least 1m"),
+        ("ROLLOUT_STRATEGY", "blue-green", "canary, serial, parallel"),
+        ("ROLLOUT_CANARY_COUNT", "0", "from 1"),
+        ("ROLLOUT_CANARY_COUNT", "10%", "from 1"),
+        ("ROLLOUT_CANARY_SOAK", "a while", "30s"),
+        ("ROLLOUT_MAX_CONCURRENT_AGENTS", "0%", "like 10%"),
+        ("ROLLOUT_MAX_PER_DOMAIN", "-1", "from 1"),
+        ("ROLLOUT_DOMAIN_ATTRIBUTE", "rack:a7", "like rack"),
+        ("ROLLOUT_WINDOWS", "at night", "'night' must be two times from 00:00 to 24:00"),
+        ("ROLLOUT_WINDOWS", "Mon-Fri 22:00-04:00 Europe/Berln", "IANA"),
+        ("ROLLOUT_WINDOWS", "daily 01:00-02:00, Mon", "like 'Mon-Fri 22:00-04:00 Europe/Berlin'"),
+        ("ROLLOUT_STABILITY", "0s", "at least 1s"),
+        ("ROLLOUT_MAX_ATTEMPTS", "0", "from 1"),
+        ("ROLLOUT_MAX_ATTEMPTS", "5000000000", "from 1"),
+        ("ROLLOUT_MAX_FAILURES", "none", "from 1"),
+        ("ROLLOUT_UNDO_DISABLED", "yes", "true or false"),
+        (
+            "ROLLOUT_ALLOW_UNSAFE",
+            "network.name,network.mtu",
+            "'network.mtu' is no option whose change is unsafe; those are: network.name, network.pool-cidr, \
+             network.block-size, node.profile, etcd.endpoints",
+        ),
+        ("PREFETCH_MEM", "8", "at least 32"),
         ("DOCKER_CLUSTER_STORE_CPUS", "0", "0.1"),
         ("LIBNETWORK_MEM", "8", "at least 32"),
         ("DOCKER_NETWORK_MEM", "8", "at least 32"),
@@ -259,6 +282,100 @@ fn recoveries_are_limited_by_numbers_or_percentages() {
         format!("recovery.mass-failure = '120%': {share}"),
     ];
     assert_eq!(faults(&wrong), expected);
+}
+
+#[test]
+fn a_rollout_is_as_the_operator_says() {
+    use crate::core::{RolloutStrategy, Share, Timestamp, Windows};
+    let Rollout {
+        strategy,
+        canary_count,
+        canary_soak,
+        max_concurrent_agents,
+        max_per_domain,
+        domain_attribute,
+        windows,
+        stability,
+        max_attempts,
+        max_failures,
+        undo_disabled,
+        allow_unsafe,
+        ..
+    } = Config::from_env(&env()).unwrap().rollout;
+    assert_eq!((strategy, canary_count, canary_soak), (RolloutStrategy::Canary, 1, Duration::from_mins(1)));
+    assert_eq!((max_concurrent_agents, max_per_domain, domain_attribute), (Share::Percent(10), None, None));
+    assert_eq!((windows, stability), (Windows::default(), Duration::from_secs(10)));
+    assert_eq!((max_attempts, max_failures, undo_disabled), (5, 1, false));
+    assert!(allow_unsafe.is_empty());
+
+    let mut env = env();
+    for (name, value) in [
+        ("STRATEGY", "serial"),
+        ("MAX_PER_DOMAIN", "2"),
+        ("DOMAIN_ATTRIBUTE", "rack"),
+        ("WINDOWS", "Mon-Fri 22:00-04:00 Europe/Berlin, Sun 00:00-24:00"),
+        ("UNDO_DISABLED", "true"),
+        ("ALLOW_UNSAFE", "etcd.endpoints, network.name"),
+    ] {
+        env.insert(format!("CALICO_ROLLOUT_{name}"), value.to_owned());
+    }
+    let rollout = Config::from_env(&env).unwrap().rollout;
+    assert_eq!(rollout.strategy, RolloutStrategy::Serial);
+    assert_eq!((rollout.max_per_domain, rollout.domain_attribute.as_deref()), (Some(2), Some("rack")));
+    // The first of January 1970 was a Thursday.
+    let hour = 60 * 60 * 1000;
+    assert!(!rollout.windows.is_open(Timestamp(20 * hour)) && rollout.windows.is_open(Timestamp(22 * hour)));
+    assert!(rollout.undo_disabled);
+    assert_eq!(rollout.allow_unsafe, ["etcd.endpoints", "network.name"].map(str::to_owned).into());
+}
+
+#[test]
+fn what_is_guarded_is_equal_when_it_means_the_same() {
+    let guarded = |changes: &[(&str, &str)]| {
+        let mut env = env();
+        env.extend(changes.iter().map(|(name, value)| (format!("CALICO_{name}"), (*value).to_owned())));
+        Config::from_env(&env).unwrap().target.guarded()
+    };
+    let before = guarded(&[]);
+    let expected = [
+        ("etcd.endpoints", "http://10.0.0.1:2379,http://10.0.0.2:2379"),
+        ("network.block-size", "26"),
+        ("network.name", "calico"),
+        ("network.pool-cidr", "192.168.0.0/16"),
+        ("node.profile", "v3"),
+    ];
+    let texts = before.iter().map(|(option, value)| (option.as_str(), value.as_str()));
+    assert_eq!(texts.collect::<Vec<_>>(), expected);
+    let same = [
+        ("ETCD_ENDPOINTS", "http://10.0.0.2:2379/,http://10.0.0.1:2379,http://10.0.0.2:2379"),
+        ("NODE_ENABLE", "false"),
+        ("LIBNETWORK_ENABLE", "false"),
+        ("NETWORK_BLOCK_SIZE", " 26"),
+    ];
+    assert_eq!(guarded(&same), before);
+    for (name, value, option) in [
+        ("ETCD_ENDPOINTS", "http://10.0.0.1:2379", "etcd.endpoints"),
+        ("NETWORK_BLOCK_SIZE", "27", "network.block-size"),
+        ("NETWORK_NAME", "other", "network.name"),
+        ("NETWORK_POOL_CIDR", "10.1.0.0/16", "network.pool-cidr"),
+    ] {
+        let after = guarded(&[(name, value)]);
+        let changed: Vec<&String> = before.keys().filter(|key| before.get(*key) != after.get(*key)).collect();
+        assert_eq!(changed, [option]);
+    }
+}
+
+#[test]
+fn the_own_host_is_the_one_that_marathon_says() {
+    let host = |value: Option<&str>| {
+        let mut env = env();
+        env.extend(value.map(|host| ("HOST".to_owned(), host.to_owned())));
+        Config::from_env(&env).unwrap().service.host
+    };
+    assert_eq!(
+        (host(Some("10.0.0.7")).as_deref(), host(Some("")), host(None)),
+        (Some("10.0.0.7"), None, None)
+    );
 }
 
 #[test]

@@ -17,19 +17,36 @@ use mesos_v1::scheduler::{AttributeConstraint, Call, OfferConstraints};
 use tracing::error;
 
 use super::convert::to_mesos;
-use crate::core::{AgentKey, Effect, Launch, Resource};
+use crate::core::{AgentKey, AgentRecord, Effect, Launch, Phase, Resource, TargetHash, TaskType};
 use crate::tasks::{Place, TaskTypes};
 
-/// The call for an effect, without our framework ID; none for effects that are no call of this API. `address`
-/// tells the address of the launch's agent.
+/// What is known of the agent of a launch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// Its address.
+    pub address: AgentKey,
+    /// The target of the `prefetch` that was done there last, if it was.
+    pub prefetched: Option<TargetHash>,
+}
+
+impl From<&AgentRecord> for Site {
+    fn from(agent: &AgentRecord) -> Self {
+        let prefetch = agent.tasks.get(&TaskType::Prefetch);
+        let done = prefetch.filter(|record| matches!(record.phase, Phase::Done { .. }));
+        Self { address: agent.key.clone(), prefetched: done.and_then(|record| record.target.clone()) }
+    }
+}
+
+/// The call for an effect, without our framework ID; none for effects that are no call of this API. `site` tells what is
+/// known of the launch's agent.
 pub fn call(
     effect: &Effect,
     tasks: &TaskTypes,
     roles: &[String],
-    address: impl Fn(&Launch) -> Option<AgentKey>,
+    site: impl Fn(&Launch) -> Option<Site>,
 ) -> Option<Call> {
     Some(match effect {
-        Effect::Launch(launch) => accept(launch, tasks, &address(launch)?)?,
+        Effect::Launch(launch) => accept(launch, tasks, site(launch)?)?,
         Effect::Decline { offers, refuse } => Call {
             r#type: Some(Type::Decline.into()),
             decline: Some(Decline {
@@ -111,11 +128,12 @@ pub fn call(
     })
 }
 
-fn accept(launch: &Launch, tasks: &TaskTypes, agent: &AgentKey) -> Option<Call> {
+fn accept(launch: &Launch, tasks: &TaskTypes, site: Site) -> Option<Call> {
     let place = Place {
         agent: launch.agent.clone(),
-        address: agent.to_string(),
+        address: site.address.to_string(),
         may_restart: launch.may_restart,
+        prefetched: site.prefetched,
         resources: launch.resources.iter().map(to_mesos).collect(),
     };
     // What is launched is of this configuration or in the stored targets, all of which `tasks` has learned but those that
@@ -218,6 +236,25 @@ mod tests {
         // Type (2) is 13; field 13 has the IDs (1) and the filters (2) with 60 seconds.
         let wire = "100d 6a15 0a030a0169 0a030a016a 1209 09 0000000000004e40".replace(' ', "");
         assert_eq!(hex::encode(call.encode_to_vec()), wire);
+    }
+
+    #[test]
+    fn what_was_fetched_is_what_the_last_prefetch_has_done() {
+        use crate::core::{TaskRecord, Timestamp};
+        let mut agent = AgentRecord::new("h:5051".into(), "S1".into(), "1.11.0".to_owned(), Timestamp(1));
+        let site = |prefetched: Option<&str>| Site {
+            address: "h:5051".into(),
+            prefetched: prefetched.map(TargetHash::from),
+        };
+        assert_eq!(Site::from(&agent), site(None));
+        for (phase, expected) in [
+            (Phase::Done { at: Timestamp(2) }, Some("p")),
+            (Phase::Backoff { until: Timestamp(2) }, None),
+            (Phase::Launched { task: "t".into(), agent: "S1".into(), at: Timestamp(2) }, None),
+        ] {
+            agent.tasks.insert(TaskType::Prefetch, TaskRecord::new(phase, Some("p".into())));
+            assert_eq!(Site::from(&agent), site(expected));
+        }
     }
 
     #[test]

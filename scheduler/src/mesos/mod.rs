@@ -16,7 +16,7 @@ mod zookeeper;
 
 pub use access::{Access, AccessError};
 pub use auth::AuthError;
-pub use calls::call;
+pub use calls::{Site, call};
 pub use client::{Client, ClientEvent, Condition, Leader, StreamNumber};
 pub use convert::{InvalidEvent, Record, event, read};
 pub use link::Link;

@@ -79,6 +79,8 @@ fn agent(agent: AgentHead) -> Option<Agent> {
         Some(format!("{}:{value}", attribute.name))
     });
     let attributes = attributes.collect();
+    let domain = info.domain.and_then(|domain| domain.fault_domain);
+    let domain = domain.map(|domain| format!("{}/{}", domain.region.name, domain.zone.name));
     // What drains is deactivated too, and what is deactivated is not active.
     let standing = if agent.drain_info.is_some() {
         let since = agent.estimated_drain_start_time.and_then(|at| u64::try_from(at.nanoseconds).ok());
@@ -90,7 +92,7 @@ fn agent(agent: AgentHead) -> Option<Agent> {
     } else {
         Standing::Disconnected
     };
-    Some(Agent { key, id, version: agent.version, standing, attributes, domain: None })
+    Some(Agent { key, id, version: agent.version, standing, attributes, domain })
 }
 
 #[cfg(test)]
@@ -146,6 +148,30 @@ mod tests {
         assert_eq!(read(agent.clone()), expected);
         let port = AgentInfo { port: None, ..agent.agent_info.clone() };
         assert_eq!(read(response::get_agents::Agent { agent_info: port, ..agent }).key, "h:5051".into());
+    }
+
+    #[test]
+    fn an_agents_domain_is_its_region_and_zone() {
+        use mesos_v1::DomainInfo;
+        // AgentInfo: hostname (1), ID (6) with its value (1), and domain (10): fault_domain (1) with region (1) and zone (2),
+        // each with a name (1).
+        let info = |domain: &str| format!("0a0168 3204 0a025331 {domain}").replace(' ', "");
+        let fault_domain = "52 0c 0a 0a 0a03 0a0172 1203 0a017a";
+        let read = |info: &str| {
+            let info = hex::decode(info).unwrap();
+            // Response: get_agents (10) with agents (1), which have an agent_info (1), and are active (2); recovered (2).
+            let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
+            let agent = [&[0x0a, length(&info)], &info[..], b"\x10\x01\x1a\x061.11.0"].concat();
+            let both = [&[0x0a, length(&agent)], &agent[..], &[0x12, length(&info)], &info].concat();
+            let listed = listed(&[&[0x52, length(&both)], &both[..]].concat()).unwrap();
+            listed.into_iter().map(|agent| agent.domain).collect::<Vec<_>>()
+        };
+        let domain = Some("r/z".to_owned());
+        assert_eq!(read(&info(fault_domain)), [domain.clone(), domain]);
+        assert_eq!(read(&info("5200")), [None, None], "it has none of faults");
+        assert_eq!(read(&info("")), [None, None]);
+        let wire = AgentInfo::decode(&*hex::decode(info(fault_domain)).unwrap()).unwrap();
+        assert!(matches!(wire.domain, Some(DomainInfo { fault_domain: Some(_) })), "the bytes are Mesos'");
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(super) fn template(config: &Config) -> Option<Template> {
     args.extend(etcd_flags(&target.etcd));
     args.extend([
         flag("node-image", &node.image),
-        flag("node-profile", node.profile),
+        flag("node-profile", target.profile),
         flag("network-encapsulation", target.network.encapsulation.word()),
         docker_socket(target),
         flag("node-cpus", thousandths(needs.cpus)),

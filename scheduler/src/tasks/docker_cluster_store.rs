@@ -10,7 +10,7 @@ pub(super) fn template(config: &Config) -> Option<Template> {
     let mut args = words(&["docker-cluster-store", "apply"]);
     args.extend(etcd_flags(&target.etcd));
     args.extend([
-        flag("docker-unit", &store.unit),
+        flag("docker-unit", &target.docker_unit),
         docker_socket(target),
         flag("docker-max-agents", store.max_agents),
     ]);
@@ -32,6 +32,6 @@ pub(super) fn template(config: &Config) -> Option<Template> {
     Some(Template { conditions, ..install })
 }
 
-fn restart(target: &Target) -> Restart {
+pub(super) fn restart(target: &Target) -> Restart {
     Restart { what: "Docker", option: "docker.allow-restart", allowed: target.restarts.docker }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use mesos_v1 as mesos;
 
 use super::{Probe, TaskTypes, Template};
-use crate::core::{AgentId, TargetHash, TaskId};
+use crate::config::Artifact;
+use crate::core::{AgentId, TargetHash, TaskId, TaskType};
 
 /// Where a task goes, and what it takes there.
 #[derive(Debug, Clone)]
@@ -16,6 +17,9 @@ pub struct Place {
     pub address: String,
     /// Whether it may restart Docker or the Mesos agent: no part of the target, which stays the same.
     pub may_restart: bool,
+    /// The target of the `prefetch` that was done there last, if it was: what that has fetched is in the cache of the
+    /// agent's fetcher.
+    pub prefetched: Option<TargetHash>,
     /// The part of the offer.
     pub resources: Vec<mesos::Resource>,
 }
@@ -25,6 +29,10 @@ impl TaskTypes {
     /// known has that target.
     pub fn task_info(&self, target: &TargetHash, task: &TaskId, place: Place) -> Option<mesos::TaskInfo> {
         let (task_type, template) = self.templates.get(target)?;
+        let cached = match task_type {
+            TaskType::Prefetch => Some(template),
+            _ => place.prefetched.as_ref().and_then(|target| Some(&self.templates.get(target)?.1)),
+        };
         let mut args = template.args.clone();
         if place.may_restart {
             args.push("--allow-restart".to_owned());
@@ -44,7 +52,7 @@ impl TaskTypes {
             task_id: (&*task.0).into(),
             agent_id: (&*place.agent.0).into(),
             resources: place.resources,
-            command: Some(command(template, &args, &place.address, uris(template))),
+            command: Some(command(template, &args, &place.address, uris(template, cached.map(|it| &**it)))),
             health_check: health,
             check: template.check.as_ref().map(|probe| check(template, probe, &place.address)),
             kill_policy: Some(mesos::KillPolicy { grace_period: Some(duration(template.grace)) }),
@@ -82,17 +90,26 @@ fn command(
     }
 }
 
-fn uris(template: &Template) -> Vec<mesos::command_info::Uri> {
-    // Names of our own: two URIs may end in the same one.
-    let uri = |uri: &str, output_file: &str, executable| mesos::command_info::Uri {
-        value: uri.to_owned(),
-        executable: Some(executable),
-        extract: Some(false),
-        cache: Some(false),
-        output_file: Some(output_file.to_owned()),
+/// What the fetcher brings: from its cache what the `prefetch` of `cached` has brought there and checked. Nothing else is
+/// in the cache, which keeps what it got, right or wrong.
+fn uris(template: &Template, cached: Option<&Template>) -> Vec<mesos::command_info::Uri> {
+    let uri = |artifact: &Artifact, output_file: &str, executable| {
+        let mut known = cached.into_iter().flat_map(Template::all_artifacts);
+        // The cache knows URIs. With the checksum, which no server is told, one that changes its content is another one.
+        let is_http = ["http://", "https://"].iter().any(|scheme| artifact.uri.starts_with(scheme));
+        let cache = is_http && known.any(|it| it == artifact);
+        let checksum = if cache { format!("#sha256={}", artifact.sha256) } else { String::new() };
+        mesos::command_info::Uri {
+            value: format!("{}{checksum}", artifact.uri),
+            executable: Some(executable),
+            extract: Some(false),
+            cache: Some(cache),
+            // Names of our own: two URIs may end in the same one.
+            output_file: Some(output_file.to_owned()),
+        }
     };
-    let installer = uri(&template.installer.uri, "calico-installer", true);
-    let artifacts = template.artifacts.iter().map(|(file, artifact)| uri(&artifact.uri, file, false));
+    let installer = uri(&template.installer, "calico-installer", true);
+    let artifacts = template.artifacts.iter().map(|(file, artifact)| uri(artifact, file, false));
     std::iter::once(installer).chain(artifacts).collect()
 }
 

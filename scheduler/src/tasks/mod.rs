@@ -9,7 +9,9 @@ mod docker_network;
 mod etcd_proxy;
 mod launch;
 mod libnetwork;
+mod prefetch;
 mod template;
+mod undo;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +27,7 @@ pub use launch::Place;
 #[derive(Debug, Default, Clone)]
 pub struct TaskTypes {
     specs: BTreeMap<TaskType, Spec>,
+    undo: BTreeMap<TaskType, Spec>,
     definitions: BTreeMap<TargetHash, Definition>,
     templates: BTreeMap<TargetHash, (TaskType, Arc<Template>)>,
 }
@@ -53,6 +56,11 @@ impl TaskTypes {
             if let Some(template) = wanted(config, task_type) {
                 let spec = tasks.add(task_type, template);
                 tasks.specs.insert(task_type, spec);
+            } else if config.rollout.undo_disabled
+                && let Some(template) = undo::template(config, task_type)
+            {
+                let spec = tasks.add(task_type, template);
+                tasks.undo.insert(task_type, spec);
             }
         }
         tasks
@@ -61,6 +69,11 @@ impl TaskTypes {
     /// What the core needs to know of what is wanted.
     pub fn specs(&self) -> BTreeMap<TaskType, Spec> {
         self.specs.clone()
+    }
+
+    /// How task types that are not wanted are taken back on an agent, where the operator wants that.
+    pub fn undo(&self) -> BTreeMap<TaskType, Spec> {
+        self.undo.clone()
     }
 
     /// What all that this configuration may launch is launched with, to be stored before it is.
@@ -101,7 +114,7 @@ impl TaskTypes {
 fn wanted(config: &Config, task_type: TaskType) -> Option<Template> {
     match task_type {
         TaskType::ClusterInit => Some(cluster_init::template(config)),
-        TaskType::Prefetch => None,
+        TaskType::Prefetch => prefetch::template(config),
         TaskType::EtcdProxy => etcd_proxy::template(config),
         TaskType::DockerClusterStore => docker_cluster_store::template(config),
         TaskType::Cni => cni::template(config),

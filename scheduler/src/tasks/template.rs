@@ -141,6 +141,11 @@ impl Template {
         Spec { after, requires, beside, restart, most_agents, min_mesos, ..spec }
     }
 
+    /// Everything that it fetches.
+    pub fn all_artifacts(&self) -> impl Iterator<Item = &Artifact> {
+        std::iter::once(&self.installer).chain(self.artifacts.iter().map(|(_, artifact)| artifact))
+    }
+
     fn goal(&self) -> Goal {
         if self.service {
             Goal::Running { check: self.check.is_some(), health: self.health.is_some() }

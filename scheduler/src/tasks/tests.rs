@@ -7,7 +7,7 @@ use mesos_v1 as mesos;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::core::TaskId;
+use crate::core::{Goal, TaskId};
 use crate::environment::environment;
 
 fn config(changes: &[(&str, &str)]) -> Config {
@@ -22,15 +22,30 @@ fn task_info(config: &Config, task_type: TaskType) -> mesos::TaskInfo {
 }
 
 fn launched(config: &Config, task_type: TaskType, may_restart: bool) -> mesos::TaskInfo {
-    let place = Place {
-        agent: "S1".into(),
-        address: "10.0.0.11:5051".into(),
-        may_restart,
-        resources: vec![mesos::Resource::default()],
-    };
     let tasks = TaskTypes::new(config);
+    let place = Place { may_restart, ..place() };
     tasks.task_info(&tasks.specs()[&task_type].target, &TaskId::from("t1"), place).unwrap()
 }
+
+fn place() -> Place {
+    Place {
+        agent: "S1".into(),
+        address: "10.0.0.11:5051".into(),
+        may_restart: false,
+        prefetched: None,
+        resources: vec![mesos::Resource::default()],
+    }
+}
+
+/// Nothing but the pool and the profile, and what there was before is taken back.
+const UNWANTED: &[(&str, &str)] = &[
+    ("CNI_ENABLE", "false"),
+    ("NODE_ENABLE", "false"),
+    ("DOCKER_ENABLE", "false"),
+    ("LIBNETWORK_ENABLE", "false"),
+    ("ETCD_PROXY", "direct"),
+    ("ROLLOUT_UNDO_DISABLED", "true"),
+];
 
 fn targets(config: &Config) -> BTreeMap<TaskType, TargetHash> {
     TaskTypes::new(config).specs().into_iter().map(|(t, spec)| (t, spec.target)).collect()
@@ -51,7 +66,9 @@ fn commands(info: &mesos::TaskInfo) -> Vec<mesos::CommandInfo> {
 
 /// All options that reach a task, with a value that is not the default.
 const CHANGES: &[(&str, &str, &[TaskType])] = {
-    use TaskType::{CalicoNode, ClusterInit, Cni, DockerClusterStore, DockerNetwork, EtcdProxy, Libnetwork};
+    use TaskType::{
+        CalicoNode, ClusterInit, Cni, DockerClusterStore, DockerNetwork, EtcdProxy, Libnetwork, Prefetch,
+    };
     const OF_ETCD: &[TaskType] = &[ClusterInit, EtcdProxy, DockerClusterStore, Cni, CalicoNode, Libnetwork];
     &[
         ("SERVICE_USER", "calico", &TaskType::ALL),
@@ -65,20 +82,25 @@ const CHANGES: &[(&str, &str, &[TaskType])] = {
         ("NETWORK_ENCAPSULATION", "ipip", &[ClusterInit, CalicoNode]),
         ("NETWORK_MTU", "1400", &[Cni]),
         ("NETWORK_NAT_OUTGOING", "false", &[ClusterInit]),
-        ("NODE_IMAGE", "calico/node:v3.15.0", &[CalicoNode]),
+        ("NODE_IMAGE", "calico/node:v3.15.0", &[Prefetch, CalicoNode]),
         ("NODE_BACKEND", "bird", &[CalicoNode]),
         ("NODE_IP", "10.0.0.11", &[DockerClusterStore, CalicoNode]),
         ("NODE_NAME", "n1", &[Cni, CalicoNode, Libnetwork]),
-        ("DOCKER_SOCKET", "/run/docker.sock", &[DockerClusterStore, CalicoNode, Libnetwork, DockerNetwork]),
+        (
+            "DOCKER_SOCKET",
+            "/run/docker.sock",
+            &[Prefetch, DockerClusterStore, CalicoNode, Libnetwork, DockerNetwork],
+        ),
         ("DOCKER_UNIT", "dockerd.service", &[DockerClusterStore]),
         ("DOCKER_CLUSTER_STORE", "zk://10.0.0.1:2181/docker", &[DockerClusterStore]),
         ("DOCKER_CLUSTER_ADVERTISE", "10.0.0.11:2376", &[DockerClusterStore]),
         ("DOCKER_CLUSTER_STORE_OPTS", "discovery.ttl=90,discovery.heartbeat=30", &[DockerClusterStore]),
         ("DOCKER_MAX_AGENTS", "800", &[DockerClusterStore]),
         ("DOCKER_REPLACE_STORE", "true", &[DockerClusterStore]),
-        ("LIBNETWORK_IMAGE", "calico/libnetwork-plugin:v1.1.4", &[Libnetwork]),
-        ("REGISTRY_MIRROR", "10.0.0.9:5000", &[CalicoNode, Libnetwork]),
+        ("LIBNETWORK_IMAGE", "calico/libnetwork-plugin:v1.1.4", &[Prefetch, Libnetwork]),
+        ("REGISTRY_MIRROR", "10.0.0.9:5000", &[Prefetch, CalicoNode, Libnetwork]),
         ("CLUSTER_INIT_CPUS", "0.3", &[ClusterInit]),
+        ("PREFETCH_MEM", "128", &[Prefetch]),
         ("ETCD_PROXY_MEM", "128", &[EtcdProxy]),
         ("CNI_CPUS", "0.3", &[Cni]),
         ("CALICO_NODE_MEM", "512.5", &[CalicoNode]),
@@ -92,10 +114,11 @@ const CHANGES: &[(&str, &str, &[TaskType])] = {
 fn every_command_is_one_that_the_installer_takes() {
     let defaults: &[(&str, &str)] = &[];
     let changed: Vec<(&str, &str)> = CHANGES.iter().map(|(name, value, _)| (*name, *value)).collect();
-    for changes in [defaults, &changed, &[("ETCD_PROXY", "direct")]] {
-        let config = config(changes);
-        for (task_type, spec) in TaskTypes::new(&config).specs() {
-            let info = launched(&config, task_type, spec.restart.is_some());
+    for changes in [defaults, &changed, &[("ETCD_PROXY", "direct")], UNWANTED] {
+        let tasks = TaskTypes::new(&config(changes));
+        for spec in tasks.specs().into_values().chain(tasks.undo().into_values()) {
+            let place = Place { may_restart: spec.restart.is_some(), ..place() };
+            let info = tasks.task_info(&spec.target, &TaskId::from("t1"), place).unwrap();
             for command in commands(&info) {
                 let args = installer_args(&command);
                 if let Err(error) = calico_installer::cli::Cli::try_parse_from(&args) {
@@ -121,10 +144,102 @@ fn a_changed_option_changes_the_targets_that_it_is_in_and_no_others() {
 
 #[test]
 fn what_is_disabled_is_no_task_type() {
-    let without =
-        ["CNI_ENABLE", "NODE_ENABLE", "DOCKER_ENABLE", "LIBNETWORK_ENABLE"].map(|name| (name, "false"));
-    let config = config(&[&without[..], &[("ETCD_PROXY", "direct")]].concat());
+    let config = config(UNWANTED);
     assert_eq!(TaskTypes::new(&config).specs().into_keys().collect::<Vec<_>>(), [TaskType::ClusterInit]);
+}
+
+#[test]
+fn what_is_disabled_is_taken_back_where_the_operator_wants_that() {
+    let undone = |changes: &[(&str, &str)]| {
+        let tasks = TaskTypes::new(&config(changes));
+        let args = |spec: &Spec| {
+            let info = tasks.task_info(&spec.target, &TaskId::from("t1"), place()).unwrap();
+            assert_eq!(spec.goal, Goal::Finished);
+            assert_eq!(tasks.definitions()[&spec.target].goal, Goal::Finished);
+            installer_args(info.command.as_ref().unwrap())[1..].join(" ")
+        };
+        tasks.undo().iter().map(|(t, spec)| (*t, args(spec))).collect::<Vec<_>>()
+    };
+    let socket = "--docker-socket=/var/run/docker.sock";
+    let expected = [
+        (
+            TaskType::DockerClusterStore,
+            format!("docker-cluster-store undo --complete --docker-unit=docker.service {socket}"),
+        ),
+        (TaskType::Cni, "cni undo --network-name=calico".to_owned()),
+        (TaskType::CalicoNode, format!("node undo {socket}")),
+        (TaskType::Libnetwork, format!("libnetwork undo {socket}")),
+    ];
+    assert_eq!(undone(UNWANTED), expected);
+    let (last, rest) = UNWANTED.split_last().unwrap();
+    assert_eq!(undone(rest), [], "nobody wants it");
+    assert_eq!(undone(&[("CNI_ENABLE", "false"), *last]), expected[1..2], "the others are wanted");
+
+    // Docker keeps the store until it is restarted: that is asked for with 79.
+    let mut changes = UNWANTED.to_vec();
+    changes.push(("DOCKER_ALLOW_RESTART", "true"));
+    let undo = TaskTypes::new(&config(&changes)).undo();
+    let restarts =
+        undo.iter().filter_map(|(t, spec)| Some((*t, spec.restart?.option, spec.restart?.allowed)));
+    assert_eq!(restarts.collect::<Vec<_>>(), [(TaskType::DockerClusterStore, "docker.allow-restart", true)]);
+}
+
+#[test]
+fn what_services_and_installs_are_made_of_is_fetched_before_once() {
+    let args = all_args(&[("REGISTRY_MIRROR", "10.0.0.9:5000")], TaskType::Prefetch);
+    let artifacts = ["etcd", "calico", "calico-ipam"]
+        .map(|name| format!("--artifact=./{name}#sha256={}", "ab".repeat(32)));
+    let rest = "--image=calico/node:v3.14.0 --image=calico/libnetwork-plugin:v1.1.3 \
+                --docker-socket=/var/run/docker.sock --registry-mirror=10.0.0.9:5000";
+    assert_eq!(args, [format!("prefetch {} {rest}", artifacts.join(" "))]);
+    let specs = TaskTypes::new(&config(&[])).specs();
+    assert_eq!(specs[&TaskType::Prefetch].goal, Goal::Finished);
+
+    // Only of what is wanted; nothing where no service is.
+    let without = [("NODE_ENABLE", "false"), ("LIBNETWORK_ENABLE", "false"), ("CNI_ENABLE", "false")];
+    let args = all_args(&without, TaskType::Prefetch);
+    let socket = "--docker-socket=/var/run/docker.sock";
+    assert_eq!(args, [format!("prefetch {} {socket}", artifacts[0])]);
+    let none = TaskTypes::new(&config(&[&without[..], &[("ETCD_PROXY", "direct")]].concat()));
+    assert!(!none.specs().contains_key(&TaskType::Prefetch));
+}
+
+#[test]
+fn what_was_fetched_before_comes_from_the_cache_and_nothing_else_does() {
+    let changes = [("ARTIFACTS_CNI_IPAM", "/opt/calico-ipam#sha256=".to_owned() + &"cd".repeat(32))];
+    let changes = changes.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let tasks = TaskTypes::new(&config(&changes));
+    let target = |task_type| tasks.specs()[&task_type].target.clone();
+    let fetched = |tasks: &TaskTypes, task_type, prefetched: Option<TargetHash>| {
+        let place = Place { prefetched, ..place() };
+        let info = tasks.task_info(&target(task_type), &TaskId::from("t1"), place).unwrap();
+        let uris = info.command.unwrap().uris.into_iter();
+        uris.map(|uri| (uri.output_file().to_owned(), uri.value.clone(), uri.cache())).collect::<Vec<_>>()
+    };
+    let plain = |name: &str, file: &str| (name.to_owned(), format!("http://10.0.0.9:8080/{file}"), false);
+    let cached = |name: &str, file: &str| {
+        (name.to_owned(), format!("http://10.0.0.9:8080/{file}#sha256={}", "ab".repeat(32)), true)
+    };
+    let installer = ("calico-installer", "installer-0.5.0");
+    // A path is no download.
+    let ipam = ("calico-ipam".to_owned(), "/opt/calico-ipam".to_owned(), false);
+    let before = [plain(installer.0, installer.1), plain("calico", "calico"), ipam.clone()];
+    let after = [cached(installer.0, installer.1), cached("calico", "calico"), ipam.clone()];
+    assert_eq!(fetched(&tasks, TaskType::Cni, None), before);
+    assert_eq!(fetched(&tasks, TaskType::Cni, Some("unknown".into())), before);
+    assert_eq!(fetched(&tasks, TaskType::Cni, Some(target(TaskType::Prefetch))), after);
+    // It fills the cache itself.
+    let own =
+        [cached(installer.0, installer.1), cached("etcd", "etcd"), cached("calico", "calico"), ipam.clone()];
+    assert_eq!(fetched(&tasks, TaskType::Prefetch, None), own);
+
+    // What an earlier configuration has fetched is of use as far as it is the same.
+    let other = format!("http://10.0.0.9:8080/calico#sha256={}", "ef".repeat(32));
+    let earlier = TaskTypes::new(&config(&[("ARTIFACTS_CNI", &other)]));
+    let (all, _) = tasks.learn(&earlier.definitions());
+    let prefetched = earlier.specs()[&TaskType::Prefetch].target.clone();
+    let some = [cached(installer.0, installer.1), plain("calico", "calico"), ipam];
+    assert_eq!(fetched(&all, TaskType::Cni, Some(prefetched)), some);
 }
 
 /// A task's arguments after `calico-installer`, and those of its probes.
@@ -270,16 +385,15 @@ fn what_an_earlier_configuration_defined_is_launched_as_it_was_then() {
 
     for (task_type, spec) in old.specs() {
         let launch = |tasks: &TaskTypes, may_restart| {
-            let place =
-                Place { agent: "S1".into(), address: "h:5051".into(), may_restart, resources: Vec::new() };
-            tasks.task_info(&spec.target, &TaskId::from("t1"), place)
+            tasks.task_info(&spec.target, &TaskId::from("t1"), Place { may_restart, ..place() })
         };
         for may_restart in [false, true] {
             let expected = launch(&old, may_restart);
             assert!(expected.is_some());
             assert_eq!(launch(&all, may_restart), expected, "{task_type}");
         }
-        let changed = [TaskType::CalicoNode, TaskType::Cni].contains(&task_type);
+        // What is fetched before is another one, too.
+        let changed = [TaskType::CalicoNode, TaskType::Cni, TaskType::Prefetch].contains(&task_type);
         assert_eq!(launch(&new, false).is_none(), changed, "{task_type}");
         let Definition { task_type: of, goal, needs, .. } = &defined[&spec.target];
         assert_eq!((*of, *goal, *needs), (task_type, spec.goal, spec.needs));

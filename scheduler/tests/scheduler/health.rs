@@ -71,6 +71,7 @@ fn in_file(path: std::path::PathBuf) -> Opener {
         user: "root".to_owned(),
         roles: vec!["*".to_owned()],
         reserve_in: Vec::new(),
+        host: None,
         webui_url: None,
         failover_timeout: Duration::from_hours(1),
         api_listen: "127.0.0.1:0".parse().unwrap(),

@@ -139,7 +139,8 @@ fn docker_containers_get_addresses_and_come_back_when_docker_restarts() {
     let other_name = installer(first, &[&["libnetwork", "run", "--node-name=other"], &flags[..]].concat());
     assert!(other_name.0 == 78 && other_name.1.contains("--node-name"), "{other_name:?}");
     for host in [first, second] {
-        assert_eq!(installer(host, &["libnetwork", "prefetch", &image]).0, 0);
+        let image = format!("--image={}", cluster.libnetwork_image());
+        assert_eq!(installer(host, &["prefetch", &image]).0, 0);
         start_libnetwork(&cluster, host);
     }
     [first, second].into_iter().for_each(ready);

@@ -103,9 +103,10 @@ fn every_option_reaches_the_environment_under_its_name() {
             (OptionType::String, _) if (group, name) == ("docker", "unit") => json!("other.service"),
             (OptionType::String, _) if name == "cluster-store" => json!("zk://10.0.0.7:2181"),
             (OptionType::String, _) if name == "mtu" => json!("1400"),
-            (OptionType::String, _) if group == "recovery" || name == "max-concurrent-restarts" => {
+            (OptionType::String, _) if group == "recovery" || name.starts_with("max-concurrent-") => {
                 json!("7%")
             }
+            (OptionType::String, _) if name == "max-per-domain" => json!("7"),
             (OptionType::String, _) => json!("other"),
             (OptionType::Boolean, default) => json!(!default.as_bool().unwrap()),
             (OptionType::Integer, default) => json!(default.as_i64().unwrap() + 1),

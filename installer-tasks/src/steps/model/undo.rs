@@ -28,8 +28,8 @@ impl Back {
 #[derive(Debug, Clone)]
 pub struct Stage<A> {
     pub(super) back: Vec<Back>,
-    pub(super) actions: Vec<A>,
-    pub(super) notes: Vec<String>,
+    pub(in crate::steps) actions: Vec<A>,
+    pub(in crate::steps) notes: Vec<String>,
     pub(super) last: bool,
 }
 

@@ -52,11 +52,13 @@ pub(super) async fn provide(docker: &Docker, image: &str, mirror: Option<&str>) 
     Ok(true)
 }
 
-/// `prefetch`: pulls the image while the container of before runs, so that replacing it takes no download.
-pub async fn prefetch(socket: &Path, image: &str, mirror: Option<&str>) -> Result<()> {
+/// Has these images there, as their services would have them.
+pub async fn prefetch(socket: &Path, images: &[String], mirror: Option<&str>) -> Result<()> {
     let docker = Docker::connect(socket).await?;
-    if !provide(&docker, image, mirror).await.map_err(|error| unavailable(&error))? {
-        println!("{image} is there");
+    for image in images {
+        if !provide(&docker, image, mirror).await.map_err(|error| unavailable(&error))? {
+            println!("{image} is there");
+        }
     }
     Ok(())
 }

@@ -18,8 +18,10 @@ use crate::host::plugin::Plugin;
 use crate::host::process::StopSignals;
 
 mod image;
+mod undo;
 
 pub use image::prefetch;
+pub use undo::undo;
 
 /// How long dockerd may be away when we start; later we wait for as long as it takes.
 const START_LIMIT: Duration = Duration::from_mins(1);
@@ -145,12 +147,7 @@ impl Supervisor<'_> {
             }
             Err(error) => return Err(error.into()),
         };
-        if let Some(container) = docker.container(name).await?
-            && is_of(&container, self.spec.task)
-        {
-            docker.stop(&container.id, self.grace(STOP_GRACE)).await?;
-            docker.remove(&container.id).await?;
-        }
+        undo::remove_ours(&docker, name, self.spec.task, self.grace(STOP_GRACE)).await?;
         self.remove_dead_sockets().await;
         Ok(())
     }

@@ -1,0 +1,118 @@
+//! `rollout.*`: in which order, at what rate and when a changed configuration comes to the agents, and what ends that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::agents::share;
+use super::reader::{Reader, parse};
+use super::{Target, at_least};
+use crate::core::{RolloutStrategy, Share, WindowError, Windows};
+
+/// `rollout.*`
+#[derive(Debug, Clone)]
+pub struct Rollout {
+    /// In which order.
+    pub strategy: RolloutStrategy,
+    /// How many agents go first.
+    pub canary_count: usize,
+    /// How long it is waited after them.
+    pub canary_soak: Duration,
+    /// How many agents are disrupted at the same time.
+    pub max_concurrent_restarts: Share,
+    /// How many agents are under way at the same time.
+    pub max_concurrent_agents: Share,
+    /// How many of one domain.
+    pub max_per_domain: Option<usize>,
+    /// The attribute that says an agent's domain; without one its region and zone do.
+    pub domain_attribute: Option<String>,
+    /// When agents may begin.
+    pub windows: Windows,
+    /// For how long an agent must be healthy until that is believed.
+    pub stability: Duration,
+    /// How long an agent has to become healthy.
+    pub agent_timeout: Duration,
+    /// With so many failures in a row of a step its agent has failed.
+    pub max_attempts: u32,
+    /// With so many failed agents nothing new is begun.
+    pub max_failures: usize,
+    /// Whether task types that are no longer wanted are taken back on the hosts.
+    pub undo_disabled: bool,
+    /// The guarded options whose change is wanted all the same.
+    pub allow_unsafe: BTreeSet<String>,
+}
+
+/// An option's value in a target: what is equal is written equally.
+type Value = fn(&Target) -> String;
+
+/// The options whose change is not safe.
+const GUARDED: [(&str, Value); 5] = [
+    ("network.name", |target| target.network.name.clone()),
+    ("network.pool-cidr", |target| target.network.pool.to_string()),
+    ("network.block-size", |target| target.network.block_size.to_string()),
+    ("node.profile", |target| target.profile.to_owned()),
+    ("etcd.endpoints", |target| {
+        let endpoints: BTreeSet<&str> = target.etcd.endpoints.iter().map(String::as_str).collect();
+        endpoints.into_iter().collect::<Vec<_>>().join(",")
+    }),
+];
+
+impl Target {
+    /// The options whose change is not safe, and their values: what is equal is written equally.
+    pub fn guarded(&self) -> BTreeMap<String, String> {
+        GUARDED.iter().map(|(option, value)| ((*option).to_owned(), value(self))).collect()
+    }
+}
+
+pub(super) fn read(reader: &mut Reader) -> Rollout {
+    Rollout {
+        strategy: reader.required("rollout.strategy", RolloutStrategy::Canary, |value| {
+            use RolloutStrategy::{Canary, Parallel, Serial};
+            parse::one_of(value, &[("canary", Canary), ("serial", Serial), ("parallel", Parallel)])
+        }),
+        canary_count: reader.required("rollout.canary-count", 1, number),
+        canary_soak: reader.required("rollout.canary-soak", Duration::ZERO, parse::duration),
+        max_concurrent_restarts: share(reader, "rollout.max-concurrent-restarts"),
+        max_concurrent_agents: share(reader, "rollout.max-concurrent-agents"),
+        max_per_domain: reader.optional("rollout.max-per-domain", number),
+        domain_attribute: reader.optional("rollout.domain-attribute", attribute),
+        windows: reader
+            .optional("rollout.windows", |value| {
+                value.parse().map_err(|error: WindowError| error.to_string())
+            })
+            .unwrap_or_default(),
+        stability: reader.required("rollout.stability", Duration::ZERO, at_least(Duration::from_secs(1))),
+        // A daemon takes its time to stop and to start, and what needs it to be ready again.
+        agent_timeout: reader.required(
+            "rollout.agent-timeout",
+            Duration::ZERO,
+            at_least(Duration::from_mins(1)),
+        ),
+        max_attempts: reader.required("rollout.max-attempts", 1, number),
+        max_failures: reader.required("rollout.max-failures", 1, number),
+        undo_disabled: reader.required("rollout.undo-disabled", false, parse::boolean),
+        allow_unsafe: reader.list("rollout.allow-unsafe", guarded).into_iter().collect(),
+    }
+}
+
+/// A number from 1.
+fn number<N: FromStr + PartialOrd + From<u8>>(value: &str) -> Result<N, String> {
+    let number = value.parse().ok().filter(|number| *number >= N::from(1));
+    number.ok_or_else(|| "must be a number from 1, like 5".to_owned())
+}
+
+/// The name of an attribute, as the agents' `--attributes` has it before the colon.
+fn attribute(value: &str) -> Result<String, String> {
+    if value.contains([':', ';', ',']) || value.contains(char::is_whitespace) {
+        return Err("must be the name of one attribute without its value, like rack".to_owned());
+    }
+    Ok(value.to_owned())
+}
+
+fn guarded(value: &str) -> Result<String, String> {
+    let options = GUARDED.map(|(option, _)| option);
+    if options.contains(&value) {
+        return Ok(value.to_owned());
+    }
+    Err(format!("'{value}' is no option whose change is unsafe; those are: {}", options.join(", ")))
+}
