@@ -103,10 +103,11 @@ impl Program {
             info!(agents = state.agents.len(), framework = ?state.framework_id, "state is loaded");
             let id = state.framework_id.as_ref().map(|id| id.0.as_str().into());
             let (link, events) = connect(FrameworkInfo { id, ..self.framework.clone() }, &tenure);
+            let tasks = self.launchable(&state.cluster.definitions);
             let (driver, handle) = Driver::new(
                 Core::new(Settings { doubtful, ..self.settings.clone() }, state),
                 (store, tenure),
-                Arc::clone(&self.tasks),
+                tasks,
                 self.framework.roles.clone(),
                 self.inventory_interval,
                 (link.clone(), events),

@@ -103,7 +103,7 @@ async fn a_plan_that_is_complete_has_the_sdks_form_and_200() {
     });
     let plan = json!({"status": "COMPLETE", "errors": [], "strategy": "serial", "phases": [phase]});
     assert_eq!(get(&api, "/v1/plans/deploy").await, (200, plan));
-    assert_eq!(get(&api, "/v1/plans").await, (200, json!(["deploy"])));
+    assert_eq!(get(&api, "/v1/plans").await, (200, json!(["deploy", "update", "recovery"])));
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn an_agent_is_found_by_its_address_and_what_is_not_there_is_named() {
     let (status, agent) = get(&api, "/v1/agents/10.0.0.11:5051").await;
     assert_eq!((status, &agent["agent_id"], &agent["presence"]), (200, &json!(AGENT), &json!("active")));
     assert_eq!(get(&api, "/v1/agents").await.1, json!([agent]));
-    for (path, named) in [("/v1/agents/10.0.0.12", "10.0.0.12"), ("/v1/plans/update", "update")] {
+    for (path, named) in [("/v1/agents/10.0.0.12", "10.0.0.12"), ("/v1/plans/updates", "updates")] {
         let (status, error) = get(&api, path).await;
         assert_eq!(status, 404, "{path}");
         assert!(error["error"].as_str().unwrap().contains(named), "{path}: {error}");

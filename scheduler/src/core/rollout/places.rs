@@ -667,7 +667,9 @@ impl Core {
                 Place { number, since: now, step: None, domain, ending: None, gap: None, failure: None };
             agent.place = Some(Box::new(place));
             // What failed before is tried with the new target, or because the operator says so.
-            agent.tasks.iter_mut().for_each(|(_, record)| drop(retry(now, record)));
+            for (_, record) in agent.tasks.iter_mut() {
+                retry(now, record);
+            }
             agent.disruption = agent.disruption.take().filter(|disruption| disruption.failure.is_none());
         });
         frame.tell(RolloutNews::AgentBegins { agent: key.clone() });
