@@ -76,11 +76,13 @@ impl Program {
         Self { settings, tasks, framework, inventory_interval: config.mesos.inventory_interval }
     }
 
-    /// What can be launched where earlier configurations `defined` these targets: they are on agents still.
-    pub fn launchable(&self, defined: &BTreeMap<TargetHash, Definition>) -> Arc<TaskTypes> {
+    /// What can be launched where earlier configurations `defined` these targets: they are on agents still. What cannot be
+    /// read is left out there, and what had it gets the operator's target when it breaks.
+    pub fn launchable(&self, defined: &mut Arc<BTreeMap<TargetHash, Definition>>) -> Arc<TaskTypes> {
         let (tasks, unreadable) = self.tasks.learn(defined);
         for target in unreadable {
             error!("{target}");
+            Arc::make_mut(defined).remove(&target.target);
         }
         Arc::new(tasks)
     }
@@ -96,14 +98,14 @@ impl Program {
     ) -> Ended {
         loop {
             let begin = opener.open(|why| tell(Stage::Standby(why))).await;
-            let Opened { store, state, tenure, doubtful } = match begin {
+            let Opened { store, mut state, tenure, doubtful } = match begin {
                 Ok(begin) => begin,
                 Err(error) => return error.into(),
             };
             info!(agents = state.agents.len(), framework = ?state.framework_id, "state is loaded");
             let id = state.framework_id.as_ref().map(|id| id.0.as_str().into());
             let (link, events) = connect(FrameworkInfo { id, ..self.framework.clone() }, &tenure);
-            let tasks = self.launchable(&state.cluster.definitions);
+            let tasks = self.launchable(&mut state.cluster.definitions);
             let (driver, handle) = Driver::new(
                 Core::new(Settings { doubtful, ..self.settings.clone() }, state),
                 (store, tenure),

@@ -143,7 +143,7 @@ pub struct AnyStore<K = etcd::Client> {
 }
 
 enum StoreKind<K> {
-    File(file::FileStore),
+    File(Box<file::FileStore>),
     Etcd(Box<etcd::EtcdStore<K>>),
 }
 
@@ -226,7 +226,7 @@ impl<K: Kv> Opener<K> {
         let (kind, state, tenure) = match &mut self.kind {
             OpenerKind::File(path, disk) => {
                 let (store, state) = file::FileStore::open(path, Arc::clone(disk), self.report.clone())?;
-                (StoreKind::File(store), state, Tenure::endless())
+                (StoreKind::File(Box::new(store)), state, Tenure::endless())
             }
             OpenerKind::Etcd(candidate) => {
                 let (store, state, tenure) = candidate.open(waiting).await?;
@@ -256,7 +256,7 @@ mod tests {
         let report = Report::default();
         let path = dir.path().join("state.json");
         let (store, _) = file::FileStore::open(&path, Arc::new(SystemDisk), report.clone()).unwrap();
-        let kind: StoreKind<etcd::Client> = StoreKind::File(store);
+        let kind: StoreKind<etcd::Client> = StoreKind::File(Box::new(store));
         let mut store = AnyStore { kind, report: report.clone() };
         let change = [StateChange::Framework { id: "F1".into() }];
         // A directory in the new file's place: it cannot be created, also not by root.

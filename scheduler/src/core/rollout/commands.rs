@@ -225,7 +225,7 @@ impl Core {
         if verb == Verb::Retry {
             let failed = agent.place.as_ref().is_some_and(|place| place.failure.is_some());
             let given_up = agent.disruption.as_ref().is_some_and(|disruption| disruption.failure.is_some());
-            if failed && phase.is_none() || failed && steps > 0 {
+            if failed && (phase.is_none() || steps > 0) {
                 // It takes its turn again, before all others.
                 agent.place = None;
                 for task_type in agent.tasks.keys().copied().collect::<Vec<_>>() {

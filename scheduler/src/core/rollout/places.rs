@@ -660,7 +660,7 @@ impl Core {
 
     fn give_place(&mut self, now: Timestamp, key: &AgentKey, rank: Rank, frame: &mut Frame) {
         let domain = self.rolling.domains.get(key).filter(|_| self.settings.rollout.max_per_domain.is_some());
-        let domain = domain.map(|domain| domain.to_string());
+        let domain = domain.map(ToString::to_string);
         let number = self.number();
         self.edit(key, frame, |agent| {
             let place =

@@ -183,11 +183,10 @@ impl Core {
         let record = self.state.cluster.tasks.get(&task_type);
         let view = self.task_view(task_type, record);
         let outdated = record.is_some_and(|record| Self::is_outdated_in_cluster(spec, record));
-        let (status, message) = match outdated {
-            true => {
-                (Status::Pending, held.unwrap_or("is launched again, for its target has changed").to_owned())
-            }
-            false => (view.status, view.reason),
+        let (status, message) = if outdated {
+            (Status::Pending, held.unwrap_or("is launched again, for its target has changed").to_owned())
+        } else {
+            (view.status, view.reason)
         };
         let name = task_type.name();
         StepView { id: format!("{name}.{name}"), name: name.to_owned(), status, message }
