@@ -8,10 +8,13 @@ use crate::options::{
     ClusterInitOptions, CniOptions, CniUndoOptions, DockerNetworkOptions, DockerNetworkUndoOptions,
     DockerStoreOptions, DockerStoreUndoOptions, EtcdOptions, EtcdProxyOptions, LibnetworkImageOptions,
     LibnetworkOptions, NodeIpOptions, NodeOptions, NodePrefetchOptions, PreflightOptions,
-    ServiceCheckOptions, StatusOptions, UndoAllOptions,
+    ServiceCheckOptions, ServiceUndoOptions, StatusOptions, UndoAllOptions,
 };
 use crate::steps::cni::{Cni, CniUndo};
 use crate::steps::docker_store::{DockerStore, DockerStoreUndo};
+use crate::steps::libnetwork::Libnetwork;
+use crate::steps::node::CalicoNode;
+use crate::steps::supervise::service::{self, Service};
 use crate::steps::{
     cluster_init, docker_network, etcd_proxy, libnetwork, node, node_ip, preflight, status, undo_all,
 };
@@ -107,6 +110,8 @@ pub enum NodeCommand {
     Check(ServiceCheckOptions),
     /// Pulls its image, while a container of before runs.
     Prefetch(NodePrefetchOptions),
+    /// Removes its container, and the directories that were made for it.
+    Undo(ServiceUndoOptions),
 }
 
 /// What is done with calico-libnetwork.
@@ -118,6 +123,8 @@ pub enum LibnetworkCommand {
     Check(ServiceCheckOptions),
     /// Pulls its image, while a container of before runs.
     Prefetch(LibnetworkImageOptions),
+    /// Removes its container, and the directories that were made for it.
+    Undo(ServiceUndoOptions),
 }
 
 /// What is done with the proxy.
@@ -155,19 +162,19 @@ impl Cli {
         let run = Run { host, json: self.json };
         match self.command {
             Command::DockerClusterStore(DockerStoreCommand::Apply(options)) => {
-                run.apply(&options.state, &DockerStore::new(&options), options.restarts).await
+                run.apply(&options.step, &DockerStore::new(&options)).await
             }
             Command::DockerClusterStore(DockerStoreCommand::Check(options)) => {
-                run.check(&options.state, &DockerStore::new(&options)).await
+                run.check(&options.step, &DockerStore::new(&options)).await
             }
             Command::DockerClusterStore(DockerStoreCommand::Undo(options)) => {
                 run.undo(&options.state, &DockerStoreUndo::from(&options), options.force).await
             }
             Command::Cni(CniCommand::Apply(options)) => {
-                run.apply(&options.state, &Cni { options: &options }, options.restarts).await
+                run.apply(&options.step, &Cni { options: &options }).await
             }
             Command::Cni(CniCommand::Check(options)) => {
-                run.check(&options.state, &Cni { options: &options }).await
+                run.check(&options.step, &Cni { options: &options }).await
             }
             Command::Cni(CniCommand::Undo(options)) => {
                 run.undo(&options.state, &CniUndo::from(&options), options.force).await
@@ -175,9 +182,15 @@ impl Cli {
             Command::Node(NodeCommand::Run(options)) => node::run(host, &options).await,
             Command::Node(NodeCommand::Check(options)) => node::check(&options).await,
             Command::Node(NodeCommand::Prefetch(options)) => node::prefetch(&options).await,
+            Command::Node(NodeCommand::Undo(options)) => {
+                run.undone(CalicoNode::STEP.as_str(), service::undo::<CalicoNode>(host, &options).await)
+            }
             Command::Libnetwork(LibnetworkCommand::Run(options)) => libnetwork::run(host, &options).await,
             Command::Libnetwork(LibnetworkCommand::Check(options)) => libnetwork::check(host, &options).await,
             Command::Libnetwork(LibnetworkCommand::Prefetch(options)) => libnetwork::prefetch(&options).await,
+            Command::Libnetwork(LibnetworkCommand::Undo(options)) => {
+                run.undone(Libnetwork::STEP.as_str(), service::undo::<Libnetwork>(host, &options).await)
+            }
             Command::EtcdProxy(EtcdProxyCommand::Run(options)) => etcd_proxy::run(host, &options).await,
             Command::EtcdProxy(EtcdProxyCommand::Check(options)) => etcd_proxy::check(&options).await,
             Command::ClusterInit(ClusterInitCommand::Apply(options)) => {

@@ -17,17 +17,20 @@ use crate::options::{DockerStoreOptions, DockerStoreUndoOptions, DockerUnitOptio
 use crate::steps::StepName;
 use crate::steps::model::{Acts, Back, Content, Direction, Plan, Proposal, Stage, Step, Undo, WantedFile};
 
+mod command_line;
 pub mod daemon_json;
 pub mod decide;
 mod effect;
 pub mod flags;
 mod look;
 mod restart;
+mod seen;
 pub mod wanted;
 
 use daemon_json::DaemonJson;
 pub use decide::Action;
 use restart::Before;
+pub use seen::seen;
 
 /// The step, as it is installed.
 #[derive(Debug)]
@@ -95,7 +98,7 @@ impl Acts for DockerStore<'_> {
             }
             Direction::Back => {
                 let before = self.before.borrow().clone();
-                let allowed = self.options.restarts.allow_restart;
+                let allowed = self.options.step.restarts.allow_restart;
                 restart::go_back(&systemd, unit, before.as_ref(), *action, allowed).await
             }
         }

@@ -14,8 +14,11 @@ use crate::exit::{Exit, Failure, Result};
 use crate::host::container::{ContainerSpec, Mount, ThroughRestarts};
 use crate::host::plugin::{self, Plugin, PluginError};
 use crate::host::process::StopSignals;
-use crate::host::{Host, files, name};
+use crate::host::{Host, name};
 use crate::options::{LibnetworkImageOptions, LibnetworkOptions, ServiceCheckOptions, join};
+use crate::say;
+use crate::steps::StepName;
+use crate::steps::supervise::service::{self, Directory, Service};
 use crate::steps::supervise::{self, Supervisor};
 
 /// The container's name.
@@ -35,6 +38,17 @@ const CHECK_LIMIT: Duration = Duration::from_secs(3);
 /// SIGWINCH is ignored by whoever does not ask for it. A container has 10 s to end before Docker kills it, and leaves its
 /// network after that.
 const THROUGH_RESTARTS: ThroughRestarts = ThroughRestarts { stop_signal: "SIGWINCH", outlives: 12 };
+
+/// The service.
+#[derive(Debug, Clone, Copy)]
+pub struct Libnetwork;
+
+impl Service for Libnetwork {
+    const STEP: StepName = StepName::Libnetwork;
+    const TASK: &'static str = TASK;
+    const DIRECTORIES: &'static [Directory] = &[Directory { path: plugin::FOLDER, own: false }];
+    const PLUGINS: &'static [&'static str] = &[DRIVER, IPAM_DRIVER];
+}
 
 /// What the container is made of.
 struct Inputs<'a> {
@@ -78,8 +92,7 @@ pub async fn run(host: &Host, options: &LibnetworkOptions) -> Result<()> {
     let mut signals = StopSignals::take()?;
     let node_name = name::node_name(options.node_name.as_deref())?;
     require_node(&host.place(NODENAME_FILE), &node_name)?;
-    let folder = host.place(plugin::FOLDER);
-    files::make_directory(&folder)?;
+    service::make_directories::<Libnetwork>(host, &options.state).await?;
     let etcd = join(&options.etcd.for_clients()?);
     let spec = spec(&Inputs { options, node_name: &node_name, etcd: &etcd });
     let supervisor = Supervisor {
@@ -87,7 +100,7 @@ pub async fn run(host: &Host, options: &LibnetworkOptions) -> Result<()> {
         spec: &spec,
         mirror: options.image.registry_mirror.as_deref(),
         memory_option: "libnetwork-mem",
-        plugins: &plugins(&folder),
+        plugins: &plugins(&host.place(plugin::FOLDER)),
     };
     supervisor.run(&mut signals).await
 }
@@ -96,10 +109,6 @@ pub async fn run(host: &Host, options: &LibnetworkOptions) -> Result<()> {
 pub async fn prefetch(options: &LibnetworkImageOptions) -> Result<()> {
     let mirror = options.registry_mirror.as_deref();
     supervise::prefetch(&options.docker.socket, &options.libnetwork_image, mirror).await
-}
-
-fn plugins(folder: &Path) -> [Plugin; 2] {
-    [Plugin::new(folder, DRIVER), Plugin::new(folder, IPAM_DRIVER)]
 }
 
 /// The plugin takes addresses from the blocks of the host that it is told to be: that must be calico-node's, which
@@ -137,7 +146,7 @@ pub async fn check(host: &Host, options: &ServiceCheckOptions) -> Result<()> {
     match supervise::container_runs(&options.docker.socket, NAME).await {
         Ok(()) => {}
         Err(reason) if options.live && reason.is_away() => {
-            println!("{reason}: it is waited for");
+            say::result(format_args!("{reason}: it is waited for"));
             return Ok(());
         }
         Err(reason) => return Err(Failure::new(Exit::No, reason.to_string())),
@@ -145,8 +154,12 @@ pub async fn check(host: &Host, options: &ServiceCheckOptions) -> Result<()> {
     let plugins = plugins(&host.place(plugin::FOLDER));
     let said = if options.live { live(&plugins).await } else { ready(&plugins).await };
     said.map_err(|error| Failure::new(Exit::No, error.to_string()))?;
-    println!("the plugins {DRIVER} and {IPAM_DRIVER} answer");
+    say::result(format_args!("the plugins {DRIVER} and {IPAM_DRIVER} answer"));
     Ok(())
+}
+
+fn plugins(folder: &Path) -> [Plugin; 2] {
+    [Plugin::new(folder, DRIVER), Plugin::new(folder, IPAM_DRIVER)]
 }
 
 async fn live([driver, ipam]: &[Plugin; 2]) -> Result<(), PluginError> {
