@@ -67,6 +67,7 @@ impl Program {
             mass_failure: config.recovery.mass_failure,
             max_restarts: config.rollout.max_concurrent_restarts,
             agent_timeout: config.rollout.agent_timeout,
+            stability: config.rollout.stability,
             ..Settings::new(tasks.specs())
         };
         let framework = framework_info(config);

@@ -49,7 +49,7 @@ impl<'a> DockerStore<'a> {
     /// When Docker announced itself last, in changes of etcd; 0 when it never did, or that cannot be read.
     async fn announced(&self) -> Result<u64> {
         let wanted = self.options.wanted()?;
-        let Some(target) = look::target(self.options, &wanted) else { return Ok(0) };
+        let Some(target) = look::target(self.options, &wanted)? else { return Ok(0) };
         Ok(target.get(&wanted.node_key()).await?.map_or(0, |node| node.modified))
     }
 }

@@ -36,6 +36,8 @@ pub struct Rollout {
     pub max_concurrent_restarts: Share,
     /// How long such an agent has to become healthy.
     pub agent_timeout: Duration,
+    /// For how long without a break it must be healthy before the next one begins.
+    pub stability: Duration,
 }
 
 pub(super) fn agents(reader: &mut Reader) -> Agents {
@@ -67,6 +69,7 @@ pub(super) fn rollout(reader: &mut Reader) -> Rollout {
             Duration::ZERO,
             at_least(Duration::from_mins(1)),
         ),
+        stability: reader.required("rollout.stability", Duration::ZERO, at_least(Duration::from_secs(1))),
     }
 }
 

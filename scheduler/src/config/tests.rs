@@ -27,6 +27,7 @@ fn what_must_be_given_is_enough() {
     assert!(!config.target.restarts.docker && !config.target.restarts.mesos);
     assert_eq!(config.rollout.max_concurrent_restarts, crate::core::Share::Number(1));
     assert_eq!(config.rollout.agent_timeout, Duration::from_mins(15));
+    assert_eq!(config.rollout.stability, Duration::from_secs(10));
 }
 
 #[test]
@@ -171,6 +172,7 @@ fn bad_input_of_every_kind_names_the_option_and_what_would_be_right() {
         ("MESOS_ALLOW_RESTART", "on", "true or false"),
         ("ROLLOUT_MAX_CONCURRENT_RESTARTS", "0", "like 10%"),
         ("ROLLOUT_AGENT_TIMEOUT", "10s", "at least 1m"),
+        ("ROLLOUT_STABILITY", "0s", "at least 1s"),
         ("DOCKER_CLUSTER_STORE_CPUS", "0", "0.1"),
         ("LIBNETWORK_MEM", "8", "at least 32"),
         ("DOCKER_NETWORK_MEM", "8", "at least 32"),

@@ -27,6 +27,7 @@ mod partition;
 mod rebuilt;
 mod recovery;
 mod refusals;
+mod stores;
 mod survival;
 mod watch;
 
@@ -45,6 +46,15 @@ const ORDER: [&str; 3] = ["etcd-proxy", "cni", "calico-node"];
 fn up(name: &str) -> (Lock, Cluster) {
     let lock = test_lock().unwrap();
     let spec = Spec { name: name.to_owned(), ..Spec::default() };
+    (lock, Cluster::up(&spec, &Progress::stderr()).unwrap())
+}
+
+/// The same, where `docker-cluster-store` watches Docker for a second after a change, and not for five.
+fn up_with_a_short_settle(name: &str) -> (Lock, Cluster) {
+    let lock = test_lock().unwrap();
+    // Tasks have their agent's environment, and every flag of the installer is a variable, too.
+    let agent_env = [("CALICO_DOCKER_SETTLE".to_owned(), "1".to_owned())].into();
+    let spec = Spec { name: name.to_owned(), agent_env, ..Spec::default() };
     (lock, Cluster::up(&spec, &Progress::stderr()).unwrap())
 }
 

@@ -102,7 +102,7 @@ fn numbers_and_switches_arrive_as_they_are_meant() {
         "docker": {"allow-restart": true, "max-agents": 700, "replace-store": true, "cluster-store": "etcd://10.0.0.1:2379"},
         "libnetwork": {"image": "mirror/libnetwork-plugin:v1", "cpus": 0.2},
         "docker-cluster-store": {"mem": 128},
-        "rollout": {"max-concurrent-restarts": "20%", "agent-timeout": "5m"},
+        "rollout": {"max-concurrent-restarts": "20%", "agent-timeout": "5m", "stability": "1m"},
         "calico-node": {"cpus": 1, "mem": 512}
     }))
     .unwrap();
@@ -120,6 +120,7 @@ fn numbers_and_switches_arrive_as_they_are_meant() {
     assert_eq!(config.target.needs.docker_cluster_store.mem, 128_000);
     assert_eq!(config.rollout.max_concurrent_restarts.to_string(), "20%");
     assert_eq!(config.rollout.agent_timeout.as_secs(), 300);
+    assert_eq!(config.rollout.stability.as_secs(), 60);
     assert_eq!(config.target.needs.calico_node.cpus, 1000);
     assert_eq!(config.target.needs.calico_node.mem, 512_000);
 }

@@ -8,11 +8,14 @@ use super::daemon_json::DaemonJson;
 use super::decide::{self, Action, Effect, Observed};
 use super::flags;
 use super::wanted::{StoreKind, Wanted};
+use tokio_rustls::TlsConnector;
+
 use crate::exit::{Exit, Failure, Result};
 use crate::host::Host;
 use crate::host::docker::{self, Docker, Info};
 use crate::host::etcd_v2::{EtcdV2, Node};
 use crate::host::systemd::{Systemd, Unit};
+use crate::host::tls;
 use crate::journal::{self, Recorded};
 use crate::options::DockerStoreOptions;
 use crate::say;
@@ -129,31 +132,42 @@ fn refuse_flags(host: &Host, options: &DockerStoreOptions, unit: &Unit, path: &P
 }
 
 /// The etcd in which the store is, as we reach it; `None` when we cannot read there.
-pub fn target(options: &DockerStoreOptions, wanted: &Wanted) -> Option<EtcdV2> {
-    if wanted.store.kind != StoreKind::Etcd || !wanted.tls_files().is_empty() {
-        return None;
+pub fn target(options: &DockerStoreOptions, wanted: &Wanted) -> Result<Option<EtcdV2>> {
+    if wanted.store.kind != StoreKind::Etcd {
+        return Ok(None);
     }
     // Not through the proxy: what Docker sent through it must have arrived.
     let members = match &options.docker_cluster_store {
         None => options.step.etcd.endpoints.clone(),
         Some(_) => servers(wanted),
     };
-    Some(EtcdV2 { members })
+    Ok(Some(EtcdV2 { members, tls: tls(wanted)? }))
+}
+
+/// With Docker's own files: they are shown to work before Docker is told of them.
+fn tls(wanted: &Wanted) -> Result<Option<TlsConnector>> {
+    match &wanted.tls_files()[..] {
+        [(_, authorities), (_, certificate), (_, key)] => {
+            Ok(Some(tls::connector(authorities, certificate, key)?))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The store's servers, as Docker reaches them.
 fn servers(wanted: &Wanted) -> Vec<Endpoint> {
-    let endpoint = |server: &String| format!("{}://{server}", Scheme::Http).parse().ok();
+    let scheme = if wanted.tls_files().is_empty() { Scheme::Http } else { Scheme::Https };
+    let endpoint = |server: &String| format!("{scheme}://{server}").parse().ok();
     wanted.store.servers.iter().filter_map(endpoint).collect()
 }
 
 async fn effect(options: &DockerStoreOptions, wanted: &Wanted, observed: &Observed) -> Result<Effect> {
-    let Some(target) = target(options, wanted) else { return Ok(Effect::Unread) };
+    let Some(target) = target(options, wanted)? else { return Ok(Effect::Unread) };
     let key = wanted.node_key();
     let mut node = target.get(&key).await?;
     if options.docker_cluster_store.is_none() {
         // The way that Docker takes.
-        EtcdV2 { members: servers(wanted) }.get(&key).await?;
+        EtcdV2 { members: servers(wanted), tls: target.tls.clone() }.get(&key).await?;
     }
     let Some(info) = &observed.info else { return Ok(Effect::Unread) };
     let is_told = info.cluster_store == wanted.store.to_string()

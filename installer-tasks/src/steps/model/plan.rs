@@ -181,7 +181,9 @@ impl<A: Action> Plan<A> {
                     plan.files.push(file.clone());
                     let previous = files.print_of(&file.path)?;
                     let Some(because) = difference(previous.as_ref(), &file.print) else { continue };
-                    plan.make_missing(file.path.parent().unwrap_or(Path::new("/")), files)?;
+                    let parent = file.path.parent().unwrap_or(Path::new("/"));
+                    plan.make_missing(parent, files)?;
+                    require_writable(parent, &file.path, files)?;
                     plan.changes.push(Change::File { file, previous, because });
                 }
             }
@@ -274,6 +276,25 @@ impl<A: Action> Plan<A> {
         }
         Ok(run)
     }
+}
+
+/// A read-only filesystem is met before anything is recorded, so that nothing is there to be taken back.
+fn require_writable(directory: &Path, file: &Path, files: &Files) -> Result<()> {
+    for above in directory.ancestors() {
+        if files.has_directory(above)? {
+            if files.is_writable_directory(above) {
+                return Ok(());
+            }
+            let (above, file) = (above.display(), file.display());
+            return Err(Failure::new(
+                Exit::NotPermitted,
+                format!(
+                    "{file} cannot be written: {above} does not permit it, or is on a read-only filesystem"
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What is to be changed about a file, in words; `None` when it is as it should be.
