@@ -38,7 +38,7 @@ pub struct MaxAgentsOptions {
 /// `docker-cluster-store apply` and `check`.
 #[derive(Debug, Clone, Args)]
 pub struct DockerStoreOptions {
-    /// The store: etcd://HOST:PORT[,HOST:PORT] or zk://… [default: the etcd that this host uses].
+    /// The store: etcd://HOST:PORT[,HOST:PORT] or, before Docker 20.10, zk://… [default: the etcd that this host uses].
     #[arg(long, env = "CALICO_DOCKER_CLUSTER_STORE", value_name = "URL")]
     pub docker_cluster_store: Option<StoreUrl>,
     /// The address under which Docker is known there [default: this host's, port 2376].

@@ -167,7 +167,7 @@ pub const OPTIONS: &[OptionDef] = &[
     ),
     bare(
         "docker.cluster-store",
-        "Docker's cluster store: etcd://host:port[,host:port][/path] or zk://…; by default the local etcd proxy, or etcd itself",
+        "Docker's cluster store: etcd://host:port[,host:port][/path] or, before Docker 20.10, zk://…; by default the local etcd proxy, or etcd itself",
     ),
     bare(
         "docker.cluster-advertise",

@@ -250,6 +250,8 @@ fn what_is_in_the_way_is_named_and_nothing_is_changed_and_without_it_a_mesos_tas
     let bench = Bench::up("e2e-store-no");
     a_mesos_task_configures_docker(&bench);
     bench.sh("systemctl restart docker");
+    a_container_is_lost(&bench);
+    bench.sh("systemctl restart docker");
     let dockerd = bench.dockerd();
     let store = bench.store("alt");
     let drop_in = |line: &str| {
@@ -290,6 +292,7 @@ fn what_is_in_the_way_is_named_and_nothing_is_changed_and_without_it_a_mesos_tas
             &["no Docker here", "none.service"],
         ),
         ("true".to_owned(), &["--docker-unit", "none.service"], 78, &["--docker-unit"]),
+        ("true".to_owned(), &["--docker-cluster-store", "zk://10.0.0.1:2181"], 78, &["ZooKeeper", "an etcd"]),
         (
             "true".to_owned(),
             &[
@@ -337,6 +340,26 @@ fn what_is_in_the_way_is_named_and_nothing_is_changed_and_without_it_a_mesos_tas
     let ran = bench.installer("apply", &[]);
     assert_eq!(ran.code, 69, "{ran:?}");
     assert_eq!(bench.sh("systemctl is-active docker || true"), "inactive");
+}
+
+/// A container that ends as Docker is told: whatever ended it, all is taken back.
+fn a_container_is_lost(bench: &Bench) {
+    bench.sh(IMAGE);
+    bench.run("lost", "");
+    let dockerd = bench.dockerd();
+    let ran = std::thread::scope(|scope| {
+        let apply = scope.spawn(|| bench.installer("apply", &["--docker-settle", "4"]));
+        wait("the store in Docker's memory", LIMIT, || (!bench.store_in_memory().is_empty()).then_some(()));
+        bench.sh("docker kill lost");
+        apply.join().unwrap()
+    });
+    let error = ran.stderr.lines().last().unwrap_or_default();
+    assert!(
+        ran.code == 75 && error.contains("do not run any more: lost") && error.contains("taken back"),
+        "{ran:?}"
+    );
+    assert_eq!(bench.sh(&format!("ls {DAEMON_JSON} /var/lib/calico-dcos 2>/dev/null || true")), "");
+    assert_eq!(bench.dockerd(), dockerd);
 }
 
 /// A disk that is full, and one that cannot be written: all is as before, and the message says why.
@@ -425,7 +448,6 @@ fn a_changed_store_takes_a_restart_that_must_be_allowed_and_is_taken_back_when_d
     assert_eq!(bench.sh(&format!("ls {DAEMON_JSON} /var/lib/calico-dcos 2>/dev/null || true")), "");
 
     stores::through_a_proxy_to_an_etcd_with_tls(&bench);
-    stores::in_zookeeper(&bench);
 }
 
 /// It sees no process of the host.

@@ -1,4 +1,4 @@
-//! Cluster stores of other kinds than a plain etcd: what dockerd makes of them, on one host.
+//! A cluster store of another kind than a plain etcd: what dockerd makes of it, on one host.
 
 use cluster::get_json;
 
@@ -82,26 +82,6 @@ pub(crate) fn through_a_proxy_to_an_etcd_with_tls(bench: &Bench) {
     bench.sh("systemctl stop etcd-tls proxy");
     let ran = installer(bench, "apply", &words);
     assert!(ran.code == 69 && ran.stderr.contains("not reached"), "{ran:?}");
-}
-
-/// Of which we read nothing: Docker's own word, and a network that is made in it, must do.
-pub(crate) fn in_zookeeper(bench: &Bench) {
-    let zookeeper = "java -Xmx64m -Dzookeeper.admin.enableServer=false -cp '/usr/share/java/*' \
-                     org.apache.zookeeper.server.ZooKeeperServerMain 2181 /run/zookeeper-data";
-    start(bench, "zookeeper", "127.0.0.1:2181", zookeeper);
-    let endpoint = bench.cluster.etcd_endpoint();
-    let words = ["--etcd-endpoints", &endpoint, "--docker-cluster-store", "zk://127.0.0.1:2181/stores"];
-    let dockerd = bench.dockerd();
-    let ran = installer(bench, "apply", &words);
-    assert_eq!(ran.code, 0, "{ran:?}");
-    assert_eq!((bench.store_in_memory().as_str(), bench.dockerd()), (words[3], dockerd));
-    let listed = bench
-        .sh("java -cp '/usr/share/java/*' org.apache.zookeeper.ZooKeeperMain -server 127.0.0.1:2181 \
-                          ls /stores/docker/nodes 2>/dev/null");
-    assert!(listed.contains(&format!("{}:2376", bench.host().address())), "{listed}");
-    let ran = installer(bench, "apply", &words);
-    assert!(ran.code == 0 && ran.stdout.contains("nothing to do"), "{ran:?}");
-    taken_back(bench);
 }
 
 fn taken_back(bench: &Bench) {

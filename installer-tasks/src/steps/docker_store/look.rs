@@ -45,7 +45,7 @@ pub async fn look(
     let unfinished = recorded.unfinished.clone().unwrap_or_default();
     let info = info(options, unfinished.contains(&Action::Restart)).await?;
     if let Some(info) = &info.1 {
-        decide::check_suitable(info)?;
+        decide::check_suitable(info, wanted.store.kind)?;
     }
     let (unit, info) = info;
     refuse_flags(host, options, &unit, path)?;
