@@ -248,6 +248,18 @@ fn preflight_has_all_findings_at_once() {
     }
     assert_eq!(of(&output, "mesos-agent"), ["ok", "ok"]);
     drop(docker);
+
+    // What is not given is not checked, which is said.
+    for (more, severity, words) in [
+        (&[][..], "skipped", &["not checked against 500", "--agents"][..]),
+        (&["--agents", "500"], "ok", &["500 agents"]),
+        (&["--agents", "501"], "warning", &["501 agents are more than 500", "docker.cluster-store"]),
+        (&["--agents", "501", "--docker-max-agents", "501"], "ok", &["501 at most"]),
+    ] {
+        let output = run(more);
+        assert_eq!(of(&output, "docker.max-agents"), [severity], "{more:?}");
+        assert!(words.iter().all(|word| text(&output).contains(word)), "{more:?}: {}", text(&output));
+    }
 }
 
 /// A Docker that tells its version.

@@ -82,6 +82,29 @@ fn sigterm_reaches_the_proxy_and_is_no_success() {
     assert!(said.contains("SIGTERM"), "{said}");
 }
 
+/// Its sandbox is on a full disk.
+#[test]
+fn a_service_that_cannot_say_anything_goes_on() {
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let healthy = serve(HashMap::from([("/health", r#"{"health":"true"}"#.to_owned())]));
+    let mut proxy = proxy(directory.path(), ETCD, &free_address());
+    let mut child = proxy.stdout(full()).stderr(full()).spawn().unwrap();
+    wait_for("the start of etcd", || directory.path().join("arguments").exists());
+    terminate(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    let through = ["--etcd-endpoints", "http://10.0.0.1:1", "--etcd-listen", &healthy.to_string()];
+    for (words, code) in [
+        ([&["etcd-proxy", "check"], &through[..]].concat(), 0),
+        (vec!["node", "check", "--live", "--docker-socket", "/nonexistent"], 0),
+        (vec!["libnetwork", "check", "--live", "--docker-socket", "/nonexistent"], 0),
+        (vec!["node-ip", "--node-ip", "127.0.0.1"], 0),
+    ] {
+        let status = installer().args(&words).stdout(full()).stderr(full()).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{words:?}");
+    }
+}
+
 #[test]
 fn a_proxy_that_ends_by_itself_is_a_failure_even_with_0() {
     let directory = tempfile::tempdir().unwrap();

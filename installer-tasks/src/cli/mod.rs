@@ -12,6 +12,9 @@ use crate::options::{
 };
 use crate::steps::cni::{Cni, CniUndo};
 use crate::steps::docker_store::{DockerStore, DockerStoreUndo};
+use crate::steps::libnetwork::Libnetwork;
+use crate::steps::node::CalicoNode;
+use crate::steps::supervise::service::{self, Service};
 use crate::steps::{
     cluster_init, docker_network, etcd_proxy, libnetwork, node, node_ip, prefetch, preflight, status,
     undo_all,
@@ -108,7 +111,7 @@ pub enum NodeCommand {
     Run(NodeOptions),
     /// Asks whether it is alive or ready.
     Check(ServiceCheckOptions),
-    /// Removes its container, where one is left.
+    /// Removes its container, and the directories that were made for it.
     Undo(ServiceUndoOptions),
 }
 
@@ -119,7 +122,7 @@ pub enum LibnetworkCommand {
     Run(LibnetworkOptions),
     /// Asks whether it is alive or ready.
     Check(ServiceCheckOptions),
-    /// Removes its container and its plugins' sockets, where some are left.
+    /// Removes its container, and the directories that were made for it.
     Undo(ServiceUndoOptions),
 }
 
@@ -158,30 +161,32 @@ impl Cli {
         let run = Run { host, json: self.json };
         match self.command {
             Command::DockerClusterStore(DockerStoreCommand::Apply(options)) => {
-                run.apply(&options.state, &DockerStore::new(&options), options.restarts).await
+                run.apply(&options.step, &DockerStore::new(&options)).await
             }
             Command::DockerClusterStore(DockerStoreCommand::Check(options)) => {
-                run.check(&options.state, &DockerStore::new(&options)).await
+                run.check(&options.step, &DockerStore::new(&options)).await
             }
             Command::DockerClusterStore(DockerStoreCommand::Undo(options)) => {
                 run.undo(&options.state, &DockerStoreUndo::from(&options), options.force).await
             }
             Command::Cni(CniCommand::Apply(options)) => {
-                run.apply(&options.state, &Cni { options: &options }, options.restarts).await
+                run.apply(&options.step, &Cni { options: &options }).await
             }
             Command::Cni(CniCommand::Check(options)) => {
-                run.check(&options.state, &Cni { options: &options }).await
+                run.check(&options.step, &Cni { options: &options }).await
             }
             Command::Cni(CniCommand::Undo(options)) => {
                 run.undo(&options.state, &CniUndo::from(&options), options.force).await
             }
             Command::Node(NodeCommand::Run(options)) => node::run(host, &options).await,
             Command::Node(NodeCommand::Check(options)) => node::check(&options).await,
-            Command::Node(NodeCommand::Undo(options)) => run.undone("node", node::undo(&options).await),
+            Command::Node(NodeCommand::Undo(options)) => {
+                run.undone(CalicoNode::STEP.as_str(), service::undo::<CalicoNode>(host, &options).await)
+            }
             Command::Libnetwork(LibnetworkCommand::Run(options)) => libnetwork::run(host, &options).await,
             Command::Libnetwork(LibnetworkCommand::Check(options)) => libnetwork::check(host, &options).await,
             Command::Libnetwork(LibnetworkCommand::Undo(options)) => {
-                run.undone("libnetwork", libnetwork::undo(host, &options).await)
+                run.undone(Libnetwork::STEP.as_str(), service::undo::<Libnetwork>(host, &options).await)
             }
             Command::EtcdProxy(EtcdProxyCommand::Run(options)) => etcd_proxy::run(host, &options).await,
             Command::EtcdProxy(EtcdProxyCommand::Check(options)) => etcd_proxy::check(&options).await,

@@ -1,13 +1,12 @@
 //! A step's commands: the same for every step.
 
 use std::fmt::Display;
-use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure, Result};
 use crate::host::Host;
-use crate::options::{RestartOptions, StateOptions};
+use crate::options::{StateOptions, StepOptions};
 use crate::say;
 use crate::steps::model::{Applied, Engine, Report, Step, Undo, Undone};
 
@@ -22,22 +21,17 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// `<step> check`.
-    pub async fn check<S: Step>(self, state: &StateOptions, step: &S) -> Result<()> {
-        let report = self.engine(state).check(step).await.map(|plan| Report::of_plan(&plan));
+    pub async fn check<S: Step>(self, options: &StepOptions, step: &S) -> Result<()> {
+        let report = self.engine(&options.state).check(step).await.map(|plan| Report::of_plan(&plan));
         self.checked(S::NAME.as_str(), report)
     }
 
     /// `<step> apply`.
-    pub async fn apply<S: Step>(
-        self,
-        state: &StateOptions,
-        step: &S,
-        restarts: RestartOptions,
-    ) -> Result<()> {
-        let engine = self.engine(state);
+    pub async fn apply<S: Step>(self, options: &StepOptions, step: &S) -> Result<()> {
+        let engine = self.engine(&options.state);
         let applied = async {
             let plan = engine.check(step).await?;
-            engine.apply(step, plan, restarts.restarts()).await
+            engine.apply(step, plan, options.restarts.restarts()).await
         };
         self.applied(S::NAME.as_str(), applied.await)
     }
@@ -78,8 +72,7 @@ impl<'a> Run<'a> {
     where
         'a: 'b,
     {
-        let lock_timeout = Duration::from_secs(state.lock_timeout);
-        Engine { host: self.host, state_dir: &state.state_dir, lock_timeout }
+        Engine::new(self.host, state)
     }
 
     /// A failure has its line on standard error; as JSON it is on standard output too.

@@ -35,7 +35,8 @@ fn every_step_takes_its_options() {
         format!("node run {node} --registry-mirror m:5000"),
         "node check --live".to_owned(),
         "node check --ready --docker-socket /s".to_owned(),
-        "node undo --docker-socket /s".to_owned(),
+        "node undo --force --docker-unit d.service --docker-socket /s --state-dir /s".to_owned(),
+        "libnetwork undo".to_owned(),
         format!(
             "libnetwork run {proxied} --libnetwork-image i --libnetwork-cpus 0.1 --libnetwork-mem 64 --node-name h \
              --docker-socket /s --registry-mirror m:5000"

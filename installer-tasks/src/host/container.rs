@@ -81,6 +81,8 @@ impl Serialize for Mount {
 impl ContainerSpec {
     /// A hash of all of it: a container with another one is replaced.
     pub fn hash(&self) -> String {
+        // Writing into memory does not fail, no map has other keys than strings, and no own `Serialize` here gives an error:
+        // serde_json knows no further reason.
         #[expect(clippy::expect_used, reason = "strings and numbers are always JSON")]
         let text = serde_json::to_vec(self).expect("plain values");
         files::sha256_hex(&text)

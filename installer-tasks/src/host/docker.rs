@@ -23,7 +23,7 @@ pub mod networks;
 
 mod store;
 
-pub use store::{Info, Running, Swarm, info};
+pub use store::{Info, Listed, Running, Swarm, info};
 
 /// dockerd answers at once, unless it is going away or coming back.
 const LIMIT_SECONDS: u64 = 10;
@@ -102,7 +102,8 @@ impl From<ContainerInspectResponse> for Container {
             id: answer.id.unwrap_or_default(),
             image: config.image.unwrap_or_default(),
             labels: config.labels.unwrap_or_default(),
-            running: state.running.unwrap_or_default(),
+            // One that Docker is about to start again says that it runs.
+            running: state.running.unwrap_or_default() && !state.restarting.unwrap_or_default(),
             started_at: state.started_at.unwrap_or_default(),
             exit_code: state.exit_code.unwrap_or_default(),
             out_of_memory: state.oom_killed.unwrap_or_default(),
@@ -266,7 +267,11 @@ fn classify(socket: &Path, action: &str, error: Error) -> DockerError {
 
 fn body(spec: &ContainerSpec) -> ContainerCreateBody {
     let through = spec.through_restarts.as_ref();
-    let always = RestartPolicy { name: Some(RestartPolicyNameEnum::ALWAYS), ..RestartPolicy::default() };
+    let policy = RestartPolicy {
+        // Not `always`: what its supervisor stopped stays so, also over a restart of dockerd.
+        name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
+        ..RestartPolicy::default()
+    };
     ContainerCreateBody {
         stop_signal: through.map(|it| it.stop_signal.to_owned()),
         stop_timeout: through.map(|it| it.outlives),
@@ -279,7 +284,7 @@ fn body(spec: &ContainerSpec) -> ContainerCreateBody {
             binds: Some(spec.mounts.iter().map(Mount::bind).collect()),
             memory: Some(spec.memory_bytes),
             cpu_shares: Some(spec.cpu_shares),
-            restart_policy: through.map(|_| always),
+            restart_policy: through.map(|_| policy),
             ..HostConfig::default()
         }),
         ..ContainerCreateBody::default()
@@ -323,7 +328,7 @@ mod tests {
         let through_restarts = Some(ThroughRestarts { stop_signal: "SIGWINCH", outlives: 12 });
         let outliving =
             serde_json::to_value(body(&ContainerSpec { through_restarts, ..spec.clone() })).unwrap();
-        assert_eq!(outliving["HostConfig"]["RestartPolicy"]["Name"], "always");
+        assert_eq!(outliving["HostConfig"]["RestartPolicy"]["Name"], "unless-stopped");
         assert_eq!((&outliving["StopSignal"], &outliving["StopTimeout"]), (&"SIGWINCH".into(), &12.into()));
         let body = serde_json::to_value(body(&spec)).unwrap();
         assert_eq!(body["Env"], serde_json::json!(["IP=10.0.0.1"]));

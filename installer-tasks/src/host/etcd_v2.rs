@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio_rustls::TlsConnector;
 
 use super::http;
 use crate::exit::{Exit, Failure, Result};
@@ -38,10 +39,12 @@ struct Absent {
 }
 
 /// An etcd that is read from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct EtcdV2 {
     /// Its members: one that answers is enough.
     pub members: Vec<Endpoint>,
+    /// How TLS is spoken with them, where it is.
+    pub tls: Option<TlsConnector>,
 }
 
 impl EtcdV2 {
@@ -50,7 +53,11 @@ impl EtcdV2 {
         let mut reasons = Vec::new();
         for member in &self.members {
             let path = format!("/v2/keys/{key}?quorum=true");
-            match http::get(member, &path, MEMBER_LIMIT).await {
+            let answer = match &self.tls {
+                None => http::get(member, &path, MEMBER_LIMIT).await,
+                Some(tls) => http::get_tls(member, &path, MEMBER_LIMIT, tls).await,
+            };
+            match answer {
                 Ok(answer) => match read(answer.status, &answer.body) {
                     Ok(found) => return Ok(found),
                     Err(Said::NoV2) => {

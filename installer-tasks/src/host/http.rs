@@ -12,6 +12,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::values::{Endpoint, Scheme};
 
@@ -45,7 +47,7 @@ pub enum HttpError {
         /// How long was waited.
         limit: Duration,
     },
-    /// TLS is not spoken by this version.
+    /// There are no certificates to speak TLS with.
     #[error("{0} is an https address, which this version cannot read from")]
     Tls(Endpoint),
 }
@@ -69,6 +71,25 @@ pub async fn get(endpoint: &Endpoint, path: &str, limit: Duration) -> Result<Ans
         let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
             .await
             .map_err(|source| HttpError::Connect { to: endpoint.to_string(), source })?;
+        exchange(stream, Request::get(path).header("host", endpoint.authority()), Vec::new(), &url).await
+    };
+    timeout(limit, talk).await.unwrap_or(Err(HttpError::Timeout { url: url.clone(), limit }))
+}
+
+/// The same over TLS.
+pub async fn get_tls(
+    endpoint: &Endpoint,
+    path: &str,
+    limit: Duration,
+    tls: &TlsConnector,
+) -> Result<Answer, HttpError> {
+    let url = format!("{endpoint}{path}");
+    let failed = |source| HttpError::Connect { to: endpoint.to_string(), source };
+    let talk = async {
+        let name = ServerName::try_from(endpoint.host.clone());
+        let name = name.map_err(|error| failed(std::io::Error::other(error)))?;
+        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(failed)?;
+        let stream = tls.connect(name, stream).await.map_err(failed)?;
         exchange(stream, Request::get(path).header("host", endpoint.authority()), Vec::new(), &url).await
     };
     timeout(limit, talk).await.unwrap_or(Err(HttpError::Timeout { url: url.clone(), limit }))

@@ -18,6 +18,7 @@ pub mod plugin;
 pub mod ports;
 pub mod process;
 pub mod systemd;
+pub mod tls;
 pub mod words;
 
 use files::Files;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{AgentOptions, EtcdOptions, RestartOptions, StateOptions};
-use crate::values::{Artifact, Endpoint, NetworkName};
+use super::{FindAgentOptions, StateOptions, StepOptions};
+use crate::values::{Artifact, NetworkName};
 
 /// `cni apply` and `cni check`.
 #[derive(Debug, Clone, Args)]
@@ -31,18 +31,9 @@ pub struct CniOptions {
     /// The plugin `calico-ipam`: PATH#sha256=HEX.
     #[arg(long, env = "CALICO_ARTIFACTS_CNI_IPAM")]
     pub artifacts_cni_ipam: Artifact,
-    /// Which etcd.
+    /// What every step takes.
     #[command(flatten)]
-    pub etcd: EtcdOptions,
-    /// Which agent.
-    #[command(flatten)]
-    pub agent: AgentOptions,
-    /// Where the record is.
-    #[command(flatten)]
-    pub state: StateOptions,
-    /// What may be restarted.
-    #[command(flatten)]
-    pub restarts: RestartOptions,
+    pub step: StepOptions,
 }
 
 /// `cni undo`.
@@ -54,12 +45,9 @@ pub struct CniUndoOptions {
     /// Go ahead although containers use the network or files were changed since.
     #[arg(long)]
     pub force: bool,
-    /// The etcd members: only to find this host's address.
-    #[arg(long, env = "CALICO_ETCD_ENDPOINTS", value_delimiter = ',')]
-    pub etcd_endpoints: Vec<Endpoint>,
     /// Which agent.
     #[command(flatten)]
-    pub agent: AgentOptions,
+    pub agent: FindAgentOptions,
     /// Where the record is.
     #[command(flatten)]
     pub state: StateOptions,

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args};
+use clap::Args;
 
-use super::{AgentOptions, DockerOptions, EtcdOptions, RestartOptions, StateOptions};
+use super::{DockerOptions, RestartOptions, StateOptions, StepOptions};
 use crate::exit::Result;
 use crate::host::net;
 use crate::steps::docker_store::wanted::{StoreOption, StoreUrl, Wanted};
@@ -27,10 +27,18 @@ pub struct DockerUnitOptions {
     pub docker: DockerOptions,
 }
 
+/// How large a cluster may be in which Docker has a cluster store.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct MaxAgentsOptions {
+    /// How many agents the cluster may have: above 500, Docker announces itself less often.
+    #[arg(long, env = "CALICO_DOCKER_MAX_AGENTS", default_value = "500", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub docker_max_agents: u64,
+}
+
 /// `docker-cluster-store apply` and `check`.
 #[derive(Debug, Clone, Args)]
 pub struct DockerStoreOptions {
-    /// The store: etcd://HOST:PORT[,HOST:PORT] or zk://… [default: the etcd that this host uses].
+    /// The store: etcd://HOST:PORT[,HOST:PORT] or, before Docker 20.10, zk://… [default: the etcd that this host uses].
     #[arg(long, env = "CALICO_DOCKER_CLUSTER_STORE", value_name = "URL")]
     pub docker_cluster_store: Option<StoreUrl>,
     /// The address under which Docker is known there [default: this host's, port 2376].
@@ -39,18 +47,11 @@ pub struct DockerStoreOptions {
     /// Options of the store, comma-separated NAME=VALUE; they go before what is derived.
     #[arg(long, env = "CALICO_DOCKER_CLUSTER_STORE_OPTS", value_delimiter = ',', value_name = "NAME=VALUE")]
     pub docker_cluster_store_opts: Vec<StoreOption>,
-    /// How many agents the cluster may have: above 500, Docker announces itself less often.
-    #[arg(long, env = "CALICO_DOCKER_MAX_AGENTS", default_value = "500", value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    pub docker_max_agents: u64,
+    /// How large the cluster may be.
+    #[command(flatten)]
+    pub max: MaxAgentsOptions,
     /// Whether a store that someone else configured is replaced.
-    #[arg(
-        long,
-        env = "CALICO_DOCKER_REPLACE_STORE",
-        action = ArgAction::Set,
-        num_args = 0..=1,
-        default_missing_value = "true",
-        default_value = "false"
-    )]
+    #[arg(long, env = "CALICO_DOCKER_REPLACE_STORE")]
     pub docker_replace_store: bool,
     /// How long Docker must stay as it is after a change, in seconds.
     #[arg(long, env = "CALICO_DOCKER_SETTLE", value_name = "SECONDS", default_value = "5")]
@@ -58,18 +59,9 @@ pub struct DockerStoreOptions {
     /// Which Docker.
     #[command(flatten)]
     pub unit: DockerUnitOptions,
-    /// Which etcd.
+    /// What every step takes.
     #[command(flatten)]
-    pub etcd: EtcdOptions,
-    /// Which agent.
-    #[command(flatten)]
-    pub agent: AgentOptions,
-    /// Where the record is.
-    #[command(flatten)]
-    pub state: StateOptions,
-    /// What may be restarted.
-    #[command(flatten)]
-    pub restarts: RestartOptions,
+    pub step: StepOptions,
 }
 
 impl DockerStoreOptions {
@@ -77,16 +69,20 @@ impl DockerStoreOptions {
     pub fn wanted(&self) -> Result<Wanted> {
         let store = match &self.docker_cluster_store {
             Some(store) => store.clone(),
-            None => StoreUrl::etcd(&self.etcd.for_clients()?),
+            None => StoreUrl::etcd(&self.step.etcd.for_clients()?),
         };
         let advertise = if let Some(advertise) = self.docker_cluster_advertise {
             advertise
         } else {
-            SocketAddr::from((net::node_ip(self.agent.node_ip, &self.etcd.endpoints)?, ADVERTISE_PORT))
+            SocketAddr::from((
+                net::node_ip(self.step.agent.node_ip, &self.step.etcd.endpoints)?,
+                ADVERTISE_PORT,
+            ))
         };
-        let wanted = Wanted::new(store, advertise, &self.docker_cluster_store_opts, self.docker_max_agents)?;
+        let wanted =
+            Wanted::new(store, advertise, &self.docker_cluster_store_opts, self.max.docker_max_agents)?;
         if self.docker_cluster_store.is_none() {
-            wanted.check_tls(&self.etcd.endpoints)?;
+            wanted.check_tls(&self.step.etcd.endpoints)?;
         }
         Ok(wanted)
     }

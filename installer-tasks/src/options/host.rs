@@ -1,24 +1,21 @@
 //! `status`, `undo --all` and `preflight`: all of the host at once.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::{AgentOptions, DockerOptions, DockerUnitOptions, RestartOptions, StateOptions};
-use crate::values::{Artifact, Encapsulation, Endpoint};
+use super::{
+    DockerOptions, DockerUnitOptions, FindAgentOptions, MaxAgentsOptions, RestartOptions, StateOptions,
+};
+use crate::values::{Artifact, Encapsulation};
 
 /// `status`.
 #[derive(Debug, Clone, Args)]
 pub struct StatusOptions {
-    /// Docker's configuration.
-    #[arg(long, env = "CALICO_DOCKER_DAEMON_JSON", default_value = "/etc/docker/daemon.json")]
-    pub docker_daemon_json: PathBuf,
-    /// The etcd members: only to find this host's address.
-    #[arg(long, env = "CALICO_ETCD_ENDPOINTS", value_delimiter = ',')]
-    pub etcd_endpoints: Vec<Endpoint>,
+    /// Which Docker.
+    #[command(flatten)]
+    pub unit: DockerUnitOptions,
     /// Which agent.
     #[command(flatten)]
-    pub agent: AgentOptions,
+    pub agent: FindAgentOptions,
     /// Where the record is.
     #[command(flatten)]
     pub state: StateOptions,
@@ -33,9 +30,6 @@ pub struct UndoAllOptions {
     /// Go ahead although containers use the network or files were changed since.
     #[arg(long)]
     pub force: bool,
-    /// The etcd members: only to find this host's address.
-    #[arg(long, env = "CALICO_ETCD_ENDPOINTS", value_delimiter = ',')]
-    pub etcd_endpoints: Vec<Endpoint>,
     /// Which Docker.
     #[command(flatten)]
     pub unit: DockerUnitOptions,
@@ -44,7 +38,7 @@ pub struct UndoAllOptions {
     pub restarts: RestartOptions,
     /// Which agent.
     #[command(flatten)]
-    pub agent: AgentOptions,
+    pub agent: FindAgentOptions,
     /// Where the record is.
     #[command(flatten)]
     pub state: StateOptions,
@@ -56,9 +50,12 @@ pub struct PreflightOptions {
     /// How packets are to travel between hosts.
     #[arg(long, env = "CALICO_NETWORK_ENCAPSULATION", value_enum, default_value = "vxlan")]
     pub network_encapsulation: Encapsulation,
-    /// The etcd members, comma-separated.
-    #[arg(long, env = "CALICO_ETCD_ENDPOINTS", value_delimiter = ',')]
-    pub etcd_endpoints: Vec<Endpoint>,
+    /// How many agents the cluster has, or will have.
+    #[arg(long)]
+    pub agents: Option<u64>,
+    /// Up to how many agents Docker's containers get addresses.
+    #[command(flatten)]
+    pub max: MaxAgentsOptions,
     /// An artifact whose hash is to be checked: PATH#sha256=HEX; can be given several times.
     #[arg(long)]
     pub artifact: Vec<Artifact>,
@@ -67,7 +64,7 @@ pub struct PreflightOptions {
     pub docker: DockerOptions,
     /// Which agent.
     #[command(flatten)]
-    pub agent: AgentOptions,
+    pub agent: FindAgentOptions,
     /// Where the record is kept.
     #[command(flatten)]
     pub state: StateOptions,

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{DockerOptions, EtcdOptions};
+use super::{DockerOptions, EtcdOptions, StateOptions};
 use crate::values::{Cidr, Cpus, Memory, NetworkName};
 
 /// `libnetwork run`.
@@ -26,6 +26,9 @@ pub struct LibnetworkOptions {
     /// Which etcd.
     #[command(flatten)]
     pub etcd: EtcdOptions,
+    /// Where it is recorded that directories were made.
+    #[command(flatten)]
+    pub state: StateOptions,
     /// A registry that images are pulled through: HOST[:PORT].
     #[arg(long, env = "CALICO_REGISTRY_MIRROR", value_name = "HOST[:PORT]")]
     pub registry_mirror: Option<String>,

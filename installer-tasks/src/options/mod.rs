@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::exit::{Failure, Result};
+use crate::host::net;
 use crate::steps::model::Restarts;
 use crate::values::{Endpoint, EtcdProxy, Scheme};
 
@@ -20,7 +21,7 @@ mod prefetch;
 
 pub use cluster_init::ClusterInitOptions;
 pub use cni::{CniOptions, CniUndoOptions};
-pub use docker_store::{DockerStoreOptions, DockerStoreUndoOptions, DockerUnitOptions};
+pub use docker_store::{DockerStoreOptions, DockerStoreUndoOptions, DockerUnitOptions, MaxAgentsOptions};
 pub use etcd_proxy::EtcdProxyOptions;
 pub use host::{PreflightOptions, StatusOptions, UndoAllOptions};
 pub use libnetwork::{DockerNetworkOptions, DockerNetworkUndoOptions, LibnetworkOptions};
@@ -95,6 +96,48 @@ pub struct AgentOptions {
     /// This host's address [default: that from which etcd is reached].
     #[arg(long = "node-ip", env = "CALICO_NODE_IP")]
     pub node_ip: Option<Ipv4Addr>,
+}
+
+impl AgentOptions {
+    /// The agent's URL, found through `etcd` where it is not given.
+    pub fn url(&self, etcd: &[Endpoint]) -> Result<Endpoint> {
+        net::agent_url(self.mesos_agent.as_ref(), self.node_ip, etcd)
+    }
+}
+
+/// The Mesos agent of this host, where etcd only serves to find this host's address.
+#[derive(Debug, Clone, Args)]
+pub struct FindAgentOptions {
+    /// The etcd members, comma-separated: this host's address is the one from which the first is reached.
+    #[arg(long, env = "CALICO_ETCD_ENDPOINTS", value_delimiter = ',')]
+    pub etcd_endpoints: Vec<Endpoint>,
+    /// Which agent.
+    #[command(flatten)]
+    pub agent: AgentOptions,
+}
+
+impl FindAgentOptions {
+    /// The agent's URL.
+    pub fn url(&self) -> Result<Endpoint> {
+        self.agent.url(&self.etcd_endpoints)
+    }
+}
+
+/// What every step takes that changes files of the host.
+#[derive(Debug, Clone, Args)]
+pub struct StepOptions {
+    /// Which etcd.
+    #[command(flatten)]
+    pub etcd: EtcdOptions,
+    /// Which agent.
+    #[command(flatten)]
+    pub agent: AgentOptions,
+    /// Where the record is.
+    #[command(flatten)]
+    pub state: StateOptions,
+    /// What may be restarted.
+    #[command(flatten)]
+    pub restarts: RestartOptions,
 }
 
 /// Where the record of what was changed is kept.

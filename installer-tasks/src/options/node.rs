@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::{AgentOptions, DockerOptions, EtcdOptions};
-use crate::values::{Backend, Cpus, Encapsulation, Endpoint, Memory, NodeProfile};
+use super::{AgentOptions, DockerOptions, DockerUnitOptions, EtcdOptions, FindAgentOptions, StateOptions};
+use crate::values::{Backend, Cpus, Encapsulation, Memory, NodeProfile};
 
 /// `node run`.
 #[derive(Debug, Clone, Args)]
@@ -41,6 +41,9 @@ pub struct NodeOptions {
     /// Which agent.
     #[command(flatten)]
     pub agent: AgentOptions,
+    /// Where it is recorded that directories were made.
+    #[command(flatten)]
+    pub state: StateOptions,
 }
 
 /// `node check` and `libnetwork check`: exactly one of the two.
@@ -61,9 +64,15 @@ pub struct ServiceCheckOptions {
 /// `node undo` and `libnetwork undo`.
 #[derive(Debug, Clone, Args)]
 pub struct ServiceUndoOptions {
+    /// Go ahead although containers use the network.
+    #[arg(long)]
+    pub force: bool,
     /// Docker.
     #[command(flatten)]
-    pub docker: DockerOptions,
+    pub unit: DockerUnitOptions,
+    /// Where the record is.
+    #[command(flatten)]
+    pub state: StateOptions,
 }
 
 /// `node-ip`.
@@ -71,8 +80,5 @@ pub struct ServiceUndoOptions {
 pub struct NodeIpOptions {
     /// Which agent, and the address if it is known.
     #[command(flatten)]
-    pub agent: AgentOptions,
-    /// The etcd members: the address from which the first is reached is taken.
-    #[arg(long, env = "CALICO_ETCD_ENDPOINTS", value_delimiter = ',')]
-    pub etcd_endpoints: Vec<Endpoint>,
+    pub agent: FindAgentOptions,
 }

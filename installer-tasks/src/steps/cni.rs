@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 use crate::exit::{Exit, Failure, Result};
 use crate::host::agent::{self, Agent};
 use crate::host::files::{self, Files, Print, Staging};
-use crate::host::{Host, artifact, name, net};
+use crate::host::{Host, artifact, name};
 use crate::journal::{Entry, Recorded, What};
-use crate::options::{AgentOptions, CniOptions, CniUndoOptions};
+use crate::options::{CniOptions, CniUndoOptions, FindAgentOptions};
 use crate::say;
 use crate::steps::StepName;
 use crate::steps::model::{
     Acts, Back, Content, Direction, NoAction, Plan, Proposal, Stage, Step, Undo, WantedFile,
 };
 use crate::steps::status::{Installed, Seen};
-use crate::values::{Artifact, Endpoint, NetworkName};
+use crate::values::{Artifact, NetworkName};
 
 pub mod config;
 pub mod place;
@@ -48,15 +48,13 @@ pub struct CniUndo<'a> {
     /// Whether containers that use it are no obstacle.
     pub force: bool,
     /// Which agent.
-    pub agent: &'a AgentOptions,
-    /// Only to find the agent.
-    pub etcd: &'a [Endpoint],
+    pub agent: &'a FindAgentOptions,
 }
 
 impl<'a> From<&'a CniUndoOptions> for CniUndo<'a> {
     fn from(options: &'a CniUndoOptions) -> Self {
-        let CniUndoOptions { network_name, force, etcd_endpoints, agent, state: _ } = options;
-        Self { network: Some(network_name), force: *force, agent, etcd: etcd_endpoints }
+        let CniUndoOptions { network_name, force, agent, state: _ } = options;
+        Self { network: Some(network_name), force: *force, agent }
     }
 }
 
@@ -120,10 +118,8 @@ async fn survey(
         )));
     }
 
-    let etcd = &options.etcd;
-    let endpoint =
-        net::agent_url(options.agent.mesos_agent.as_ref(), options.agent.node_ip, &etcd.endpoints)?;
-    let agent = Agent::at(endpoint);
+    let etcd = &options.step.etcd;
+    let agent = Agent::at(options.step.agent.url(&etcd.endpoints)?);
     let version = agent.version().await?;
     let searched = match Searched::from_flags(&agent.flags().await?, place::usual(host)) {
         // Its version may be the better reason.
@@ -154,7 +150,7 @@ async fn survey(
     check_rivals(files, &config_dir, network, &config, recorded)?;
     proposal.file(config);
     match place::restart_for(version)? {
-        Some(because) if options.restarts.allow_restart => Err(Failure::unsuitable(format!(
+        Some(because) if options.step.restarts.allow_restart => Err(Failure::unsuitable(format!(
             "{because}, and this version of calico-installer does not restart it; Mesos 1.2 or later is needed"
         ))),
         Some(because) => {
@@ -295,9 +291,9 @@ pub fn networks_of(entries: &[Entry]) -> Vec<NetworkName> {
 }
 
 /// What is seen of it where the agent looks.
-pub async fn seen(host: &Host, agent: &AgentOptions, etcd: &[Endpoint]) -> Seen {
+pub async fn seen(host: &Host, agent: &FindAgentOptions) -> Seen {
     let look = async {
-        let agent = Agent::at(net::agent_url(agent.mesos_agent.as_ref(), agent.node_ip, etcd)?);
+        let agent = Agent::at(agent.url()?);
         let searched = Searched::from_flags(&agent.flags().await?, place::usual(host))?;
         seen_in(host.files(), &searched)
     };
@@ -342,8 +338,7 @@ impl<'a> Users<'a> {
     async fn of(undo: &CniUndo<'a>) -> Result<Self> {
         let network = undo.network;
         let ask = async {
-            let given = undo.agent.mesos_agent.as_ref();
-            let agent = Agent::at(net::agent_url(given, undo.agent.node_ip, undo.etcd)?);
+            let agent = Agent::at(undo.agent.url()?);
             let flags = agent.flags().await?;
             // Only for the message: the isolator's directory says who they are.
             Ok::<_, Failure>((flags.cni_root(), agent.containers().await.unwrap_or_default()))

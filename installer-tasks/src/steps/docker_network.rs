@@ -10,6 +10,7 @@ use crate::exit::{Exit, Failure, Result};
 use crate::host::docker::networks::{Network, NewNetwork};
 use crate::host::docker::{Docker, DockerError};
 use crate::options::{DockerNetworkOptions, DockerNetworkUndoOptions};
+use crate::say;
 use crate::steps::libnetwork::{DRIVER, IPAM_DRIVER};
 use crate::steps::model::{Applied, Report, Undone, UndoneItem};
 
@@ -133,7 +134,7 @@ pub async fn apply(options: &DockerNetworkOptions) -> Result<Applied> {
             return Ok(Applied::of_done(NAME, &done));
         }
         for change in changes {
-            eprintln!("{change}");
+            say::progress(&change);
             let did = match &change {
                 Change::Create { .. } => {
                     docker.create_network(&wanted.new_network()).await.map_err(explain)?

@@ -17,17 +17,20 @@ use crate::options::{DockerStoreOptions, DockerStoreUndoOptions, DockerUnitOptio
 use crate::steps::StepName;
 use crate::steps::model::{Acts, Back, Content, Direction, Plan, Proposal, Stage, Step, Undo, WantedFile};
 
+mod command_line;
 pub mod daemon_json;
 pub mod decide;
 mod effect;
 pub mod flags;
 mod look;
 mod restart;
+mod seen;
 pub mod wanted;
 
 use daemon_json::DaemonJson;
 pub use decide::Action;
 use restart::Before;
+pub use seen::seen;
 
 /// The step, as it is installed.
 #[derive(Debug)]
@@ -46,7 +49,7 @@ impl<'a> DockerStore<'a> {
     /// When Docker announced itself last, in changes of etcd; 0 when it never did, or that cannot be read.
     async fn announced(&self) -> Result<u64> {
         let wanted = self.options.wanted()?;
-        let Some(target) = look::target(self.options, &wanted) else { return Ok(0) };
+        let Some(target) = look::target(self.options, &wanted)? else { return Ok(0) };
         Ok(target.get(&wanted.node_key()).await?.map_or(0, |node| node.modified))
     }
 }
@@ -98,7 +101,7 @@ impl Acts for DockerStore<'_> {
             }
             Direction::Back => {
                 let before = self.before.borrow().clone();
-                let allowed = self.options.restarts.allow_restart;
+                let allowed = self.options.step.restarts.allow_restart;
                 restart::go_back(&systemd, unit, before.as_ref(), *action, allowed).await
             }
         }

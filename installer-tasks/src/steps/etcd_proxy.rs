@@ -11,6 +11,7 @@ use crate::exit::{Exit, Failure, Result};
 use crate::host::process::{self, StopSignals};
 use crate::host::{Host, artifact, http, ports};
 use crate::options::{EtcdOptions, EtcdProxyOptions};
+use crate::say;
 use crate::values::{Endpoint, EtcdProxy, Scheme};
 
 /// How long one read of etcd may take.
@@ -57,7 +58,11 @@ pub async fn run(host: &Host, options: &EtcdProxyOptions) -> Result<()> {
         Failure::unsuitable(format!("cannot run {}: is it etcd for this machine?", program.display()))
             .because(error)
     })?;
-    eprintln!("etcd {} runs as pid {}", arguments.join(" "), child.id().unwrap_or_default());
+    say::progress(format_args!(
+        "etcd {} runs as pid {}",
+        arguments.join(" "),
+        child.id().unwrap_or_default()
+    ));
     tokio::select! {
         signal = signals.received() => {
             process::end(&mut child, STOP_GRACE).await;
@@ -85,11 +90,11 @@ async fn announce(options: &EtcdOptions) -> Infallible {
     while let Err(failure) = read(options).await {
         // It needs a moment to listen.
         if start.elapsed() > READ_LIMIT && !std::mem::replace(&mut said, true) {
-            eprintln!("not ready yet: {}", failure.one_line());
+            say::progress(format_args!("not ready yet: {}", failure.one_line()));
         }
         sleep(POLL).await;
     }
-    println!("ready: etcd is read through {}", options.listen);
+    say::result(format_args!("ready: etcd is read through {}", options.listen));
     std::future::pending().await
 }
 
@@ -115,7 +120,7 @@ fn check_address_is_free(host: &Host, options: &EtcdOptions) -> Result<()> {
 pub async fn check(options: &EtcdOptions) -> Result<()> {
     read(options).await?;
     let through: Vec<String> = options.for_clients()?.iter().map(ToString::to_string).collect();
-    println!("etcd is read through {}", through.join(","));
+    say::result(format_args!("etcd is read through {}", through.join(",")));
     Ok(())
 }
 

@@ -14,9 +14,11 @@ use crate::exit::{Exit, Failure, Result};
 use crate::host::container::{ContainerSpec, Mount, ThroughRestarts};
 use crate::host::plugin::{self, Plugin, PluginError};
 use crate::host::process::StopSignals;
-use crate::host::{Host, files, name};
-use crate::options::{LibnetworkOptions, ServiceCheckOptions, ServiceUndoOptions, join};
-use crate::steps::model::Undone;
+use crate::host::{Host, name};
+use crate::options::{LibnetworkOptions, ServiceCheckOptions, join};
+use crate::say;
+use crate::steps::StepName;
+use crate::steps::supervise::service::{self, Directory, Service};
 use crate::steps::supervise::{self, Supervisor};
 
 /// The container's name.
@@ -36,6 +38,17 @@ const CHECK_LIMIT: Duration = Duration::from_secs(3);
 /// SIGWINCH is ignored by whoever does not ask for it. A container has 10 s to end before Docker kills it, and leaves its
 /// network after that.
 const THROUGH_RESTARTS: ThroughRestarts = ThroughRestarts { stop_signal: "SIGWINCH", outlives: 12 };
+
+/// The service.
+#[derive(Debug, Clone, Copy)]
+pub struct Libnetwork;
+
+impl Service for Libnetwork {
+    const STEP: StepName = StepName::Libnetwork;
+    const TASK: &'static str = TASK;
+    const DIRECTORIES: &'static [Directory] = &[Directory { path: plugin::FOLDER, own: false }];
+    const PLUGINS: &'static [&'static str] = &[DRIVER, IPAM_DRIVER];
+}
 
 /// What the container is made of.
 struct Inputs<'a> {
@@ -79,8 +92,7 @@ pub async fn run(host: &Host, options: &LibnetworkOptions) -> Result<()> {
     let mut signals = StopSignals::take()?;
     let node_name = name::node_name(options.node_name.as_deref())?;
     require_node(&host.place(NODENAME_FILE), &node_name)?;
-    let folder = host.place(plugin::FOLDER);
-    files::make_directory(&folder)?;
+    service::make_directories::<Libnetwork>(host, &options.state).await?;
     let etcd = join(&options.etcd.for_clients()?);
     let spec = spec(&Inputs { options, node_name: &node_name, etcd: &etcd });
     let supervisor = Supervisor {
@@ -88,20 +100,9 @@ pub async fn run(host: &Host, options: &LibnetworkOptions) -> Result<()> {
         spec: &spec,
         mirror: options.registry_mirror.as_deref(),
         memory_option: "libnetwork-mem",
-        plugins: &plugins(&folder),
+        plugins: &plugins(&host.place(plugin::FOLDER)),
     };
     supervisor.run(&mut signals).await
-}
-
-/// Takes back what is left of it.
-pub async fn undo(host: &Host, options: &ServiceUndoOptions) -> Result<Undone> {
-    let plugins = plugins(&host.place(plugin::FOLDER));
-    // Its stop signal does not end it.
-    supervise::undo(TASK, &options.docker.socket, (NAME, TASK), &plugins, 0).await
-}
-
-fn plugins(folder: &Path) -> [Plugin; 2] {
-    [Plugin::new(folder, DRIVER), Plugin::new(folder, IPAM_DRIVER)]
 }
 
 /// The plugin takes addresses from the blocks of the host that it is told to be: that must be calico-node's, which
@@ -139,7 +140,7 @@ pub async fn check(host: &Host, options: &ServiceCheckOptions) -> Result<()> {
     match supervise::container_runs(&options.docker.socket, NAME).await {
         Ok(()) => {}
         Err(reason) if options.live && reason.is_away() => {
-            println!("{reason}: it is waited for");
+            say::result(format_args!("{reason}: it is waited for"));
             return Ok(());
         }
         Err(reason) => return Err(Failure::new(Exit::No, reason.to_string())),
@@ -147,8 +148,12 @@ pub async fn check(host: &Host, options: &ServiceCheckOptions) -> Result<()> {
     let plugins = plugins(&host.place(plugin::FOLDER));
     let said = if options.live { live(&plugins).await } else { ready(&plugins).await };
     said.map_err(|error| Failure::new(Exit::No, error.to_string()))?;
-    println!("the plugins {DRIVER} and {IPAM_DRIVER} answer");
+    say::result(format_args!("the plugins {DRIVER} and {IPAM_DRIVER} answer"));
     Ok(())
+}
+
+fn plugins(folder: &Path) -> [Plugin; 2] {
+    [Plugin::new(folder, DRIVER), Plugin::new(folder, IPAM_DRIVER)]
 }
 
 async fn live([driver, ipam]: &[Plugin; 2]) -> Result<(), PluginError> {

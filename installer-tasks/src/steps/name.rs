@@ -1,4 +1,4 @@
-//! The steps that change files of the host.
+//! The steps that change files or directories of the host.
 
 use std::fmt;
 
@@ -12,17 +12,31 @@ pub enum StepName {
     DockerClusterStore,
     /// The CNI plugins and the network's configuration.
     Cni,
+    /// The container calico-node, and the directories that were made for it.
+    CalicoNode,
+    /// The container calico-libnetwork, and the directories that were made for it.
+    Libnetwork,
 }
 
 impl StepName {
     /// All, in the order in which they are installed.
-    pub const ALL: [Self; 2] = [Self::DockerClusterStore, Self::Cni];
+    pub const ALL: [Self; 4] = [Self::DockerClusterStore, Self::Cni, Self::CalicoNode, Self::Libnetwork];
 
     /// The name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DockerClusterStore => "docker-cluster-store",
             Self::Cni => "cni",
+            Self::CalicoNode => "calico-node",
+            Self::Libnetwork => "libnetwork",
+        }
+    }
+
+    /// Its command.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::CalicoNode => "node",
+            Self::DockerClusterStore | Self::Cni | Self::Libnetwork => self.as_str(),
         }
     }
 }

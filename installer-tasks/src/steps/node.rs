@@ -4,23 +4,34 @@ use std::time::Duration;
 
 use crate::exit::{Exit, Failure, Result};
 use crate::host::process::StopSignals;
-use crate::host::{Host, files, http, name, net};
-use crate::options::{NodeOptions, ServiceCheckOptions, ServiceUndoOptions};
-use crate::steps::model::Undone;
+use crate::host::{Host, http, name, net};
+use crate::options::{NodeOptions, ServiceCheckOptions};
+use crate::say;
+use crate::steps::StepName;
+use crate::steps::supervise::service::{self, Directory, Service};
 use crate::steps::supervise::{self, Supervisor};
 use crate::values::{Backend, Endpoint, NodeProfile, Scheme};
 
 pub mod kernel;
 pub mod spec;
 
-use spec::{CALICO_DIRECTORIES, Inputs, NAME};
+use spec::{DIRECTORIES, Inputs, NAME};
 
 /// Felix serves its health on this host's loopback.
 const FELIX_PORT: u16 = 9099;
-/// Seconds from SIGTERM to SIGKILL when it is taken back.
-const UNDO_GRACE: i32 = 10;
 /// How long one question of a check may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(3);
+
+/// The service.
+#[derive(Debug, Clone, Copy)]
+pub struct CalicoNode;
+
+impl Service for CalicoNode {
+    const STEP: StepName = StepName::CalicoNode;
+    const TASK: &'static str = NAME;
+    const DIRECTORIES: &'static [Directory] = &DIRECTORIES;
+    const PLUGINS: &'static [&'static str] = &[];
+}
 
 /// Prepares the host, and keeps the container running until SIGTERM or until it ends by itself. Never returns
 /// success.
@@ -42,12 +53,10 @@ pub async fn run(host: &Host, options: &NodeOptions) -> Result<()> {
         memory: options.node_mem,
         cpus: options.node_cpus,
     });
-    eprintln!("this node is {node_name} at {node_ip}");
+    say::progress(format_args!("this node is {node_name} at {node_ip}"));
 
     kernel::prepare(host, options.network_encapsulation)?;
-    for directory in CALICO_DIRECTORIES {
-        files::make_directory(&host.place(directory))?;
-    }
+    service::make_directories::<CalicoNode>(host, &options.state).await?;
     let supervisor = Supervisor {
         socket: &options.docker.socket,
         spec: &spec,
@@ -58,11 +67,6 @@ pub async fn run(host: &Host, options: &NodeOptions) -> Result<()> {
     supervisor.run(&mut signals).await
 }
 
-/// Takes back what is left of it.
-pub async fn undo(options: &ServiceUndoOptions) -> Result<Undone> {
-    supervise::undo("node", &options.docker.socket, (NAME, NAME), &[], UNDO_GRACE).await
-}
-
 /// Asks whether the container runs and Felix answers.
 ///
 /// A dockerd that is away is no reason to be killed, since [`run`] waits for it.
@@ -71,7 +75,7 @@ pub async fn check(options: &ServiceCheckOptions) -> Result<()> {
     match supervise::container_runs(&options.docker.socket, NAME).await {
         Ok(()) => {}
         Err(reason) if options.live && reason.is_away() => {
-            println!("{reason}: it is waited for");
+            say::result(format_args!("{reason}: it is waited for"));
             return Ok(());
         }
         Err(reason) => return Err(no(reason.to_string())),
@@ -82,7 +86,7 @@ pub async fn check(options: &ServiceCheckOptions) -> Result<()> {
     if answer.status != 200 {
         return Err(no(format!("Felix answers {} on {question}", answer.status)));
     }
-    println!("Felix answers 200 on {question}");
+    say::result(format_args!("Felix answers 200 on {question}"));
     Ok(())
 }
 

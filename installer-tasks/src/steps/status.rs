@@ -3,12 +3,16 @@
 //! The two are found apart from each other: the journal says where to take back, not what is there.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::StepName;
 use super::cni;
+use super::docker_store;
+use super::libnetwork::Libnetwork;
+use super::node::CalicoNode;
+use super::supervise::service;
 use crate::exit::Result;
 use crate::host::Host;
 use crate::host::files::{FileError, Files};
@@ -87,8 +91,10 @@ pub async fn status(host: &Host, options: &StatusOptions) -> Result<Status> {
     for step in StepName::ALL {
         let entries = document.entries_of(step);
         let seen = match step {
-            StepName::DockerClusterStore => daemon_json(host, &options.docker_daemon_json)?,
-            StepName::Cni => cni::seen(host, &options.agent, &options.etcd_endpoints).await,
+            StepName::DockerClusterStore => docker_store::seen(host, &options.unit).await?,
+            StepName::Cni => cni::seen(host, &options.agent).await,
+            StepName::CalicoNode => service::seen::<CalicoNode>(&options.unit.docker.socket).await,
+            StepName::Libnetwork => service::seen::<Libnetwork>(&options.unit.docker.socket).await,
         };
         let recorded = |entry: &Entry| {
             let Entry { path, by, .. } = entry;
@@ -116,22 +122,6 @@ fn now(files: &Files, entry: &Entry) -> Result<Now, FileError> {
         Ok(Some(_)) | Err(FileError::NotRegular(_)) => Now::ChangedSince,
         Err(error) => return Err(error),
     })
-}
-
-/// Docker's cluster store, as its configuration names it.
-fn daemon_json(host: &Host, path: &Path) -> Result<Seen> {
-    const KEY: &str = "cluster-store";
-    let content = host.files().read(path)?;
-    let shown = path.display();
-    let (installed, what) = match content.as_deref().map(serde_json::from_slice::<serde_json::Value>) {
-        None => (Installed::No, format!("there is no {shown}")),
-        Some(Err(error)) => (Installed::Unknown, format!("{shown} is not JSON: {error}")),
-        Some(Ok(config)) => match config.get(KEY).and_then(|store| store.as_str()) {
-            Some(store) => (Installed::Yes, format!("{shown} names the store {store}")),
-            None => (Installed::No, format!("{shown} names no {KEY}")),
-        },
-    };
-    Ok(Seen { installed, what: vec![what] })
 }
 
 impl fmt::Display for Status {

@@ -1,18 +1,21 @@
-//! `undo --all`: every step that the journal holds, the last one first.
+//! `undo --all`: every step that the journal holds, the last one first, and the containers that carry our label.
 
 use std::fmt;
-use std::time::Duration;
 
 use serde::Serialize;
 
 use super::StepName;
 use super::cni::{self, CniUndo};
 use super::docker_store::DockerStoreUndo;
-use super::model::{Engine, Undone};
+use super::libnetwork::Libnetwork;
+use super::model::{Engine, Undo as _, Undone};
+use super::node::CalicoNode;
+use super::supervise::service::{self, Service};
 use crate::exit::{Exit, Failure, Result};
 use crate::host::Host;
 use crate::journal::Document;
-use crate::options::UndoAllOptions;
+use crate::options::{ServiceUndoOptions, UndoAllOptions};
+use crate::values::NetworkName;
 
 /// What became of all steps.
 #[derive(Debug, Serialize)]
@@ -42,7 +45,7 @@ impl AllUndone {
 impl fmt::Display for AllUndone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.undone.is_empty() && self.failed.is_empty() {
-            return f.write_str("nothing to take back: the journal is empty");
+            return f.write_str("nothing to take back: the journal is empty, and no container is ours");
         }
         let done = self.undone.iter().map(ToString::to_string);
         let failed = self.failed.iter().map(|it| format!("{}: not taken back: {}", it.step, it.because));
@@ -50,14 +53,19 @@ impl fmt::Display for AllUndone {
     }
 }
 
-/// Takes back all that the journal holds. A step that fails does not keep the others from being taken back.
+/// Takes back all that the journal holds, and our containers. A step that fails does not keep the others from being taken
+/// back.
 pub async fn undo_all(host: &Host, options: &UndoAllOptions) -> Result<AllUndone> {
-    let lock_timeout = Duration::from_secs(options.state.lock_timeout);
-    let engine = Engine { host, state_dir: &options.state.state_dir, lock_timeout };
     let document = Document::read(host.files(), &options.state.state_dir)?;
     let mut all = AllUndone { undone: Vec::new(), failed: Vec::new(), exit: None };
     for step in StepName::ALL.into_iter().rev() {
-        for outcome in undo(engine, step, &document, options).await {
+        let outcomes = match step {
+            StepName::DockerClusterStore => docker_store(host, options, &document).await,
+            StepName::Cni => cni(host, options, &document).await,
+            StepName::CalicoNode => calico_node(host, options, &document).await,
+            StepName::Libnetwork => service::<Libnetwork>(host, options, &document, Ok(())).await,
+        };
+        for outcome in outcomes {
             match outcome {
                 Ok(undone) => all.undone.push(undone),
                 Err(failure) => {
@@ -71,35 +79,77 @@ pub async fn undo_all(host: &Host, options: &UndoAllOptions) -> Result<AllUndone
     Ok(all)
 }
 
-/// Undoes one step; a step that was installed several times (networks) has several outcomes.
-async fn undo(
-    engine: Engine<'_>,
-    step: StepName,
-    document: &Document,
-    options: &UndoAllOptions,
-) -> Vec<Result<Undone>> {
-    let entries = document.entries_of(step);
-    if entries.is_empty() && document.unfinished.iter().all(|run| run.step != step) {
+/// Whether the journal holds anything of a step.
+fn holds(document: &Document, step: StepName) -> bool {
+    !document.entries_of(step).is_empty() || document.unfinished.iter().any(|run| run.step == step)
+}
+
+async fn docker_store(host: &Host, options: &UndoAllOptions, document: &Document) -> Vec<Result<Undone>> {
+    if !holds(document, StepName::DockerClusterStore) {
         return Vec::new();
     }
-    match step {
-        StepName::DockerClusterStore => {
-            let UndoAllOptions { force, unit, restarts, state, .. } = options;
-            let (state_dir, restarts, force) = (&*state.state_dir, *restarts, *force);
-            let store = DockerStoreUndo { unit, state_dir, restarts, complete: false, force };
-            vec![engine.undo(&store, force).await]
-        }
-        StepName::Cni => {
-            let mut outcomes = Vec::new();
-            let networks = cni::networks_of(&entries);
-            // Without a configuration only the plugins are left.
-            let networks: Vec<_> =
-                if networks.is_empty() { vec![None] } else { networks.iter().map(Some).collect() };
-            for network in networks {
-                let UndoAllOptions { force, agent, etcd_endpoints: etcd, .. } = options;
-                outcomes.push(engine.undo(&CniUndo { network, force: *force, agent, etcd }, *force).await);
-            }
-            outcomes
-        }
+    let UndoAllOptions { force, unit, restarts, state, .. } = options;
+    let store = DockerStoreUndo {
+        unit,
+        state_dir: &state.state_dir,
+        restarts: *restarts,
+        complete: false,
+        force: *force,
+    };
+    vec![Engine::new(host, state).undo(&store, *force).await]
+}
+
+/// One outcome a network.
+async fn cni(host: &Host, options: &UndoAllOptions, document: &Document) -> Vec<Result<Undone>> {
+    let mut outcomes = Vec::new();
+    for network in cni_networks(document) {
+        let undo = cni_undo(options, network.as_ref());
+        outcomes.push(Engine::new(host, &options.state).undo(&undo, options.force).await);
     }
+    outcomes
+}
+
+/// The networks that are installed; without a configuration only the plugins are left.
+fn cni_networks(document: &Document) -> Vec<Option<NetworkName>> {
+    let networks = cni::networks_of(&document.entries_of(StepName::Cni));
+    if networks.is_empty() && holds(document, StepName::Cni) {
+        return vec![None];
+    }
+    networks.into_iter().map(Some).collect()
+}
+
+fn cni_undo<'a>(options: &'a UndoAllOptions, network: Option<&'a NetworkName>) -> CniUndo<'a> {
+    CniUndo { network, force: options.force, agent: &options.agent }
+}
+
+/// Tasks that keep CNI from being taken back need calico-node as well.
+async fn calico_node(host: &Host, options: &UndoAllOptions, document: &Document) -> Vec<Result<Undone>> {
+    let mut free = Ok(());
+    for network in cni_networks(document) {
+        let asked = async {
+            let recorded = document.of_step(StepName::Cni)?;
+            cni_undo(options, network.as_ref()).next(host, &recorded).await
+        };
+        free = free.and(asked.await.map(drop));
+    }
+    service::<CalicoNode>(host, options, document, free).await
+}
+
+/// Undoes a service of which something is there, if it is `free` to go.
+async fn service<S: Service>(
+    host: &Host,
+    options: &UndoAllOptions,
+    document: &Document,
+    free: Result<()>,
+) -> Vec<Result<Undone>> {
+    let UndoAllOptions { force, unit, state, .. } = options;
+    let undone = async {
+        if !service::is_there::<S>(unit).await? && !holds(document, S::STEP) {
+            return Ok(None);
+        }
+        free?;
+        let options = ServiceUndoOptions { force: *force, unit: unit.clone(), state: state.clone() };
+        service::undo::<S>(host, &options).await.map(Some)
+    };
+    undone.await.transpose().into_iter().collect()
 }

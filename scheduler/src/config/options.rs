@@ -177,6 +177,11 @@ pub const OPTIONS: &[OptionDef] = &[
         "15m",
         "How long an agent has to become healthy, and again after such a restart, before it waits for an operator",
     ),
+    option(
+        "rollout.stability",
+        "10s",
+        "For how long without a break such an agent must be healthy before the next one is restarted",
+    ),
     bare("etcd.endpoints", "URLs of the etcd that Calico keeps its data in, comma-separated (required)"),
     option("etcd.proxy", "gateway", "How hosts reach etcd: gateway (a local TCP proxy) or direct"),
     option("etcd.listen", "127.0.0.1:2379", "Address of the local etcd proxy"),
@@ -214,7 +219,7 @@ pub const OPTIONS: &[OptionDef] = &[
     ),
     bare(
         "docker.cluster-store",
-        "Docker's cluster store: etcd://host:port[,host:port][/path] or zk://…; by default the local etcd proxy, or etcd itself",
+        "Docker's cluster store: etcd://host:port[,host:port][/path] or, before Docker 20.10, zk://…; by default the local etcd proxy, or etcd itself",
     ),
     bare(
         "docker.cluster-advertise",

@@ -28,6 +28,7 @@ fn what_must_be_given_is_enough() {
     assert!(!config.target.restarts.docker && !config.target.restarts.mesos);
     assert_eq!(config.rollout.max_concurrent_restarts, crate::core::Share::Number(1));
     assert_eq!(config.rollout.agent_timeout, Duration::from_mins(15));
+    assert_eq!(config.rollout.stability, Duration::from_secs(10));
 }
 
 #[test]

@@ -4,21 +4,23 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cluster::probe::{Probe, ProbeTask};
+use cluster::probe::{Probe, ProbeHandle, ProbeTask};
 use cluster::{Cluster, Host, product, proof};
 use serde_json::{Value, json};
 
 use crate::history::framework;
-use crate::survival::{longest_pause, moments, property, read};
+use crate::survival::{moments, property, read};
 use crate::watch::Watch;
-use crate::{INSTALL, deployed, up, wait};
+use crate::{INSTALL, deployed, libnetwork, operator, up_with_a_short_settle, wait};
 
 /// Counts ten times a second: milliseconds since the epoch.
 const COUNT: &str = "while :; do date +%s%3N; sleep 0.1; done";
 /// Where the container's count is on its host.
 const COUNTED: &str = "/run/counter/count";
 /// The longest pause that a counter may make, in milliseconds: a busy machine makes some.
-const PAUSE: u64 = 10_000;
+const PAUSE: u64 = 5_000;
+/// Where the installer is put on a host.
+const INSTALLER: &str = "/opt/calico-installer";
 
 fn sh(host: &Host<'_>, script: &str) -> String {
     let output = host.exec(&["sh", "-ec", script]).unwrap();
@@ -44,80 +46,173 @@ fn workload(cluster: &Cluster, host: &Host<'_>) {
     sh(host, &script.replace("done'", &format!("done >{COUNTED}'")));
 }
 
-#[test]
-fn a_default_install_gives_docker_containers_addresses_and_interrupts_nothing() {
-    let (_lock, cluster) = up("e2e-docker");
-    let hosts = cluster.hosts().unwrap();
-    let probe = Probe::connect(&cluster.master_urls()[0]).unwrap();
-    let tasks: Vec<_> = hosts
+/// All that may be another after an install that is taken back, byte by byte.
+fn look(host: &Host<'_>) -> Vec<String> {
+    let script = "cd /; folders=$(ls -d etc opt usr/local usr/libexec usr/lib/cni lib/modules run/docker/plugins var/lib/calico* \
+                  var/log/calico run/calico 2>/dev/null || true); find $folders -printf '%p %y %m %U %G %l\\n' | sort; \
+                  find $folders -xdev -type f -size -9M -print0 | sort -z | xargs -0 sha256sum";
+    sh(host, script).lines().map(ToOwned::to_owned).collect()
+}
+
+/// What counts on one host, through all that is done.
+struct Counters<'a> {
+    host: &'a Host<'a>,
+    task: ProbeHandle,
+    container: String,
+}
+
+impl<'a> Counters<'a> {
+    fn start(cluster: &Cluster, host: &'a Host<'a>, probe: &Probe) -> Self {
+        workload(cluster, host);
+        let hostname = host.address().to_string();
+        let task = probe.launch(ProbeTask { hostname, command: COUNT.to_owned(), ..ProbeTask::default() });
+        Self { host, task, container: Self::container(host) }
+    }
+
+    fn container(host: &Host<'_>) -> String {
+        sh(
+            host,
+            "docker inspect -f '{{.Id}} {{.State.StartedAt}} {{.State.Running}} {{.RestartCount}}' counter",
+        )
+    }
+
+    /// Both count beyond now.
+    fn wait_counting(&self) {
+        let now = clock();
+        self.task.wait_running(INSTALL).unwrap();
+        wait("the container to count", INSTALL, || (*read(self.host, COUNTED).last()? > now).then_some(()));
+        wait("the task to count", INSTALL, || (*self.moments()?.last()? > now).then_some(()));
+    }
+
+    fn moments(&self) -> Option<Vec<u64>> {
+        Some(moments(&self.task.stdout().ok()?))
+    }
+
+    /// Nothing was interrupted in any phase, each with when it began, in milliseconds; says for how long each stood still.
+    fn check(&self, phases: &[(&str, u64)]) {
+        self.wait_counting();
+        assert_eq!(Self::container(self.host), self.container, "the container was interrupted");
+        let (container, task) = (read(self.host, COUNTED), self.moments().unwrap());
+        for (index, (name, from)) in phases.iter().enumerate() {
+            let to = phases.get(index + 1).map_or(u64::MAX, |next| next.1);
+            let longest = |counted: &[u64]| {
+                let within = counted.windows(2).filter(|pair| pair[1] > *from && pair[0] < to);
+                within.map(|pair| pair[1] - pair[0]).max().unwrap()
+            };
+            let (container, task) = (longest(&container), longest(&task));
+            eprintln!(
+                "{}: {name}: longest pause of a container {container} ms, of a task {task} ms",
+                self.host.name()
+            );
+            assert!(container < PAUSE && task < PAUSE, "{name} interrupted them");
+        }
+    }
+}
+
+/// Milliseconds of the clock that all hosts share.
+fn clock() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
+/// Each Mesos agent is started anew.
+fn restart_agents(hosts: &[Host<'_>]) {
+    let before: Vec<_> = hosts
         .iter()
         .map(|host| {
-            workload(&cluster, host);
-            let hostname = host.address().to_string();
-            probe.launch(ProbeTask { hostname, command: COUNT.to_owned(), ..ProbeTask::default() })
+            let seen = (host.agent_id().unwrap(), property(host, host.agent_unit(), "MainPID"));
+            sh(host, &format!("systemctl restart {}", host.agent_unit()));
+            seen
         })
         .collect();
-    for (host, task) in hosts.iter().zip(&tasks) {
-        task.wait_running(INSTALL).unwrap();
-        wait("the container to count", INSTALL, || (read(host, COUNTED).len() > 5).then_some(()));
+    for (host, (id, pid)) in hosts.iter().zip(before) {
+        wait("the agent to be registered again", INSTALL, || {
+            (host.agent_id().ok()? == id && property(host, host.agent_unit(), "MainPID") != pid).then_some(())
+        });
     }
-    let before: Vec<_> = hosts.iter().map(started).collect();
+}
 
-    // The install.
-    let mut scheduler = product::install(&cluster, &product::with_docker(&json!({}))).unwrap();
-    let watch = Watch::start(&cluster, &scheduler);
-    deployed(&scheduler, 3);
-    let mut proofs = 0;
-    proof::prove_docker(&cluster, "calico", |_| proofs += 1).unwrap();
-    assert_eq!(proofs, 9);
+#[test]
+fn a_default_install_gives_docker_containers_addresses_interrupts_nothing_and_comes_out_whole() {
+    let (_lock, cluster) = up_with_a_short_settle("e2e-docker");
+    let hosts = cluster.hosts().unwrap();
+    for host in &hosts {
+        let artifact = cluster.artifact("calico-installer").unwrap();
+        let uri = artifact.split('#').next().unwrap();
+        sh(host, &format!("curl -sSfo {INSTALLER} {uri} && chmod +x {INSTALLER}"));
+    }
+    let probe = Probe::connect(&cluster.master_urls()[0]).unwrap();
+    let counters: Vec<_> = hosts.iter().map(|host| Counters::start(&cluster, host, &probe)).collect();
+    counters.iter().for_each(Counters::wait_counting);
+    let (before, files): (Vec<_>, Vec<_>) = hosts.iter().map(|host| (started(host), look(host))).unzip();
     let restarts = |part: usize| {
         let counted = hosts.iter().zip(&before);
         counted.filter(|(host, before)| started(host)[part] != before[part]).count()
     };
+
+    let mut phases = vec![("install", clock())];
+    let mut scheduler = product::install(&cluster, &product::with_docker(&json!({}))).unwrap();
+    let watch = Watch::start(&cluster, &scheduler);
+    deployed(&scheduler, 3);
     let (docker, agents) = (restarts(0), restarts(1));
     eprintln!(
         "restarts in a default install of {} agents: Docker {docker}, Mesos agent {agents}",
         hosts.len()
     );
     assert_eq!((docker, agents), (0, 0));
+    let store = sh(&hosts[0], "cat /etc/docker/daemon.json");
+    assert!(store.contains("etcd://127.0.0.1:2379"), "Docker reaches etcd through the proxy: {store}");
+    let mut proofs = 0;
+    proof::prove_docker(&cluster, "calico", |_| proofs += 1).unwrap();
+    assert_eq!(proofs, 9);
 
-    // A scheduler's failover, and a restart of each agent.
+    phases.push(("scheduler failover", clock()));
     scheduler.process().kill().unwrap();
     scheduler.restart().unwrap();
     scheduler.api().wait_alive(Duration::from_secs(20)).unwrap();
-    for host in &hosts {
-        let (id, pid) = (host.agent_id().unwrap(), property(host, host.agent_unit(), "MainPID"));
-        sh(host, &format!("systemctl restart {}", host.agent_unit()));
-        wait("the agent to be registered again", INSTALL, || {
-            (host.agent_id().ok()? == id && property(host, host.agent_unit(), "MainPID") != pid).then_some(())
-        });
-    }
+    phases.push(("agent restart", clock()));
+    restart_agents(&hosts);
     deployed(&scheduler, 3);
     let seen = watch.end_after_silence();
     assert!(seen.ended().iter().all(|task| task.state == "TASK_FINISHED"), "{seen:#?}");
     let running = framework(&cluster).tasks.into_iter().filter(|task| task.state == "TASK_RUNNING").count();
     assert_eq!(running, 9, "a proxy, a node and a plugin on each host");
+    for it in &counters {
+        it.check(&phases);
+    }
 
-    // Docker's store is taken back, while everything runs.
-    let store = ["docker-cluster-store", "undo"];
-    for host in &hosts {
-        let artifact = cluster.artifact("calico-installer").unwrap();
-        let uri = artifact.split('#').next().unwrap();
-        sh(host, &format!("curl -sSfo /opt/calico-installer {uri} && chmod +x /opt/calico-installer"));
-        sh(host, &format!("/opt/calico-installer {}", store.join(" ")));
+    // What happens to Docker on the first host ends the container there: it does not count any more.
+    libnetwork::containers_go_through_what_happens_to_docker(&cluster, &scheduler);
+
+    // The framework is removed; on the last host its supervisors were killed, and left their containers.
+    phases = vec![("undo", clock())];
+    scheduler.process().kill().unwrap();
+    sh(&hosts[2], r"kill -9 $(pgrep -xf '\./calico-installer (node|libnetwork) run .*')");
+    operator::teardown(&cluster, &framework(&cluster).id);
+    let ours = "docker ps -aq --filter label=calico-dcos.task";
+    for host in &hosts[..2] {
+        wait("the end of our containers", INSTALL, || sh(host, ours).is_empty().then_some(()));
     }
-    assert_eq!(restarts(0), 0, "Docker was restarted");
-    for (host, task) in hosts.iter().zip(&tasks) {
-        let last = *read(host, COUNTED).last().unwrap();
-        wait("the container to go on", INSTALL, || {
-            (*read(host, COUNTED).last()? > last + 1000).then_some(())
-        });
-        let container = longest_pause(&read(host, COUNTED));
-        let counted = longest_pause(&moments(&task.stdout().unwrap()));
-        eprintln!("{}: longest pause of a container {container} ms, of a task {counted} ms", host.name());
-        assert!(container < PAUSE && counted < PAUSE);
-        assert_eq!(sh(host, "docker inspect -f '{{.RestartCount}} {{.State.Running}}' counter"), "0 true");
+    let stranger = libnetwork::a_stranger_has_the_name(&cluster, &hosts[0]);
+    for (host, files) in hosts.iter().zip(&files) {
+        let said = sh(host, &format!("{INSTALLER} undo --all --mesos-agent http://{}:5051", host.address()));
+        let removed = said.contains("removed the container calico-node")
+            && said.contains("container calico-libnetwork");
+        assert_eq!(removed, host.name() == hosts[2].name(), "{said}");
+        assert_eq!(sh(host, ours), "");
+        let now = look(host);
+        let differs: Vec<_> = now
+            .iter()
+            .filter(|it| !files.contains(it))
+            .chain(files.iter().filter(|it| !now.contains(it)))
+            .collect();
+        assert!(differs.is_empty(), "{}: {differs:#?}\n{said}", host.name());
     }
+    assert_eq!(sh(&hosts[0], "docker inspect -f '{{.Id}}' calico-libnetwork"), stranger);
+    for it in &counters[1..] {
+        it.check(&phases);
+    }
+    assert_eq!(restarts(0), 1, "of the first host alone");
 }
 
 /// What the API says of each agent.
@@ -128,7 +223,7 @@ fn agents(scheduler: &cluster::marathon::Scheduler<'_>) -> Option<Vec<Value>> {
 
 #[test]
 fn agents_whose_docker_must_be_restarted_wait_for_permission_and_then_take_turns() {
-    let (_lock, cluster) = up("e2e-turns");
+    let (_lock, cluster) = up_with_a_short_settle("e2e-turns");
     let hosts = cluster.hosts().unwrap();
     // Another store: Docker takes one of its own by a restart only.
     for host in &hosts {
@@ -140,8 +235,8 @@ fn agents_whose_docker_must_be_restarted_wait_for_permission_and_then_take_turns
     }
     let before: BTreeMap<String, [String; 2]> =
         hosts.iter().map(|host| (host.name().to_owned(), started(host))).collect();
-    let options = json!({"docker": {"replace-store": true}});
-    let mut scheduler = product::install(&cluster, &product::with_docker(&options)).unwrap();
+    let options = json!({"docker": {"enable": true, "replace-store": true}, "rollout": {"stability": "1s"}});
+    let mut scheduler = product::install(&cluster, &options).unwrap();
     wait("all agents to wait for permission", INSTALL, || {
         let waits = |agent: &Value| {
             agent["status"] == "WAITING"
@@ -185,7 +280,11 @@ fn agents_whose_docker_must_be_restarted_wait_for_permission_and_then_take_turns
         times.push(docker.parse().unwrap());
     }
     eprintln!("Docker was restarted at {times:?} µs, one after the other");
-    proof::prove_docker(&cluster, "calico", |_| ()).unwrap();
+    // All have the same store now.
+    let network = sh(&hosts[0], "docker network create -d overlay seen");
+    for host in &hosts {
+        assert_eq!(sh(host, "docker network ls -q --no-trunc -f name=seen"), network);
+    }
 }
 
 /// The most that was seen.

@@ -7,7 +7,7 @@ use cluster::probe::{Probe, ProbeTask};
 use cluster::{Cluster, Host, Lock, Progress, Spec, get_json, programs, test_lock};
 use serde_json::Value;
 
-use crate::wait;
+use crate::{stores, wait};
 
 /// Where the installer is on the host.
 pub(crate) const INSTALLER: &str = "/usr/local/bin/calico-installer";
@@ -105,9 +105,9 @@ impl Bench {
         format!("{}/{prefix}", self.cluster.etcd_endpoint().replace("http://", "etcd://"))
     }
 
-    /// A running container of this name; returns its ID and when it was started.
+    /// A running container of this name, of which dockerd need not wait for the end; returns its ID and when it was started.
     pub(crate) fn run(&self, name: &str, options: &str) -> String {
-        self.sh(&format!("docker run -d --name {name} {options} sleeper sleep 100000"));
+        self.sh(&format!("docker run -d --stop-signal=KILL --name {name} {options} sleeper sleep 100000"));
         self.started(name)
     }
 
@@ -180,7 +180,7 @@ fn a_first_store_takes_one_signal_and_hurts_nobody_and_comes_out_byte_for_byte()
     assert_eq!(bench.file(), untouched);
     assert_eq!((bench.asked("KillUnit"), bench.sh("ls -d /var/lib/calico-dcos || true").as_str()), (0, ""));
 
-    let short = ["--docker-cluster-store-opts", "discovery.heartbeat=2,discovery.ttl=6"];
+    let short = ["--docker-cluster-store-opts", "discovery.heartbeat=1,discovery.ttl=3"];
     // One that dies when Docker was told already is gone on with, and tells it nothing more.
     let words = bench.words("apply", &[&short[..], &["--docker-settle", "100"]].concat()).join(" ");
     bench.sh(&format!("systemd-run -q --unit=installer {words}"));
@@ -189,7 +189,7 @@ fn a_first_store_takes_one_signal_and_hurts_nobody_and_comes_out_byte_for_byte()
     let ran = bench.must("apply", &short);
     assert!(ran.stdout.contains("finish"), "{ran:?}");
     let node = bench.key(&bench.node_key("")).unwrap();
-    assert!((1..=6).contains(&node["node"]["ttl"].as_i64().unwrap()), "{node}");
+    assert!((1..=3).contains(&node["node"]["ttl"].as_i64().unwrap()), "{node}");
     assert_eq!(bench.dockerd(), dockerd);
     assert_eq!(bench.started("plain"), container);
     assert_eq!((bench.asked("KillUnit"), bench.asked("RestartUnit")), (1, 0));
@@ -211,9 +211,9 @@ fn a_first_store_takes_one_signal_and_hurts_nobody_and_comes_out_byte_for_byte()
     // Another heartbeat takes a signal; what an installer that died left in Docker goes.
     let probe = format!("calico-dcos-probe-{}-2376", bench.host().address().to_string().replace('.', "-"));
     bench.sh(&format!("docker network create -d overlay {probe}"));
-    bench.must("apply", &[]);
+    bench.must("apply", &["--docker-cluster-store-opts", "discovery.heartbeat=3,discovery.ttl=9"]);
     let node = bench.key(&bench.node_key("")).unwrap();
-    assert!((7..=60).contains(&node["node"]["ttl"].as_i64().unwrap()), "{node}");
+    assert!((4..=9).contains(&node["node"]["ttl"].as_i64().unwrap()), "{node}");
     bench.must("apply", &short);
     assert_eq!((bench.asked("KillUnit"), bench.asked("RestartUnit")), (3, 0));
     assert_eq!(bench.global_networks(), network[..12]);
@@ -231,7 +231,12 @@ fn a_first_store_takes_one_signal_and_hurts_nobody_and_comes_out_byte_for_byte()
     bench.sh("systemctl reload docker");
     let ran = bench.installer(
         "apply",
-        &["--docker-max-agents", "1000", "--docker-cluster-store-opts", "discovery.ttl=5"],
+        &[
+            "--docker-max-agents",
+            "1000",
+            "--docker-cluster-store-opts",
+            "discovery.heartbeat=1,discovery.ttl=4",
+        ],
     );
     assert_eq!(ran.code, 79, "{ran:?}");
     assert!(ran.stderr.contains("does not announce itself"), "{ran:?}");
@@ -241,8 +246,12 @@ fn a_first_store_takes_one_signal_and_hurts_nobody_and_comes_out_byte_for_byte()
 }
 
 #[test]
-fn what_is_in_the_way_is_named_and_nothing_is_changed() {
+fn what_is_in_the_way_is_named_and_nothing_is_changed_and_without_it_a_mesos_task_configures_docker() {
     let bench = Bench::up("e2e-store-no");
+    a_mesos_task_configures_docker(&bench);
+    bench.sh("systemctl restart docker");
+    a_container_is_lost(&bench);
+    bench.sh("systemctl restart docker");
     let dockerd = bench.dockerd();
     let store = bench.store("alt");
     let drop_in = |line: &str| {
@@ -283,6 +292,7 @@ fn what_is_in_the_way_is_named_and_nothing_is_changed() {
             &["no Docker here", "none.service"],
         ),
         ("true".to_owned(), &["--docker-unit", "none.service"], 78, &["--docker-unit"]),
+        ("true".to_owned(), &["--docker-cluster-store", "zk://10.0.0.1:2181"], 78, &["ZooKeeper", "an etcd"]),
         (
             "true".to_owned(),
             &[
@@ -313,6 +323,17 @@ fn what_is_in_the_way_is_named_and_nothing_is_changed() {
         ));
     }
     assert_eq!(bench.sh("ls -d /var/lib/calico-dcos || true"), "");
+    broken_disks(&bench);
+
+    // A store on the command line is seen, though daemon.json has none.
+    bench.sh(&exec("--cluster-store=zk://a:1"));
+    let status = bench.sh(&format!("{INSTALLER} status"));
+    let store = "docker-cluster-store: installed";
+    assert!(
+        status.contains(store) && status.contains("zz.conf (unit docker.service) names the store zk://a:1"),
+        "{status}"
+    );
+    bench.sh("rm /etc/systemd/system/docker.service.d/zz.conf; systemctl daemon-reload");
 
     // One that does not run is not started by being looked at.
     bench.sh("systemctl stop docker");
@@ -321,11 +342,60 @@ fn what_is_in_the_way_is_named_and_nothing_is_changed() {
     assert_eq!(bench.sh("systemctl is-active docker || true"), "inactive");
 }
 
+/// A container that ends as Docker is told: whatever ended it, all is taken back.
+fn a_container_is_lost(bench: &Bench) {
+    bench.sh(IMAGE);
+    bench.run("lost", "");
+    let dockerd = bench.dockerd();
+    let ran = std::thread::scope(|scope| {
+        let apply = scope.spawn(|| bench.installer("apply", &["--docker-settle", "4"]));
+        wait("the store in Docker's memory", LIMIT, || (!bench.store_in_memory().is_empty()).then_some(()));
+        bench.sh("docker kill lost");
+        apply.join().unwrap()
+    });
+    let error = ran.stderr.lines().last().unwrap_or_default();
+    assert!(
+        ran.code == 75 && error.contains("do not run any more: lost") && error.contains("taken back"),
+        "{ran:?}"
+    );
+    assert_eq!(bench.sh(&format!("ls {DAEMON_JSON} /var/lib/calico-dcos 2>/dev/null || true")), "");
+    assert_eq!(bench.dockerd(), dockerd);
+}
+
+/// A disk that is full, and one that cannot be written: all is as before, and the message says why.
+fn broken_disks(bench: &Bench) {
+    bench.sh(&format!("printf '%s' '{THEIRS}' >{DAEMON_JSON}"));
+    let dockerd = bench.dockerd();
+    let full = "cp -a /etc/docker /run/docker-etc && mount -t tmpfs -o size=16k tmpfs /etc/docker && \
+                cp -a /run/docker-etc/. /etc/docker && ! dd if=/dev/zero of=/etc/docker/fill bs=4k 2>/dev/null";
+    let read_only = "mount --bind /etc/docker /etc/docker && mount -o remount,ro,bind /etc/docker";
+    for (mount, code, words) in [
+        (full, 75, &["No space left on device", "taken back"][..]),
+        (read_only, 77, &["cannot be written", "read-only", DAEMON_JSON]),
+    ] {
+        bench.sh(mount);
+        let before = bench.file();
+        let ran = bench.installer("apply", &[]);
+        assert_eq!(ran.code, code, "{ran:?}");
+        let error = ran.stderr.lines().last().unwrap_or_default();
+        assert!(words.iter().all(|it| error.contains(it)), "{ran:?}");
+        assert_eq!((bench.file(), bench.dockerd()), (before, dockerd.clone()));
+        bench.sh("umount /etc/docker");
+    }
+    bench.sh(&format!("rm {DAEMON_JSON}"));
+    assert_eq!(
+        (bench.store_in_memory(), bench.sh("ls -d /var/lib/calico-dcos || true")),
+        (String::new(), String::new())
+    );
+}
+
 #[test]
 fn a_changed_store_takes_a_restart_that_must_be_allowed_and_is_taken_back_when_docker_does_not_bear_it() {
     let bench = Bench::up("e2e-store-new");
     bench.sh(IMAGE);
     bench.must_without_bus("apply", &[]);
+    let ttl = bench.key(&bench.node_key("")).unwrap()["node"]["ttl"].as_i64().unwrap();
+    assert!((40..=60).contains(&ttl), "of 500 agents: {ttl} s");
     let (first, second, third) = (bench.store_in_memory(), bench.store("second"), bench.store("third"));
     let (file, dockerd) = (bench.file(), bench.dockerd());
     let plain = bench.run("plain", "");
@@ -376,11 +446,12 @@ fn a_changed_store_takes_a_restart_that_must_be_allowed_and_is_taken_back_when_d
     assert_eq!(bench.store_in_memory(), "");
     assert!(bench.started("kept").contains(" true "));
     assert_eq!(bench.sh(&format!("ls {DAEMON_JSON} /var/lib/calico-dcos 2>/dev/null || true")), "");
+
+    stores::through_a_proxy_to_an_etcd_with_tls(&bench);
 }
 
-#[test]
-fn a_mesos_task_that_sees_no_process_of_the_host_configures_docker() {
-    let bench = Bench::up("e2e-store-task");
+/// It sees no process of the host.
+fn a_mesos_task_configures_docker(bench: &Bench) {
     let (dockerd, host) = (bench.dockerd(), bench.host());
     let probe = Probe::connect(&bench.cluster.master_urls()[0]).unwrap();
     let blind = "! cat /proc/[0-9]*/comm | grep -x dockerd";

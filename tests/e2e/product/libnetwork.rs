@@ -1,14 +1,16 @@
-//! Docker's containers on the network: libnetwork and docker-network by hand, beside what the scheduler installs.
+//! Docker's containers on the network, and what becomes of them and of both services when dockerd, the plugin or its
+//! supervisor ends: stories of the install in `docker.rs`.
 
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use cluster::marathon::Scheduler;
 use cluster::probe::{Probe, ProbeHandle, ProbeTask};
-use cluster::{Cluster, Host, product};
-use serde_json::json;
+use cluster::{Cluster, Host};
 
 use crate::history::framework;
-use crate::{deployed, up, wait};
+use crate::survival::property;
+use crate::{deployed, wait};
 
 /// Where the installer is put on a host.
 const INSTALLER: &str = "/opt/calico-installer";
@@ -34,28 +36,6 @@ fn installer(host: &Host<'_>, words: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), text(&output))
 }
 
-/// Gives dockerd a cluster store, as docker-cluster-store does, and fetches the installer.
-fn prepare(cluster: &Cluster, host: &Host<'_>) {
-    let config = json!({
-        "cluster-store": format!("etcd://{}", cluster.etcd_endpoint().trim_start_matches("http://")),
-        "cluster-advertise": format!("{}:2376", host.address()),
-    });
-    run(host, &["sh", "-c", "echo \"$0\" >/etc/docker/daemon.json", &config.to_string()]);
-    run(host, &["systemctl", "restart", "docker.service"]);
-    let artifact = cluster.artifact("calico-installer").unwrap();
-    run(host, &["curl", "-sSfo", INSTALLER, artifact.split('#').next().unwrap()]);
-    run(host, &["chmod", "+x", INSTALLER]);
-}
-
-/// `libnetwork run` as a unit, so that its process is known.
-fn start_libnetwork(cluster: &Cluster, host: &Host<'_>) {
-    let image = format!("--libnetwork-image={}", cluster.libnetwork_image());
-    let endpoints = format!("--etcd-endpoints={}", cluster.etcd_endpoint());
-    let unit = ["systemd-run", "--unit=libnetwork", INSTALLER, "libnetwork", "run"];
-    let flags = [&*image, &endpoints, "--libnetwork-cpus=0.1", "--libnetwork-mem=128"];
-    run(host, &[&unit[..], &flags].concat());
-}
-
 fn ready(host: &Host<'_>) {
     let mut said = String::new();
     let started = Instant::now();
@@ -68,16 +48,16 @@ fn ready(host: &Host<'_>) {
         said = answer;
         std::thread::sleep(Duration::from_millis(100));
     }
-    panic!("libnetwork on {} is not ready: {said}\n{}", host.name(), journal(host));
+    panic!("libnetwork on {} is not ready: {said}", host.name());
 }
 
-fn journal(host: &Host<'_>) -> String {
-    run(host, &["journalctl", "--no-pager", "-u", "libnetwork.service"])
-}
-
-/// The process of `libnetwork run`.
+/// The process of the task `libnetwork`.
 fn supervisor(host: &Host<'_>) -> String {
-    run(host, &["systemctl", "show", "--value", "-p", "MainPID", "libnetwork.service"])
+    let exact = ["pgrep", "-xf", r"\./calico-installer libnetwork run .*"];
+    wait("the supervisor's process", LIMIT, || {
+        let found = String::from_utf8(host.exec(&exact).unwrap().stdout).unwrap().trim().to_owned();
+        (!found.is_empty() && !found.contains(char::is_whitespace)).then_some(found)
+    })
 }
 
 fn container(host: &Host<'_>, name: &str, format: &str) -> String {
@@ -116,55 +96,47 @@ fn task(probe: &Probe, host: &Host<'_>, addresses: &[&str]) -> (ProbeHandle, Str
     (task, own)
 }
 
-#[test]
-fn docker_containers_get_addresses_and_come_back_when_docker_restarts() {
-    let (_lock, cluster) = up("e2e-libnet");
+/// On an install with everything in it, whose network nobody uses; `/opt/calico-installer` is there.
+pub(crate) fn containers_go_through_what_happens_to_docker(cluster: &Cluster, scheduler: &Scheduler<'_>) {
     let hosts = cluster.hosts().unwrap();
     let (first, second) = (&hosts[0], &hosts[1]);
-    for host in [first, second] {
-        prepare(&cluster, host);
-    }
-    // Before calico-node is there, libnetwork says what it waits for.
     let image = format!("--libnetwork-image={}", cluster.libnetwork_image());
-    let endpoints = format!("--etcd-endpoints={}", cluster.etcd_endpoint());
-    let flags = [&*image, &endpoints, "--libnetwork-cpus=0.1", "--libnetwork-mem=128"];
-    let early = installer(first, &[&["libnetwork", "run"], &flags[..]].concat());
-    assert!(early.0 == 69 && early.1.contains("calico-node has not run"), "{early:?}");
-    let network = ["docker-network", "apply", NETWORK, POOL];
-    let early = installer(first, &network);
-    assert!(early.0 == 69 && early.1.contains("libnetwork"), "{early:?}");
-
-    let scheduler = product::install(&cluster, &json!({})).unwrap();
-    deployed(&scheduler, 3);
-    let other_name = installer(first, &[&["libnetwork", "run", "--node-name=other"], &flags[..]].concat());
-    assert!(other_name.0 == 78 && other_name.1.contains("--node-name"), "{other_name:?}");
-    for host in [first, second] {
-        let image = format!("--image={}", cluster.libnetwork_image());
-        assert_eq!(installer(host, &["prefetch", &image]).0, 0);
-        start_libnetwork(&cluster, host);
-    }
-    [first, second].into_iter().for_each(ready);
+    assert_eq!(installer(first, &["prefetch", &image.replace("--libnetwork-image", "--image")]).0, 0);
+    assert_eq!(run_by_hand(cluster, first, &["--node-name=other"]).0, 78, "calico-node has another name");
     limits(first);
+    let removed = installer(first, &["docker-network", "undo", NETWORK]);
+    assert!(removed.0 == 0 && removed.1.contains("removed Docker's network"), "{removed:?}");
     one_network(first, second);
 
     // To and from Docker containers and Mesos tasks, on one host and across.
-    let (here, there) =
-        (start_container(&cluster, first, "here"), start_container(&cluster, second, "there"));
+    let (here, there) = (start_container(cluster, first, "here"), start_container(cluster, second, "there"));
     assert_ne!(here, there);
     reaches(first, "here", &there);
     let probe = Probe::connect(&cluster.master_urls()[0]).unwrap();
-    let (_task, own) = task(&probe, second, &[&here, &there]);
+    let (task, own) = task(&probe, second, &[&here, &there]);
     reaches(first, "here", &own);
     reaches(second, "there", &own);
 
-    docker_restarts(&cluster, first, &own);
+    docker_restarts(cluster, first, &own);
     reaches(second, "there", &address(first, "here"));
-    deployed(&scheduler, 3);
-    supervisor_restarts(&cluster, first);
+    deployed(scheduler, hosts.len());
+    docker_is_killed(cluster, first, Some("here"));
+    reaches(first, "here", &there);
+    its_supervisor_is_killed(cluster, scheduler, first);
     reaches(first, "here", &there);
 
+    drop((task, probe));
     undone(first, second);
-    stopped_and_strange(&cluster, first);
+    docker_is_killed(cluster, first, None);
+    the_plugin_ends(cluster, scheduler, first);
+}
+
+/// `libnetwork run`, which is to end by itself.
+fn run_by_hand(cluster: &Cluster, host: &Host<'_>, more: &[&str]) -> (i32, String) {
+    let image = format!("--libnetwork-image={}", cluster.libnetwork_image());
+    let endpoints = format!("--etcd-endpoints={}", cluster.etcd_endpoint());
+    let flags = ["libnetwork", "run", &image, &endpoints, "--libnetwork-cpus=0.1", "--libnetwork-mem=128"];
+    installer(host, &[&flags[..], more].concat())
 }
 
 /// The container's limits are the task's.
@@ -175,6 +147,8 @@ fn limits(host: &Host<'_>) {
         "{{.HostConfig.Memory}} {{.HostConfig.CpuShares}} {{index .Config.Labels \"calico-dcos.task\"}}",
     );
     assert_eq!(limits, format!("{} 102 libnetwork", 128 << 20));
+    let policy = container(host, "calico-libnetwork", "{{.HostConfig.RestartPolicy.Name}} {{.RestartCount}}");
+    assert_eq!(policy, "unless-stopped 0");
 }
 
 /// Both hosts make it at the same moment; one is left, and it is the same for both.
@@ -203,14 +177,22 @@ fn one_network(first: &Host<'_>, second: &Host<'_>) {
     assert!(no_pool.0 == 75 && no_pool.1.contains("must be the CIDR of"), "{no_pool:?}");
 }
 
+/// The framework's tasks that run, and what they are.
+fn tasks(cluster: &Cluster) -> Vec<(String, String)> {
+    let mut tasks: Vec<_> = framework(cluster).tasks.into_iter().map(|it| (it.id, it.state)).collect();
+    tasks.sort_unstable();
+    tasks
+}
+
+fn both_ready(host: &Host<'_>) {
+    ready(host);
+    let felix = || installer(host, &["node", "check", "--ready"]).0 == 0;
+    wait("calico-node to be ready", LIMIT, || felix().then_some(()));
+}
+
 /// dockerd is restarted under both services: no task ends, and containers come back, on the network too.
 fn docker_restarts(cluster: &Cluster, host: &Host<'_>, other: &str) {
-    let running = || {
-        let mut tasks: Vec<_> = framework(cluster).tasks.into_iter().map(|it| (it.id, it.state)).collect();
-        tasks.sort_unstable();
-        tasks
-    };
-    let (before, pid) = (running(), supervisor(host));
+    let (before, pid) = (tasks(cluster), supervisor(host));
     let started = Instant::now();
     // With its socket: else whoever asks has systemd start it again.
     run(host, &["systemctl", "stop", "docker.socket", "docker.service"]);
@@ -224,32 +206,69 @@ fn docker_restarts(cluster: &Cluster, host: &Host<'_>, other: &str) {
         host.exec(&ping).unwrap().status.success().then_some(())
     });
     let back = started.elapsed();
-    ready(host);
-    let felix = || installer(host, &["node", "check", "--ready"]).0 == 0;
-    wait("calico-node to be ready", LIMIT, || felix().then_some(()));
+    both_ready(host);
     eprintln!(
         "dockerd stopped in {stopped:?}, answered after {answers:?}, a container on the network was back after \
          {back:?}, both services were ready after {:?}",
         started.elapsed()
     );
-    assert_eq!(supervisor(host), pid, "the supervisor ended: {}", journal(host));
-    assert_eq!(running(), before, "a task ended or was launched");
-    assert!(journal(host).contains("runs already with this configuration"), "{}", journal(host));
+    assert_eq!((supervisor(host), tasks(cluster)), (pid, before), "a task ended or was launched");
 }
 
-/// Its container goes on under the next one.
-fn supervisor_restarts(cluster: &Cluster, host: &Host<'_>) {
-    let id = container(host, "calico-libnetwork", "{{.Id}} {{.State.StartedAt}}");
-    run(host, &["kill", "-9", &supervisor(host)]);
-    wait("the unit to end", LIMIT, || {
-        let state = host.exec(&["systemctl", "is-active", "libnetwork.service"]).unwrap();
-        (!state.status.success()).then_some(())
+/// dockerd is killed, and started again by systemd: no task ends. With `live-restore` no container notices, of which one
+/// is on the network; without it both services are up again.
+fn docker_is_killed(cluster: &Cluster, host: &Host<'_>, lives: Option<&str>) {
+    let (before, pid) = (tasks(cluster), supervisor(host));
+    let edit = |script: &str| {
+        run(host, &["sed", "-i", script, "/etc/docker/daemon.json"]);
+        run(host, &["systemctl", "reload", "docker.service"]);
+    };
+    let live_restore = || run(host, &["docker", "info", "--format", "{{.LiveRestoreEnabled}}"]);
+    if lives.is_some() {
+        edit("1s/^{/{\"live-restore\":true,/");
+        wait("live-restore", LIMIT, || (live_restore() == "true").then_some(()));
+    }
+    let all: Vec<_> = lives.into_iter().chain(["calico-node", "calico-libnetwork"]).collect();
+    let started = || all.iter().map(|name| container(host, name, "{{.State.StartedAt}}")).collect::<Vec<_>>();
+    let since = started();
+    let dockerd = || property(host, "docker.service", "MainPID");
+    let killed = dockerd();
+    run(host, &["kill", "-9", &killed]);
+    wait("another dockerd", LIMIT, || {
+        let now = dockerd();
+        (now != "0" && now != killed && host.exec(&["docker", "ps"]).unwrap().status.success()).then_some(())
     });
-    run(host, &["systemctl", "reset-failed", "libnetwork.service"]);
-    start_libnetwork(cluster, host);
-    let adopted = || journal(host).matches("runs already with this configuration").count() >= 2;
-    wait("the container to be adopted", LIMIT, || adopted().then_some(()));
-    assert_eq!(container(host, "calico-libnetwork", "{{.Id}} {{.State.StartedAt}}"), id);
+    both_ready(host);
+    if lives.is_some() {
+        assert_eq!(started(), since, "containers noticed it");
+        // Without a word on it, Docker would leave it as it is.
+        edit("1s/\"live-restore\":true,/\"live-restore\":false,/");
+        wait("no live-restore", LIMIT, || (live_restore() == "false").then_some(()));
+        edit("1s/\"live-restore\":false,//");
+    } else {
+        assert!(started().iter().zip(&since).all(|(now, before)| now != before), "they were started again");
+    }
+    assert_eq!((supervisor(host), tasks(cluster)), (pid, before), "a task ended or was launched");
+}
+
+/// Its task is launched again, and its container goes on under the next one.
+fn its_supervisor_is_killed(cluster: &Cluster, scheduler: &Scheduler<'_>, host: &Host<'_>) {
+    let look = || container(host, "calico-libnetwork", "{{.Id}} {{.State.StartedAt}}");
+    let (before, pid) = (look(), supervisor(host));
+    run(host, &["kill", "-9", &pid]);
+    wait("another supervisor", LIMIT, || (supervisor(host) != pid).then_some(()));
+    deployed(scheduler, cluster.hosts().unwrap().len());
+    assert_eq!(look(), before);
+}
+
+/// It ends by itself: that is its task's end, and dockerd does not start it again besides.
+fn the_plugin_ends(cluster: &Cluster, scheduler: &Scheduler<'_>, host: &Host<'_>) {
+    let (before, pid) = (container(host, "calico-libnetwork", "{{.Id}}"), supervisor(host));
+    run(host, &["kill", "-9", &container(host, "calico-libnetwork", "{{.State.Pid}}")]);
+    wait("another supervisor", LIMIT, || (supervisor(host) != pid).then_some(()));
+    deployed(scheduler, cluster.hosts().unwrap().len());
+    assert_ne!(container(host, "calico-libnetwork", "{{.Id}}"), before);
+    assert_eq!(container(host, "calico-libnetwork", "{{.RestartCount}}"), "0");
 }
 
 /// The network is removed when nobody uses it.
@@ -270,17 +289,10 @@ fn undone(first: &Host<'_>, second: &Host<'_>) {
     assert!(again.0 == 0 && again.1.contains("nothing to take back"), "{again:?}");
 }
 
-/// SIGTERM ends the container, and leaves no socket that dockerd would try; a stranger's container is not touched.
-fn stopped_and_strange(cluster: &Cluster, host: &Host<'_>) {
-    run(host, &["systemctl", "stop", "libnetwork.service"]);
-    assert_eq!(run(host, &["docker", "ps", "-aq", "--filter=name=calico-libnetwork"]), "");
-    assert_eq!(run(host, &["ls", "/run/docker/plugins"]), "");
-    let image = cluster.libnetwork_image();
-    run(host, &["docker", "create", "--name=calico-libnetwork", &image]);
-    let image = format!("--libnetwork-image={image}");
-    let endpoints = format!("--etcd-endpoints={}", cluster.etcd_endpoint());
-    let flags = [&*image, &endpoints, "--libnetwork-cpus=0.1", "--libnetwork-mem=128"];
-    let refused = installer(host, &[&["libnetwork", "run"], &flags[..]].concat());
+/// With our tasks gone, on a host where something else has the container's name: that is refused, and left alone.
+pub(crate) fn a_stranger_has_the_name(cluster: &Cluster, host: &Host<'_>) -> String {
+    run(host, &["docker", "create", "--name=calico-libnetwork", &cluster.libnetwork_image()]);
+    let refused = run_by_hand(cluster, host, &[]);
     assert!(refused.0 == 78 && refused.1.contains("not ours"), "{refused:?}");
-    assert_ne!(run(host, &["docker", "ps", "-aq", "--filter=name=calico-libnetwork"]), "");
+    container(host, "calico-libnetwork", "{{.Id}}")
 }

@@ -27,6 +27,7 @@ mod partition;
 mod rebuilt;
 mod recovery;
 mod refusals;
+mod stores;
 mod survival;
 mod watch;
 
@@ -45,6 +46,18 @@ const ORDER: [&str; 3] = ["etcd-proxy", "cni", "calico-node"];
 fn up(name: &str) -> (Lock, Cluster) {
     let lock = test_lock().unwrap();
     let spec = Spec { name: name.to_owned(), ..Spec::default() };
+    (lock, Cluster::up(&spec, &Progress::stderr()).unwrap())
+}
+
+/// The same, where `docker-cluster-store` watches Docker for a second after a change, and not for five.
+fn up_with_a_short_settle(name: &str) -> (Lock, Cluster) {
+    let lock = test_lock().unwrap();
+    // Every flag of the installer is a variable, too.
+    let of_tasks = json!({
+        "CALICO_DOCKER_SETTLE": "1", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    });
+    let agent_env = [("MESOS_EXECUTOR_ENVIRONMENT_VARIABLES".to_owned(), of_tasks.to_string())].into();
+    let spec = Spec { name: name.to_owned(), agent_env, ..Spec::default() };
     (lock, Cluster::up(&spec, &Progress::stderr()).unwrap())
 }
 

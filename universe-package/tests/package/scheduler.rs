@@ -105,6 +105,7 @@ fn numbers_and_switches_arrive_as_they_are_meant() {
         "rollout": {
             "max-concurrent-restarts": "20%",
             "agent-timeout": "5m",
+            "stability": "1m",
             "canary-count": 3,
             "max-per-domain": "2",
             "windows": "Mon-Fri 22:00-04:00 Europe/Berlin, Sat+Sun 00:00-24:00",
@@ -131,6 +132,7 @@ fn numbers_and_switches_arrive_as_they_are_meant() {
     assert_eq!((config.rollout.canary_count, config.rollout.max_per_domain), (3, Some(2)));
     assert_eq!(Ok(config.rollout.windows), "Mon-Fri 22:00-04:00 Europe/Berlin, Sat+Sun 00:00-24:00".parse());
     assert!(config.rollout.undo_disabled && config.rollout.allow_unsafe.contains("network.name"));
+    assert_eq!(config.rollout.stability.as_secs(), 60);
     assert_eq!(config.target.needs.calico_node.cpus, 1000);
     assert_eq!(config.target.needs.calico_node.mem, 512_000);
 }

@@ -1,11 +1,13 @@
-//! What the cluster store needs of Docker.
+//! Docker and its containers as they are found: for what changes Docker, and for what takes services back.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use bollard::models::{NetworkCreateRequest, RestartPolicyNameEnum};
-use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
+use bollard::models::{ContainerSummary, NetworkCreateRequest, RestartPolicyNameEnum};
+use bollard::query_parameters::{
+    InspectContainerOptions, ListContainersOptions, ListContainersOptionsBuilder,
+};
 use serde::Deserialize;
 
 use super::{Docker, DockerError, LIMIT_SECONDS, Result, absent};
@@ -46,6 +48,33 @@ pub struct Running {
     pub started_at: String,
     /// Whether dockerd starts it again after its own start, whatever it ended with.
     pub always_restarts: bool,
+}
+
+/// A container in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its full ID.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// `running`, `exited`, `created`, …
+    pub state: String,
+}
+
+impl Listed {
+    fn read(container: ContainerSummary) -> Option<Self> {
+        let names = container.names.unwrap_or_default();
+        Some(Self {
+            id: container.id?,
+            name: names.first().map_or("", |name| name.trim_start_matches('/')).to_owned(),
+            state: container.state.map(|state| state.to_string()).unwrap_or_default(),
+        })
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.state == "running"
+    }
 }
 
 /// Asks dockerd for its [`Info`].
@@ -94,6 +123,26 @@ impl Docker {
             });
         }
         Ok(running)
+    }
+
+    /// All containers that carry a label with this value, also those that do not run.
+    pub async fn labelled(&self, label: &str, value: &str) -> Result<Vec<Listed>> {
+        let filter = format!("{label}={value}");
+        let containers = self.listed(true, "label", &filter).await?;
+        Ok(containers.into_iter().filter_map(Listed::read).collect())
+    }
+
+    /// The names of this host's running containers on a network.
+    pub async fn on_network(&self, id: &str) -> Result<Vec<String>> {
+        let containers = self.listed(false, "network", id).await?;
+        Ok(containers.into_iter().filter_map(Listed::read).map(|it| it.name).collect())
+    }
+
+    async fn listed(&self, all: bool, filter: &str, value: &str) -> Result<Vec<ContainerSummary>> {
+        let filters = HashMap::from([(filter, vec![value])]);
+        let options = ListContainersOptionsBuilder::default().all(all).filters(&filters).build();
+        let listed = self.client.list_containers(Some(options)).await;
+        listed.map_err(|error| self.error("list the containers of", value, error))
     }
 
     /// Makes a network that only serves to be seen; returns its ID.

@@ -283,6 +283,18 @@ impl Files {
         }
     }
 
+    /// Removes a directory, if it is there, with all that is in it, for good. Links in it are removed, not followed.
+    pub fn remove_directory_with_all(&self, directory: &Path) -> Result<()> {
+        for path in self.list(directory)? {
+            match self.look(&path)?.map(|look| look.kind) {
+                Some(Kind::Directory) => self.remove_directory_with_all(&path)?,
+                Some(_) => self.remove(&path)?,
+                None => {}
+            }
+        }
+        self.remove_empty_directory(directory).map(drop)
+    }
+
     /// Removes a file, if it is there, for good.
     pub fn remove(&self, path: &Path) -> Result<()> {
         match self.disk.remove(path) {

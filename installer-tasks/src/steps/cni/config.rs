@@ -43,6 +43,7 @@ pub fn render(network: &NetworkName, etcd: &[Endpoint], node_name: &str, mtu: Op
         nodename: node_name,
         mtu,
     };
+    // Writing into memory does not fail, and all keys are fields' names: serde_json knows no further reason.
     #[expect(clippy::expect_used, reason = "strings and numbers under string keys are always JSON")]
     let mut text = serde_json::to_string_pretty(&config).expect("plain values");
     text.push('\n');

@@ -12,7 +12,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::daemon_json::DaemonJson;
-use super::wanted::{TLS_OPTIONS, Wanted};
+use super::wanted::{StoreKind, TLS_OPTIONS, Wanted};
 use crate::exit::{Failure, Result};
 use crate::host::docker::Info;
 
@@ -76,8 +76,8 @@ pub struct Decision {
     pub action: Option<(Action, String)>,
 }
 
-/// Refuses a Docker that cannot have a cluster store.
-pub fn check_suitable(info: &Info) -> Result<()> {
+/// Refuses a Docker that cannot have a cluster store of this kind.
+pub fn check_suitable(info: &Info, kind: StoreKind) -> Result<()> {
     let version = &info.server_version;
     let number = |text: Option<&str>| text.and_then(|text| text.parse::<u32>().ok());
     let mut parts = version.split(|c: char| !c.is_ascii_digit());
@@ -92,6 +92,12 @@ pub fn check_suitable(info: &Info) -> Result<()> {
     if major >= 23 {
         return Err(Failure::not_applicable(format!(
             "Docker {version} has no cluster store any more: 20.10 was the last that has"
+        )));
+    }
+    // Seen with 20.10.24: it makes networks there, and panics in the request that is to remove one.
+    if kind == StoreKind::Zk && (major, minor) >= (20, 10) {
+        return Err(Failure::unsuitable(format!(
+            "Docker {version} cannot remove a network that is kept in ZooKeeper: give an etcd as --docker-cluster-store"
         )));
     }
     if !matches!(info.swarm.local_node_state.as_str(), "" | "inactive") {
@@ -337,11 +343,12 @@ mod tests {
 
     #[test]
     fn only_dockers_with_cluster_stores_are_suitable() {
-        let of = |version: &str, swarm: &str| {
+        let in_store = |version: &str, swarm: &str, kind| {
             let swarm = Swarm { local_node_state: swarm.into() };
-            let outcome = check_suitable(&Info { server_version: version.into(), swarm, ..Info::default() });
-            outcome.err().map(|failure| failure.exit())
+            let info = Info { server_version: version.into(), swarm, ..Info::default() };
+            check_suitable(&info, kind).err().map(|failure| failure.exit())
         };
+        let of = |version: &str, swarm: &str| in_store(version, swarm, StoreKind::Etcd);
         for version in ["1.10.0", "1.13.1", "17.03.2-ce", "18.06.3-ce", "20.10.24+dfsg1"] {
             assert_eq!(of(version, "inactive"), None, "{version}");
         }
@@ -349,6 +356,8 @@ mod tests {
             assert_eq!(of(version, "inactive"), Some(Exit::NotApplicable), "{version}");
         }
         assert_eq!(of("dev", ""), Some(Exit::Unsuitable));
+        assert_eq!(in_store("19.03.15", "", StoreKind::Zk), None);
+        assert_eq!(in_store("20.10.24+dfsg1", "", StoreKind::Zk), Some(Exit::Unsuitable));
         for state in ["active", "pending", "locked", "error"] {
             assert_eq!(of("20.10.5", state), Some(Exit::Unsuitable), "{state}");
         }

@@ -32,8 +32,8 @@ pub async fn verify(options: &DockerStoreOptions, wanted: &Wanted, before: Optio
     {
         return Err(went_away(options, &started.condition()));
     }
-    let target = target(options, wanted);
-    announced(options, wanted, target.as_ref(), before.map_or(0, |before| before.announced)).await?;
+    let target = target(options, wanted)?;
+    announced(options, wanted, target.as_ref(), before).await?;
     probe(options, wanted, target.as_ref()).await?;
 
     let end = Instant::now() + Duration::from_secs(options.docker_settle);
@@ -64,13 +64,16 @@ fn went_away(options: &DockerStoreOptions, condition: &str) -> Failure {
     )
 }
 
-/// Its key must have been written after the change `since` of etcd: one of an earlier life lasts for a while.
+/// Its key must have been written after what was seen `before`: one of an earlier life lasts for a while.
 async fn announced(
     options: &DockerStoreOptions,
     wanted: &Wanted,
     target: Option<&EtcdV2>,
-    since: u64,
+    before: Option<&Before>,
 ) -> Result<()> {
+    let since = before.map_or(0, |before| before.announced);
+    // What it is told by a signal it reads in its own time; at its start it has read all before it answers.
+    let may_be_told = before.is_none_or(|before| !before.restarts);
     let (store, advertise) = (wanted.store.to_string(), wanted.advertise.to_string());
     let end = Instant::now() + ANNOUNCE_LIMIT;
     loop {
@@ -90,7 +93,7 @@ async fn announced(
             let (store, advertise) = (&info.cluster_store, &info.cluster_advertise);
             format!("it has {store:?} as {advertise:?}; `journalctl -u {unit}` may tell why")
         };
-        if Instant::now() > end {
+        if Instant::now() > end || !(told || may_be_told) {
             return Err(Failure::new(
                 Exit::TryAgain,
                 format!("Docker does not announce itself in the store {store} as {advertise}: {reason}"),

@@ -129,15 +129,19 @@ fn expand(word: &str, environment: &Environment) -> Vec<Word> {
     vec![(text, from)]
 }
 
+/// Where a flag is, in words. `texts` are the unit's files.
+pub fn place(flag: &Flag, unit: &str, texts: &[(PathBuf, String)]) -> String {
+    if let Some((variable, Some(file))) = &flag.from {
+        return format!("{} ({variable}, for {unit})", file.display());
+    }
+    // The last file that speaks of it is the one that holds.
+    let file = texts.iter().rev().find(|(_, text)| text.contains(&flag.name));
+    file.map_or_else(|| unit.to_owned(), |(path, _)| format!("{} (unit {unit})", path.display()))
+}
+
 /// Why a flag is in the way, and where it is; `None` when it is not. `texts` are the unit's files.
 pub fn conflict(flag: &Flag, unit: &str, texts: &[(PathBuf, String)], daemon_json: &Path) -> Option<String> {
-    let place = if let Some((variable, Some(file))) = &flag.from {
-        format!("{} ({variable}, for {unit})", file.display())
-    } else {
-        // The last file that speaks of it is the one that holds.
-        let file = texts.iter().rev().find(|(_, text)| text.contains(&flag.name));
-        file.map_or_else(|| unit.to_owned(), |(path, _)| format!("{} (unit {unit})", path.display()))
-    };
+    let place = place(flag, unit, texts);
     if flag.name != CONFIG_FILE {
         return Some(format!(
             "{place} has the flag --{}: Docker does not start with it and daemon.json both; take it out there",
@@ -156,7 +160,12 @@ pub fn conflict(flag: &Flag, unit: &str, texts: &[(PathBuf, String)], daemon_jso
 
 /// Whether one of the flags names a configuration file.
 pub fn has_config_file(flags: &[Flag]) -> bool {
-    flags.iter().any(|flag| flag.name == CONFIG_FILE)
+    config_file(flags).is_some()
+}
+
+/// The configuration file that the flags name, if they do.
+pub fn config_file(flags: &[Flag]) -> Option<&str> {
+    flags.iter().find(|flag| flag.name == CONFIG_FILE).map(|flag| flag.value.as_str())
 }
 
 #[cfg(test)]

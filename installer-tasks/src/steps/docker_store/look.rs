@@ -1,18 +1,21 @@
 //! Looks at the host and at the store; everything that cannot work is found here, before anything is changed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
+use super::command_line::CommandLine;
 use super::daemon_json::DaemonJson;
 use super::decide::{self, Action, Effect, Observed};
-use super::flags::{self, Environment, Variable};
+use super::flags;
 use super::wanted::{StoreKind, Wanted};
+use tokio_rustls::TlsConnector;
+
 use crate::exit::{Exit, Failure, Result};
 use crate::host::Host;
 use crate::host::docker::{self, Docker, Info};
 use crate::host::etcd_v2::{EtcdV2, Node};
 use crate::host::systemd::{Systemd, Unit};
-use crate::host::words::environment_file;
+use crate::host::tls;
 use crate::journal::{self, Recorded};
 use crate::options::DockerStoreOptions;
 use crate::say;
@@ -42,7 +45,7 @@ pub async fn look(
     let unfinished = recorded.unfinished.clone().unwrap_or_default();
     let info = info(options, unfinished.contains(&Action::Restart)).await?;
     if let Some(info) = &info.1 {
-        decide::check_suitable(info)?;
+        decide::check_suitable(info, wanted.store.kind)?;
     }
     let (unit, info) = info;
     refuse_flags(host, options, &unit, path)?;
@@ -60,7 +63,7 @@ pub async fn look(
     let is_ours = match recorded.entry(path) {
         None => false,
         Some(entry) => {
-            let before = journal::content_before(host.files(), &options.state.state_dir, entry)?;
+            let before = journal::content_before(host.files(), &options.step.state.state_dir, entry)?;
             let before = DaemonJson::parse(before.as_deref()).ok().and_then(|it| it.store());
             before != document.store()
         }
@@ -113,27 +116,8 @@ async fn info(options: &DockerStoreOptions, may_be_down: bool) -> Result<(Unit, 
 }
 
 fn refuse_flags(host: &Host, options: &DockerStoreOptions, unit: &Unit, path: &Path) -> Result<()> {
-    let mut environment = Environment::new();
-    for assignment in &unit.environment {
-        if let Some((name, value)) = assignment.split_once('=') {
-            environment.insert(name.to_owned(), Variable { value: value.to_owned(), file: None });
-        }
-    }
-    for pattern in &unit.environment_files {
-        for file in matching(host, pattern)? {
-            let content = host.files().read(&file)?.unwrap_or_default();
-            for (name, value) in environment_file(&String::from_utf8_lossy(&content)) {
-                environment.insert(name, Variable { value, file: Some(file.clone()) });
-            }
-        }
-    }
-    let mut texts = Vec::new();
-    for file in &unit.files {
-        let content = host.files().read(&host.place(file))?.unwrap_or_default();
-        texts.push((PathBuf::from(file), String::from_utf8_lossy(&content).into_owned()));
-    }
+    let CommandLine { flags, texts } = CommandLine::of(host, unit)?;
     let daemon_json = &options.unit.docker_daemon_json;
-    let flags = flags::flags(&unit.exec_start, &environment);
     let name = &options.unit.docker_unit;
     let mut reasons: Vec<String> =
         flags.iter().filter_map(|flag| flags::conflict(flag, name, &texts, daemon_json)).collect();
@@ -147,46 +131,43 @@ fn refuse_flags(host: &Host, options: &DockerStoreOptions, unit: &Unit, path: &P
     if reasons.is_empty() { Ok(()) } else { Err(Failure::unsuitable(reasons.join("; "))) }
 }
 
-/// The files of an `EnvironmentFile=`, of whose last part `*` may be one.
-fn matching(host: &Host, pattern: &str) -> Result<Vec<PathBuf>> {
-    let path = host.place(pattern);
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let Some((start, end)) = name.split_once('*') else { return Ok(vec![path]) };
-    let mut files = host.files().list(path.parent().unwrap_or(Path::new("/")))?;
-    files.retain(|file| {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
-    });
-    files.sort();
-    Ok(files)
-}
-
 /// The etcd in which the store is, as we reach it; `None` when we cannot read there.
-pub fn target(options: &DockerStoreOptions, wanted: &Wanted) -> Option<EtcdV2> {
-    if wanted.store.kind != StoreKind::Etcd || !wanted.tls_files().is_empty() {
-        return None;
+pub fn target(options: &DockerStoreOptions, wanted: &Wanted) -> Result<Option<EtcdV2>> {
+    if wanted.store.kind != StoreKind::Etcd {
+        return Ok(None);
     }
     // Not through the proxy: what Docker sent through it must have arrived.
     let members = match &options.docker_cluster_store {
-        None => options.etcd.endpoints.clone(),
+        None => options.step.etcd.endpoints.clone(),
         Some(_) => servers(wanted),
     };
-    Some(EtcdV2 { members })
+    Ok(Some(EtcdV2 { members, tls: tls(wanted)? }))
+}
+
+/// With Docker's own files: they are shown to work before Docker is told of them.
+fn tls(wanted: &Wanted) -> Result<Option<TlsConnector>> {
+    match &wanted.tls_files()[..] {
+        [(_, authorities), (_, certificate), (_, key)] => {
+            Ok(Some(tls::connector(authorities, certificate, key)?))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The store's servers, as Docker reaches them.
 fn servers(wanted: &Wanted) -> Vec<Endpoint> {
-    let endpoint = |server: &String| format!("{}://{server}", Scheme::Http).parse().ok();
+    let scheme = if wanted.tls_files().is_empty() { Scheme::Http } else { Scheme::Https };
+    let endpoint = |server: &String| format!("{scheme}://{server}").parse().ok();
     wanted.store.servers.iter().filter_map(endpoint).collect()
 }
 
 async fn effect(options: &DockerStoreOptions, wanted: &Wanted, observed: &Observed) -> Result<Effect> {
-    let Some(target) = target(options, wanted) else { return Ok(Effect::Unread) };
+    let Some(target) = target(options, wanted)? else { return Ok(Effect::Unread) };
     let key = wanted.node_key();
     let mut node = target.get(&key).await?;
     if options.docker_cluster_store.is_none() {
         // The way that Docker takes.
-        EtcdV2 { members: servers(wanted) }.get(&key).await?;
+        EtcdV2 { members: servers(wanted), tls: target.tls.clone() }.get(&key).await?;
     }
     let Some(info) = &observed.info else { return Ok(Effect::Unread) };
     let is_told = info.cluster_store == wanted.store.to_string()

@@ -10,6 +10,7 @@ use crate::exit::{Exit, Failure, Result};
 use crate::host::Host;
 use crate::host::files::Files;
 use crate::journal::{Document, Entry, Journal, What};
+use crate::options::StateOptions;
 use crate::say;
 
 /// Whether something that others use may be restarted.
@@ -30,6 +31,14 @@ pub struct Engine<'a> {
     pub state_dir: &'a Path,
     /// How long another installer is waited for.
     pub lock_timeout: Duration,
+}
+
+impl<'a> Engine<'a> {
+    /// As the options say.
+    pub fn new(host: &'a Host, options: &'a StateOptions) -> Self {
+        let lock_timeout = Duration::from_secs(options.lock_timeout);
+        Self { host, state_dir: &options.state_dir, lock_timeout }
+    }
 }
 
 impl Engine<'_> {
@@ -89,7 +98,7 @@ impl Engine<'_> {
             Err(reason) => failure.also(format!(
                 "and not all changes could be taken back ({}): run `calico-installer {} undo` when that is mended",
                 reason.one_line(),
-                S::NAME
+                S::NAME.command()
             )),
         })
     }
@@ -236,7 +245,7 @@ impl Engine<'_> {
             let entries: Vec<(&Back, &Entry)> =
                 back.iter().filter_map(|it| Some((it, recorded.entry(it.path())?))).collect();
             for (it, entry) in &entries {
-                if matches!(it, Back::Restore(_)) && !force {
+                if !matches!(it, Back::Rewrite(_)) && !force {
                     self.refuse_if_foreign(entry)?;
                 }
             }
@@ -278,11 +287,16 @@ impl Engine<'_> {
                 file.verify(self.files())?;
                 Ok(UndoneItem::Rewritten { path })
             }
+            (Back::Clear(_), What::Directory) => {
+                say::progress(format_args!("removing {} and all that is in it", path.display()));
+                self.files().remove_directory_with_all(&path)?;
+                Ok(UndoneItem::Removed { path })
+            }
             (Back::Restore(_), What::Directory) => {
                 let gone = self.files().remove_empty_directory(&path)?;
                 Ok(if gone { UndoneItem::Removed { path } } else { UndoneItem::Kept { path } })
             }
-            (Back::Restore(_), What::File { staging, before, .. }) => {
+            (Back::Restore(_) | Back::Clear(_), What::File { staging, before, .. }) => {
                 let as_before = self.files().print_of(&path)? == *before;
                 say::progress(format_args!("taking back {}", path.display()));
                 journal.restore(&path, *staging, before.as_ref())?;

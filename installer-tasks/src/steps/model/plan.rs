@@ -66,6 +66,7 @@ pub struct Proposal<A> {
 
 #[derive(Debug, Clone)]
 enum Item<A> {
+    Directory(PathBuf),
     File(WantedFile),
     Action { action: A, because: String },
 }
@@ -80,6 +81,11 @@ impl<A> Proposal<A> {
     /// Nothing yet.
     pub fn new() -> Self {
         Self { items: Vec::new(), notes: Vec::new(), restart: None }
+    }
+
+    /// A directory that is to be there, whether or not it is there already.
+    pub fn directory(&mut self, path: PathBuf) {
+        self.items.push(Item::Directory(path));
     }
 
     /// A file that is to be there, whether or not it is there already.
@@ -170,16 +176,14 @@ impl<A: Action> Plan<A> {
         for item in items {
             match item {
                 Item::Action { action, because } => plan.changes.push(Change::Action { action, because }),
+                Item::Directory(path) => plan.make_missing(&path, files)?,
                 Item::File(file) => {
                     plan.files.push(file.clone());
                     let previous = files.print_of(&file.path)?;
                     let Some(because) = difference(previous.as_ref(), &file.print) else { continue };
-                    for missing in files.missing_directories(file.path.parent().unwrap_or(Path::new("/")))? {
-                        let change = Change::Directory(missing);
-                        if !plan.changes.contains(&change) {
-                            plan.changes.push(change);
-                        }
-                    }
+                    let parent = file.path.parent().unwrap_or(Path::new("/"));
+                    plan.make_missing(parent, files)?;
+                    require_writable(parent, &file.path, files)?;
                     plan.changes.push(Change::File { file, previous, because });
                 }
             }
@@ -188,6 +192,17 @@ impl<A: Action> Plan<A> {
             plan.changes.push(Change::Finish);
         }
         Ok(plan)
+    }
+
+    /// A directory and those above it.
+    fn make_missing(&mut self, directory: &Path, files: &Files) -> Result<()> {
+        for missing in files.missing_directories(directory)? {
+            let change = Change::Directory(missing);
+            if !self.changes.contains(&change) {
+                self.changes.push(change);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -261,6 +276,25 @@ impl<A: Action> Plan<A> {
         }
         Ok(run)
     }
+}
+
+/// A read-only filesystem is met before anything is recorded, so that nothing is there to be taken back.
+fn require_writable(directory: &Path, file: &Path, files: &Files) -> Result<()> {
+    for above in directory.ancestors() {
+        if files.has_directory(above)? {
+            if files.is_writable_directory(above) {
+                return Ok(());
+            }
+            let (above, file) = (above.display(), file.display());
+            return Err(Failure::new(
+                Exit::NotPermitted,
+                format!(
+                    "{file} cannot be written: {above} does not permit it, or is on a read-only filesystem"
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What is to be changed about a file, in words; `None` when it is as it should be.

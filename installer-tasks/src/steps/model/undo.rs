@@ -10,6 +10,8 @@ use crate::journal::Recorded;
 pub enum Back {
     /// It becomes what it was before our first change. Refused, unless forced, when someone else changed it since.
     Restore(PathBuf),
+    /// A directory that we made goes with all that is in it; a file is as with [`Self::Restore`].
+    Clear(PathBuf),
     /// A file gets this content, which still has what others changed since and not what we put in. What it replaces
     /// must be what the step just read.
     Rewrite(WantedFile),
@@ -18,7 +20,7 @@ pub enum Back {
 impl Back {
     pub(super) fn path(&self) -> &Path {
         match self {
-            Self::Restore(path) => path,
+            Self::Restore(path) | Self::Clear(path) => path,
             Self::Rewrite(file) => &file.path,
         }
     }

@@ -3,6 +3,7 @@
 use crate::exit::{Exit, Failure, Result};
 use crate::host::Host;
 use crate::host::kernel::{self, Module, ModuleEvidence, Raised};
+use crate::say;
 use crate::values::Encapsulation;
 
 /// Modules that Felix uses.
@@ -44,14 +45,16 @@ pub fn prepare(host: &Host, encapsulation: Encapsulation) -> Result<()> {
     for module in ALWAYS.into_iter().chain(tunnel).filter(|module| !evidence.shows(*module)) {
         let name = module.name;
         match kernel::modprobe(module) {
-            Ok(()) => println!("loaded the kernel module {name}"),
+            Ok(()) => say::result(format_args!("loaded the kernel module {name}")),
             Err(reason) if Some(module) == tunnel => {
                 return Err(Failure::unsuitable(format!(
                     "the kernel module {name} is not there and cannot be loaded ({reason}), and the chosen \
                      --network-encapsulation needs it: load it, or choose another one"
                 )));
             }
-            Err(reason) => eprintln!("the kernel module {name} is not seen and cannot be loaded: {reason}"),
+            Err(reason) => say::progress(format_args!(
+                "the kernel module {name} is not seen and cannot be loaded: {reason}"
+            )),
         }
     }
     SYSCTLS.iter().try_for_each(|sysctl| raise(host, sysctl))
@@ -109,7 +112,7 @@ fn raise(host: &Host, sysctl: &Sysctl) -> Result<()> {
     let raised = kernel::raise_sysctl(host, key, least)
         .map_err(|error| Failure::new(Exit::Bug, format!("cannot read the sysctl {name}")).because(error))?;
     match raised {
-        Raised::From(value) => println!("raised the sysctl {name} from {value} to {least}"),
+        Raised::From(value) => say::result(format_args!("raised the sysctl {name} from {value} to {least}")),
         Raised::Absent if needed => {
             return Err(Failure::unsuitable(format!("this kernel has no sysctl {name}, which Calico needs")));
         }
@@ -119,7 +122,9 @@ fn raise(host: &Host, sysctl: &Sysctl) -> Result<()> {
             return Err(Failure::new(Exit::NotPermitted, text).because(error));
         }
         Raised::Refused { value, error } => {
-            eprintln!("the sysctl {name} is {value}, should be {least}, and cannot be written: {error}");
+            say::progress(format_args!(
+                "the sysctl {name} is {value}, should be {least}, and cannot be written: {error}"
+            ));
         }
     }
     Ok(())

@@ -4,14 +4,20 @@ use std::net::Ipv4Addr;
 
 use crate::host::container::{ContainerSpec, Mount};
 use crate::options::join;
+use crate::steps::supervise::service::Directory;
 use crate::values::{Backend, Cpus, Endpoint, Memory};
 
 /// The container's name.
 pub const NAME: &str = "calico-node";
-/// The directories of the host that calico/node shares; the last three are ours to make.
+/// The directories of the host that calico/node shares; the last three only Calico uses.
 const MOUNTS: [&str; 4] = ["/lib/modules", "/var/run/calico", "/var/lib/calico", "/var/log/calico"];
-/// Those of [`MOUNTS`] that only Calico uses.
-pub const CALICO_DIRECTORIES: [&str; 3] = ["/var/run/calico", "/var/lib/calico", "/var/log/calico"];
+/// [`MOUNTS`]: Docker would make those that are missing, and nobody would know.
+pub const DIRECTORIES: [Directory; 4] = [
+    Directory { path: MOUNTS[0], own: false },
+    Directory { path: MOUNTS[1], own: true },
+    Directory { path: MOUNTS[2], own: true },
+    Directory { path: MOUNTS[3], own: true },
+];
 
 /// What a spec is made of.
 #[derive(Debug, Clone)]

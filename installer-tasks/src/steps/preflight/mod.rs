@@ -109,7 +109,8 @@ pub async fn preflight(host: &Host, options: &PreflightOptions) -> Findings {
     host::kernel(&mut findings, host, options.network_encapsulation);
     host::artifacts(&mut findings, &options.artifact);
     services::docker(&mut findings, &options.docker.socket).await;
-    services::etcd(&mut findings, &options.etcd_endpoints).await;
+    services::cluster_size(&mut findings, options.agents, options.max.docker_max_agents);
+    services::etcd(&mut findings, &options.agent.etcd_endpoints).await;
     services::agent(&mut findings, host, options).await;
     findings
 }

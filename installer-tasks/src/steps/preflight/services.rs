@@ -6,7 +6,7 @@ use super::Findings;
 use crate::exit::{Exit, Failure, Result};
 use crate::host::agent::Agent;
 use crate::host::docker::Docker;
-use crate::host::{Host, etcd as host_etcd, net};
+use crate::host::{Host, etcd as host_etcd};
 use crate::options::PreflightOptions;
 use crate::steps::cni::place::{self, Searched};
 use crate::values::Endpoint;
@@ -39,6 +39,25 @@ fn store_gate(version: &str) -> Result<(), &'static str> {
     }
 }
 
+/// A cluster store bears so many dockerds.
+pub(super) fn cluster_size(findings: &mut Findings, agents: Option<u64>, most: u64) {
+    let check = "docker.max-agents";
+    match agents {
+        None => findings.skipped(
+            check,
+            format!("not checked against {most}: the number of agents is not given as --agents"),
+        ),
+        Some(agents) if agents <= most => findings.ok(check, format!("{agents} agents, {most} at most")),
+        Some(agents) => findings.warning(
+            check,
+            format!(
+                "{agents} agents are more than {most}: Docker containers will not have addresses of Calico's, tasks will; \
+                 for more, give Docker an etcd of its own as docker.cluster-store, and raise docker.max-agents"
+            ),
+        ),
+    }
+}
+
 /// One member of etcd answers.
 pub(super) async fn etcd(findings: &mut Findings, endpoints: &[Endpoint]) {
     if endpoints.is_empty() {
@@ -54,11 +73,7 @@ pub(super) async fn etcd(findings: &mut Findings, endpoints: &[Endpoint]) {
 /// The Mesos agent has what CNI takes.
 pub(super) async fn agent(findings: &mut Findings, host: &Host, options: &PreflightOptions) {
     let check = "mesos-agent";
-    let url = match net::agent_url(
-        options.agent.mesos_agent.as_ref(),
-        options.agent.node_ip,
-        &options.etcd_endpoints,
-    ) {
+    let url = match options.agent.url() {
         Ok(url) => url,
         Err(failure) => return findings.skipped(check, failure.one_line()),
     };

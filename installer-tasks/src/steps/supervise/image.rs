@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::exit::{Exit, Failure, Result};
 use crate::host::docker::{Docker, DockerError};
+use crate::say;
 
 /// An image pulled through a mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,12 +44,12 @@ pub(super) async fn provide(docker: &Docker, image: &str, mirror: Option<&str>) 
     }
     let mirrored = mirror.and_then(|mirror| at_mirror(image, mirror));
     let source = mirrored.as_ref().map_or(image, |mirrored| &mirrored.source);
-    eprintln!("pulling {source}");
+    say::progress(format_args!("pulling {source}"));
     docker.pull(source).await?;
     if let Some(mirrored) = &mirrored {
         docker.tag(source, &mirrored.repository, &mirrored.tag).await?;
     }
-    println!("pulled {source}");
+    say::result(format_args!("pulled {source}"));
     Ok(true)
 }
 
@@ -57,7 +58,7 @@ pub async fn prefetch(socket: &Path, images: &[String], mirror: Option<&str>) ->
     let docker = Docker::connect(socket).await?;
     for image in images {
         if !provide(&docker, image, mirror).await.map_err(|error| unavailable(&error))? {
-            println!("{image} is there");
+            say::result(format_args!("{image} is there"));
         }
     }
     Ok(())

@@ -16,12 +16,12 @@ use crate::host::container::{ContainerSpec, HASH_LABEL, TASK_LABEL};
 use crate::host::docker::{Container, Docker, DockerError};
 use crate::host::plugin::Plugin;
 use crate::host::process::StopSignals;
+use crate::say;
 
 mod image;
-mod undo;
+pub mod service;
 
 pub use image::prefetch;
-pub use undo::undo;
 
 /// How long dockerd may be away when we start; later we wait for as long as it takes.
 const START_LIMIT: Duration = Duration::from_mins(1);
@@ -107,12 +107,12 @@ impl Supervisor<'_> {
         let signal = tokio::select! {
             signal = signals.received() => signal,
             failure = self.supervise() => {
-                self.remove_dead_sockets().await;
+                service::remove_dead_sockets(self.plugins).await;
                 return Err(failure);
             }
         };
         let name = self.spec.name;
-        eprintln!("{signal}: stopping {name}");
+        say::progress(format_args!("{signal}: stopping {name}"));
         self.stop().await?;
         Err(Failure::new(Exit::Terminated, format!("ended by {signal}; {name} is stopped")))
     }
@@ -129,8 +129,10 @@ impl Supervisor<'_> {
                 Err(failure) => return failure,
             };
             match self.keep_up(&docker, &mut log_from).await {
-                Ok(()) => eprintln!("{name} was restarted by someone else; watching on"),
-                Err(Over::DockerAway(reason)) => eprintln!("{reason}; waiting for it to come back"),
+                Ok(()) => say::progress(format_args!("{name} was restarted by someone else; watching on")),
+                Err(Over::DockerAway(reason)) => {
+                    say::progress(format_args!("{reason}; waiting for it to come back"));
+                }
                 Err(Over::Failed(failure)) => return failure,
             }
         }
@@ -142,27 +144,26 @@ impl Supervisor<'_> {
         let docker = match Docker::connect(self.socket).await {
             Ok(docker) => docker,
             Err(error) if error.is_away() => {
-                eprintln!("{error}: {name} cannot be stopped, and is found again when it is back");
+                say::progress(format_args!(
+                    "{error}: {name} cannot be stopped, and is found again when it is back"
+                ));
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
-        undo::remove_ours(&docker, name, self.spec.task, self.grace(STOP_GRACE)).await?;
-        self.remove_dead_sockets().await;
+        if let Some(container) = docker.container(name).await?
+            && is_of(&container, self.spec.task)
+        {
+            docker.stop(&container.id, self.grace(STOP_GRACE)).await?;
+            docker.remove(&container.id).await?;
+        }
+        service::remove_dead_sockets(self.plugins).await;
         Ok(())
     }
 
     /// Seconds to wait for its end: none for one that its stop signal does not end.
     fn grace(&self, seconds: i32) -> i32 {
         if self.spec.through_restarts.is_some() { 0 } else { seconds }
-    }
-
-    async fn remove_dead_sockets(&self) {
-        for plugin in self.plugins {
-            if let Err(error) = plugin.remove_if_dead().await {
-                eprintln!("the socket of {plugin:?} stays: {error}");
-            }
-        }
     }
 
     async fn wait_for_docker(&self, limit: Option<Duration>) -> Result<Docker> {
@@ -175,7 +176,7 @@ impl Supervisor<'_> {
                 Err(error) if limit.is_some_and(|limit| since.elapsed() >= limit) => return Err(error.into()),
                 Err(error) => {
                     if limit.is_some() && !std::mem::replace(&mut said, true) {
-                        eprintln!("{error}; waiting up to {} s", START_LIMIT.as_secs());
+                        say::progress(format_args!("{error}; waiting up to {} s", START_LIMIT.as_secs()));
                     }
                     sleep(POLL).await;
                 }
@@ -195,13 +196,13 @@ impl Supervisor<'_> {
         let mounts_lost = found.as_ref().is_some_and(|container| self.has_lost_a_socket(container));
         match (decide(found.as_ref(), self.spec.task, &self.spec.hash(), mounts_lost), found) {
             (Action::Adopt, Some(container)) => {
-                println!("{name} runs already with this configuration: watching it");
+                say::result(format_args!("{name} runs already with this configuration: watching it"));
                 return Ok(container);
             }
             (Action::Replace(reason), Some(container)) => {
                 // Before the old one is stopped: hosts are without Calico for as short as can be.
                 self.provide_image(docker).await?;
-                println!("replacing {name}: {reason}");
+                say::result(format_args!("replacing {name}: {reason}"));
                 docker.stop(&container.id, self.grace(REPLACE_GRACE)).await?;
                 docker.remove(&container.id).await?;
             }
@@ -216,7 +217,7 @@ impl Supervisor<'_> {
         }
         docker.create(self.spec).await?;
         docker.start(name).await?;
-        println!("started {name} from {}", self.spec.image);
+        say::result(format_args!("started {name} from {}", self.spec.image));
         *log_from = 0;
         let started = docker.container(name).await?;
         started.ok_or_else(|| {
@@ -292,8 +293,11 @@ impl Supervisor<'_> {
     async fn ended(&self, docker: &Docker, container: &Container) -> Failure {
         let name = self.spec.name;
         match docker.last_log(&container.id, LAST_LINES).await {
-            Ok(log) => eprintln!("the last lines of {name}:\n{}", String::from_utf8_lossy(&log).trim_end()),
-            Err(error) => eprintln!("{error}"),
+            Ok(log) => say::progress(format_args!(
+                "the last lines of {name}:\n{}",
+                String::from_utf8_lossy(&log).trim_end()
+            )),
+            Err(error) => say::progress(&error),
         }
         let mut text = format!("{name} ended by itself with exit status {}", container.exit_code);
         if container.out_of_memory {

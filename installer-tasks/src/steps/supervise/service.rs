@@ -1,0 +1,262 @@
+//! What a service has on the host besides its process: directories, its container, and sockets of plugins.
+//!
+//! Directories are made and taken back through the journal, as files are. The container is seen by its label, whatever the
+//! journal holds: it may have been started by a version that recorded nothing.
+
+use std::marker::PhantomData;
+use std::path::Path;
+
+use crate::exit::{Exit, Failure, Result};
+use crate::host::container::TASK_LABEL;
+use crate::host::docker::{Docker, DockerError};
+use crate::host::plugin::{self, Plugin};
+use crate::host::systemd::Systemd;
+use crate::host::{Host, docker};
+use crate::journal::{Recorded, What};
+use crate::options::{DockerUnitOptions, ServiceUndoOptions, StateOptions};
+use crate::say;
+use crate::steps::StepName;
+use crate::steps::model::{
+    Acts, Back, Direction, Engine, NoAction, Plan, Proposal, Restarts, Stage, Step, Undo, Undone, UndoneItem,
+    Verdict,
+};
+use crate::steps::status::{Installed, Seen};
+
+/// Seconds from SIGTERM to SIGKILL.
+const STOP_GRACE: i32 = 10;
+
+/// A directory of the host that a service needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Directory {
+    /// Where.
+    pub path: &'static str,
+    /// Whether all that is ever in it is the service's own, and goes with it when we made it.
+    pub own: bool,
+}
+
+/// A service in a container.
+pub trait Service {
+    /// Its name in the journal.
+    const STEP: StepName;
+    /// The task that its container is labelled with.
+    const TASK: &'static str;
+    /// The directories that it shares with the host.
+    const DIRECTORIES: &'static [Directory];
+    /// Docker's plugins that it serves, by the names of their sockets.
+    const PLUGINS: &'static [&'static str];
+}
+
+/// The directories of a service, as a step of the journal.
+#[derive(Debug, Clone, Copy)]
+struct Directories<S>(PhantomData<S>);
+
+impl<S: Service> Acts for Directories<S> {
+    type Action = NoAction;
+    const NAME: StepName = S::STEP;
+
+    async fn act(&self, _: &Host, action: &NoAction, _: Direction) -> Result<()> {
+        match *action {}
+    }
+}
+
+impl<S: Service> Step for Directories<S> {
+    async fn check(&self, host: &Host, _: &Recorded<NoAction>) -> Result<Proposal<NoAction>> {
+        let mut proposal = Proposal::new();
+        for directory in S::DIRECTORIES {
+            proposal.directory(host.place(directory.path));
+        }
+        Ok(proposal)
+    }
+
+    async fn verify(&self, _: &Host, _: &Plan<NoAction>) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl<S: Service> Undo for Directories<S> {
+    async fn next(&self, host: &Host, recorded: &Recorded<NoAction>) -> Result<Stage<NoAction>> {
+        let own: Vec<_> =
+            S::DIRECTORIES.iter().filter(|it| it.own).map(|directory| host.place(directory.path)).collect();
+        let back = recorded.entries.iter().rev().map(|entry| {
+            let path = entry.path.clone();
+            if entry.what == What::Directory && own.contains(&path) {
+                Back::Clear(path)
+            } else {
+                Back::Restore(path)
+            }
+        });
+        Ok(Stage::of(back.collect()))
+    }
+}
+
+/// Makes the directories that are missing, and records that. With nothing to make, nobody else at work is waited for.
+pub async fn make_directories<S: Service>(host: &Host, state: &StateOptions) -> Result<()> {
+    let (engine, step) = (Engine::new(host, state), Directories::<S>(PhantomData));
+    let plan = engine.check(&step).await?;
+    if plan.verdict() != Verdict::NothingToDo {
+        engine.apply(&step, plan, Restarts::Forbidden).await?;
+    }
+    Ok(())
+}
+
+/// Removes the service's container, then the directories that were made for it.
+pub async fn undo<S: Service>(host: &Host, options: &ServiceUndoOptions) -> Result<Undone> {
+    let ServiceUndoOptions { force, unit, state } = options;
+    let removed = remove_containers::<S>(host, unit, *force).await?;
+    let mut undone = Engine::new(host, state).undo(&Directories::<S>(PhantomData), *force).await?;
+    undone.items.splice(0..0, removed);
+    Ok(undone)
+}
+
+/// Whether `undo` would have something to take back, but for directories.
+pub async fn is_there<S: Service>(unit: &DockerUnitOptions) -> Result<bool> {
+    let Some(docker) = docker(unit).await? else { return Ok(false) };
+    Ok(!docker.labelled(TASK_LABEL, S::TASK).await?.is_empty())
+}
+
+async fn remove_containers<S: Service>(
+    host: &Host,
+    unit: &DockerUnitOptions,
+    force: bool,
+) -> Result<Vec<UndoneItem>> {
+    let mut items = Vec::new();
+    if let Some(docker) = docker(unit).await? {
+        let containers = docker.labelled(TASK_LABEL, S::TASK).await?;
+        if !containers.is_empty() {
+            refuse_users(&docker, S::PLUGINS, force).await?;
+        }
+        for container in containers {
+            docker.stop(&container.id, if S::PLUGINS.is_empty() { STOP_GRACE } else { 0 }).await?;
+            docker.remove(&container.id).await?;
+            let action = format!("removed the container {} (ID {:.12})", container.name, container.id);
+            items.push(UndoneItem::Done { action });
+        }
+    }
+    let folder = host.place(plugin::FOLDER);
+    let plugins: Vec<Plugin> = S::PLUGINS.iter().map(|name| Plugin::new(&folder, name)).collect();
+    remove_dead_sockets(&plugins).await;
+    Ok(items)
+}
+
+/// Containers on a network of the plugin's need it when they end.
+async fn refuse_users(docker: &Docker, plugins: &[&str], force: bool) -> Result<()> {
+    let mut users = Vec::new();
+    for driver in plugins {
+        for (id, _) in docker.network_ids("driver", driver).await? {
+            users.extend(docker.on_network(&id).await?);
+        }
+    }
+    if users.is_empty() {
+        return Ok(());
+    }
+    let list = users.join(", ");
+    if force {
+        say::progress(format_args!("containers use Docker's network, going on as asked: {list}"));
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::TryAgain,
+        format!(
+            "containers use Docker's network, and need its plugin when they end: {list}; end them, or use --force"
+        ),
+    ))
+}
+
+/// This host's Docker; `None` when it has none.
+async fn docker(unit: &DockerUnitOptions) -> Result<Option<Docker>> {
+    let error = match Docker::connect(&unit.docker.socket).await {
+        Ok(docker) => return Ok(Some(docker)),
+        Err(error) => error,
+    };
+    if error.is_away() && !unit.docker.socket.exists() && !has_unit(&unit.docker_unit).await {
+        return Ok(None);
+    }
+    Err(error.into())
+}
+
+async fn has_unit(name: &str) -> bool {
+    let unit = async { Systemd::connect().await?.unit(name).await };
+    unit.await.is_ok_and(|unit| unit.exists())
+}
+
+/// What is seen of a service's container.
+pub async fn seen<S: Service>(socket: &Path) -> Seen {
+    let look = async {
+        let docker = Docker::connect(socket).await?;
+        docker.labelled(TASK_LABEL, S::TASK).await
+    };
+    match look.await {
+        Ok(containers) => seen_of(&containers),
+        Err(error) => unseen(&error),
+    }
+}
+
+fn seen_of(containers: &[docker::Listed]) -> Seen {
+    let what = containers.iter().map(|it| format!("the container {} is {}", it.name, it.state)).collect();
+    let installed = match containers.iter().filter(|it| it.is_running()).count() {
+        _ if containers.is_empty() => Installed::No,
+        0 => Installed::Partly,
+        _ => Installed::Yes,
+    };
+    Seen { installed, what }
+}
+
+fn unseen(error: &DockerError) -> Seen {
+    Seen { installed: Installed::Unknown, what: vec![error.to_string()] }
+}
+
+/// Removes the sockets on which nobody listens any more.
+pub async fn remove_dead_sockets(plugins: &[Plugin]) {
+    for plugin in plugins {
+        if let Err(error) = plugin.remove_if_dead().await {
+            say::progress(format_args!("the socket of {plugin:?} stays: {error}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::steps::node::CalicoNode;
+
+    #[tokio::test]
+    async fn directories_that_were_made_go_with_what_is_in_them_and_those_of_before_stay() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::below(root.path());
+        let state = StateOptions { state_dir: root.path().join("state"), lock_timeout: 1 };
+        fs::create_dir_all(host.place("/var/lib/calico")).unwrap();
+        make_directories::<CalicoNode>(&host, &state).await.unwrap();
+        fs::write(host.place("/var/lib/calico/nodename"), "theirs").unwrap();
+        fs::create_dir_all(host.place("/var/log/calico/cni")).unwrap();
+        fs::write(host.place("/var/log/calico/cni/log"), "Felix").unwrap();
+        std::os::unix::fs::symlink("/etc", host.place("/var/log/calico/link")).unwrap();
+        fs::write(host.place("/lib/modules/theirs"), "").unwrap();
+
+        // What is there is not made, and nobody else at work is waited for.
+        let held = fs::File::open(&state.state_dir).unwrap();
+        rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        make_directories::<CalicoNode>(&host, &state).await.unwrap();
+        drop(held);
+
+        let undone =
+            Engine::new(&host, &state).undo(&Directories::<CalicoNode>(PhantomData), false).await.unwrap();
+        assert!(
+            !host.has("/var/log") && !host.has("/var/run") && host.has("/lib/modules/theirs"),
+            "{undone}"
+        );
+        assert_eq!(fs::read_to_string(host.place("/var/lib/calico/nodename")).unwrap(), "theirs");
+        assert!(!state.state_dir.exists() && Path::new("/etc").exists());
+    }
+
+    #[test]
+    fn a_container_is_seen_as_it_is() {
+        let container =
+            |state: &str| docker::Listed { id: "1".into(), name: "n".into(), state: state.into() };
+        assert_eq!(seen_of(&[]).installed, Installed::No);
+        assert_eq!(seen_of(&[container("exited")]).installed, Installed::Partly);
+        let seen = seen_of(&[container("exited"), container("running")]);
+        assert_eq!((seen.installed, seen.what.len()), (Installed::Yes, 2));
+    }
+}
