@@ -40,7 +40,7 @@ pub use input::{
     Agent, CheckResult, Event, Input, InverseOffer, Offer, Standing, TaskState, Unavailability, Update,
 };
 pub use offered::Resources;
-pub use resources::{Needs, RESERVATION_LABEL, Reservation, Resource, Shortage, Value, thousandths};
+pub use resources::{Needs, RESERVATION_LABEL, Reservation, Resource, Shortage, thousandths};
 pub use share::{Share, ShareError};
 pub use spec::{Goal, MesosVersion, MostAgents, Reservations, Restart, Selector, Settings, Spec};
 pub use state::{
@@ -158,7 +158,7 @@ impl Core {
             self.change(frame, StateChange::Framework { id });
         }
         self.demand.subscribed();
-        self.notices.subscribed(now);
+        self.expect_offers(now);
         self.reconcile_all(now, frame);
         frame.effects.push(Effect::RefreshInventory);
     }

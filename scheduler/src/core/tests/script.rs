@@ -86,10 +86,10 @@ impl Script {
         // Task IDs are unique within a millisecond.
         self.now = self.now.after(Duration::from_millis(1));
         self.offers += 1;
-        let id = OfferId(format!("O{}", self.offers));
+        let id = OfferId::from(format!("O{}", self.offers));
         Offer {
             id,
-            agent: AgentId::from(format!("S-{host}")),
+            agent: format!("S-{host}").into(),
             resources: resources.into(),
             unavailability: None,
         }
