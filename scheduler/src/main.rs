@@ -16,6 +16,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::info;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // A variable that is not Unicode is others' business, or refused for what is left of it.
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();

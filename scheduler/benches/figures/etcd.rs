@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::environment::environment;
+use crate::process::cpu_of;
 
 /// See above.
 pub struct Etcd {
@@ -51,6 +52,11 @@ impl Etcd {
     /// `service.state` for a scheduler with keys of its own.
     pub fn url(&self, prefix: &str) -> String {
         format!("etcd://{}/{prefix}", self.authority)
+    }
+
+    /// Its processor time.
+    pub fn cpu(&self) -> Duration {
+        cpu_of(&self.child.id().to_string())
     }
 
     /// Every transaction that writes raises it by one.

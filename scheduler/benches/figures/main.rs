@@ -21,6 +21,9 @@ use std::path::PathBuf;
 
 use criterion::Criterion;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Where criterion keeps what it has measured.
 fn results() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR")

@@ -51,15 +51,20 @@ impl Scheduler {
         (megabytes("VmRSS:"), megabytes("VmHWM:"))
     }
 
-    /// Processor time of all its threads, to the nanosecond. Its threads live as long as it.
+    /// Its processor time.
     pub fn cpu(&self) -> Duration {
-        let threads = std::fs::read_dir(self.file("task")).unwrap();
-        let spent = threads.map(|thread| {
-            let text = std::fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap_or_default();
-            text.split_whitespace().next().and_then(|field| field.parse::<u64>().ok()).unwrap_or_default()
-        });
-        Duration::from_nanos(spent.sum())
+        cpu_of(&self.child.id().to_string())
     }
+}
+
+/// Processor time of all threads of a process, to the nanosecond. Its threads live as long as it.
+pub fn cpu_of(process: &str) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let spent = threads.map(|thread| {
+        let text = std::fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap_or_default();
+        text.split_whitespace().next().and_then(|field| field.parse::<u64>().ok()).unwrap_or_default()
+    });
+    Duration::from_nanos(spent.sum())
 }
 
 impl Drop for Scheduler {

@@ -28,8 +28,9 @@ pub(super) struct Demand {
     cluster_stood: (Vec<bool>, bool),
     /// The same for the task types that run once.
     cluster: Turn,
-    /// Registrations whose offers we sent away for long.
+    /// Registrations whose offers we sent away for long, since the last REVIVE.
     filtered: FxHashSet<AgentId>,
+    revives: u64,
     /// Whether something is to be launched on a filtered agent.
     revive: bool,
     /// Since when nothing is to be launched, though something is on its way.
@@ -78,13 +79,6 @@ impl Demand {
     pub fn disconnected(&mut self) {
         self.flow = Flow::Disconnected;
         self.constrainable = false;
-    }
-
-    /// This agent's offers stay away for long.
-    pub fn filter(&mut self, agent: &AgentId) {
-        if !self.filtered.contains(agent) {
-            self.filtered.insert(agent.clone());
-        }
     }
 
     /// Whether the master may send offers at all.
@@ -160,12 +154,26 @@ impl Demand {
 }
 
 impl Core {
+    /// This agent's offers stay away for long.
+    pub(super) fn send_away(&mut self, agent: &str) {
+        let revives = self.demand.revives;
+        let known = self.index.agents.get_key_value(agent);
+        if known.is_some_and(|(_, known)| known.sent_away == Some(revives)) {
+            return;
+        }
+        let id = known.map_or_else(|| agent.into(), |(id, _)| id.clone());
+        self.demand.filtered.insert(id);
+        if let Some(known) = self.index.agents.get_mut(agent) {
+            known.sent_away = Some(revives);
+        }
+    }
+
     /// Sorts one agent by what comes next on it.
     pub(super) fn reconsider(&mut self, key: &AgentKey) {
         if let Some(agent) = self.state.agents.get(key).cloned() {
             self.reconsider_record(&agent);
         } else {
-            self.notices.note(key, &Next::Complete, self.clock.now());
+            self.notices.forget(key);
             self.demand.forget(key);
         }
     }
@@ -178,8 +186,12 @@ impl Core {
         self.queue(agent, &next);
         self.demand.sort(key, &agent.id, &next, behind);
         let waits_since = under_way_since(&agent.tasks);
-        self.notices.note(key, &next, self.clock.now());
+        if !matches!(next, Next::Launch(..)) {
+            self.notices.forget(key);
+        }
+        let now = self.clock.now();
         if let Some(registered) = self.index.agents.get_mut(&agent.id).filter(|r| r.key == *key) {
+            registered.expect_offer(&next, now);
             registered.next = next;
             registered.limit = limit;
             registered.waits_since = waits_since;
@@ -231,6 +243,7 @@ impl Core {
                 demand.flow = Flow::On;
                 demand.revive = false;
                 demand.filtered.clear();
+                demand.revives += 1;
                 demand.last_revive = Some(now);
                 let hosts = demand.hosts(agents, most).filter(|_| !gives_back);
                 if hosts != demand.constrained {

@@ -1,9 +1,11 @@
 //! The names that everything in the core is found by.
 
+use std::borrow::Borrow;
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
 /// A moment: milliseconds since the Unix epoch. The core has no clock: it is told.
@@ -85,8 +87,8 @@ name!(
     TaskId(Arc<str>)
 );
 name!(
-    /// The ID of one offer.
-    OfferId(String)
+    /// The ID of one offer: in the bytes that it came in, for most are declined at once.
+    OfferId(ByteString)
 );
 name!(
     /// SHA-256 (hexadecimal) over everything that a task type would be launched with.
@@ -177,6 +179,13 @@ impl AgentKey {
     /// The host's name, without the port.
     pub fn host(&self) -> &str {
         self.0.rsplit_once(':').map_or(&self.0, |(host, _)| host)
+    }
+}
+
+impl Borrow<str> for AgentId {
+    /// Agents are looked for by what an offer says, which need not become an ID for that.
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

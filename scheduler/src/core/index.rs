@@ -37,6 +37,10 @@ pub(super) struct Registered {
     pub limit: Option<Limit>,
     /// Since when what is on its way there is as it is.
     pub waits_since: Option<Timestamp>,
+    /// From when on an offer may be expected, while it waits for one: until then it is declined, or its turn has not come.
+    pub expected: Option<Timestamp>,
+    /// After how many REVIVEs its offers were [sent away for long](super::Core::send_away) last.
+    pub sent_away: Option<u64>,
 }
 
 /// What only so many launches at a time may be.
@@ -97,7 +101,8 @@ impl Index {
         self.replace(&Tasks::new(), &agent.tasks, |t| Slot::Agent(agent.key.clone(), t));
         let next = Next::Wait("it was not looked at yet".to_owned());
         let (key, aside) = (agent.key.clone(), agent.aside);
-        let registered = Registered { key, aside, next, limit: None, waits_since: None };
+        let registered =
+            Registered { key, aside, next, limit: None, waits_since: None, expected: None, sent_away: None };
         self.agents.insert(agent.id.clone(), registered);
         self.attend(agent);
         self.note_disruption(agent);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytestring::ByteString;
+
 use super::ids::{AgentId, AgentKey, FrameworkId, OfferId, TaskId, Timestamp};
 use super::offered::Resources;
 use super::rollout::Command;
@@ -60,8 +62,8 @@ pub enum Event {
 pub struct Offer {
     /// To be accepted or declined.
     pub id: OfferId,
-    /// Whose resources they are.
-    pub agent: AgentId,
+    /// Whose resources they are: an [`AgentId`], which most often is in memory already.
+    pub agent: ByteString,
     /// What there is.
     pub resources: Resources,
     /// When its agent goes down for maintenance, if it does.

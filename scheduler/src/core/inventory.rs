@@ -1,6 +1,6 @@
 //! The master's list of agents: it, not the offers, says which agents there are.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Core;
@@ -17,7 +17,7 @@ impl Core {
         }
         let (first, crowded) = (self.inventory.is_none(), self.crowded());
         let before = self.inventory.take().unwrap_or_default();
-        let Listing { agents: listed, inventory } = self.listing(agents);
+        let Listing { agents: mut listed, inventory } = self.listing(agents);
         let mut changed: Vec<AgentKey> = inventory
             .presence
             .iter()
@@ -34,8 +34,9 @@ impl Core {
         // What a changed record means for its agent depends on the new list.
         self.inventory = Some(inventory);
         let crowds = crowded != self.crowded();
+        self.retain_news(&mut listed);
         let mut moved = self.moved(&listed, frame);
-        for agent in listed.into_values() {
+        for agent in listed {
             let moved = moved.remove(&agent.id);
             self.record(now, agent, moved, frame);
         }
@@ -120,14 +121,21 @@ impl Core {
         }
     }
 
+    /// Leaves those of a list in the order of addresses that are not as their records say.
+    fn retain_news(&self, listed: &mut Vec<Agent>) {
+        let mut records = self.state.agents.iter().peekable();
+        listed.retain(|agent| {
+            while records.next_if(|(key, _)| **key < agent.key).is_some() {}
+            records
+                .next_if(|(key, _)| **key == agent.key)
+                .is_none_or(|(_, record)| !is_as_before(record, agent))
+        });
+    }
+
     /// Takes out the records of known agents at new addresses, all before any is put in: they may have swapped.
-    fn moved(
-        &mut self,
-        listed: &BTreeMap<AgentKey, Agent>,
-        frame: &mut Frame,
-    ) -> HashMap<AgentId, Arc<AgentRecord>> {
+    fn moved(&mut self, listed: &[Agent], frame: &mut Frame) -> HashMap<AgentId, Arc<AgentRecord>> {
         let mut moved = HashMap::new();
-        for agent in listed.values() {
+        for agent in listed {
             let from = self.index.key(&agent.id).filter(|key| **key != agent.key);
             if let Some(old) = from.and_then(|key| self.state.agents.get(key)).cloned() {
                 let what = format!("{} is now at {}", old.key, agent.key);
@@ -145,7 +153,7 @@ impl Core {
         let old = self.state.agents.get(&agent.key).cloned();
         let (key, is_known) = (agent.key.clone(), moved.is_some());
         let record = match (&old, moved) {
-            (Some(old), None) if old.id == agent.id && old.version == agent.version => return,
+            (Some(old), None) if is_as_before(old, &agent) => return,
             (Some(old), None) if old.id == agent.id => {
                 let mut record = AgentRecord { version: agent.version, ..AgentRecord::clone(old) };
                 judge_anew(&mut record);
@@ -214,6 +222,11 @@ impl Core {
             inventory.presence.remove(key);
         }
     }
+}
+
+/// Whether nothing of what is stored is news in a list.
+fn is_as_before(record: &AgentRecord, agent: &Agent) -> bool {
+    record.id == agent.id && record.version == agent.version
 }
 
 /// What an agent cannot have, or needs a restart for, is found out again: its host may have changed.

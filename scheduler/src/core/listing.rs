@@ -65,48 +65,30 @@ pub(super) struct Inventory {
 
 /// A list of agents, read.
 pub(super) struct Listing {
-    /// One an address.
-    pub agents: BTreeMap<AgentKey, Agent>,
+    /// One an address, in the order of these.
+    pub agents: Vec<Agent>,
     pub inventory: Inventory,
 }
 
 impl Core {
     /// Reads a list of agents. Its order makes no difference.
     pub(super) fn listing(&self, mut listed: Vec<Agent>) -> Listing {
-        listed.sort_by(|a, b| (&a.key, &a.id).cmp(&(&b.key, &b.id)));
+        listed.sort_unstable_by(|a, b| (&a.key, &a.id).cmp(&(&b.key, &b.id)));
         let mut ids = FxHashSet::default();
         let recovering = listed.extract_if(.., |agent| agent.standing == Standing::Recovering);
         let recovering: Vec<Agent> = recovering.collect();
         listed.retain(|agent| ids.insert(agent.id.clone()));
-        let mut duplicates = BTreeMap::new();
-        let mut agents: BTreeMap<AgentKey, Agent> = BTreeMap::new();
-        for same_address in listed.chunk_by(|a, b| a.key == b.key) {
-            let Some(chosen) = same_address.iter().min_by_key(|agent| self.claim(agent)) else { continue };
-            for other in same_address.iter().filter(|agent| agent.id != chosen.id) {
-                // A registration that has ended may still be listed beside the one that took its place.
-                if other.standing != Standing::Disconnected {
-                    let reason = format!(
-                        "{} is the address of two agents, {} and {}: only {} gets Calico; give each host a name of \
-                         its own (--hostname), or exclude one",
-                        chosen.key, chosen.id, other.id, chosen.id
-                    );
-                    duplicates.insert(other.id.clone(), (other.key.clone(), reason));
-                }
-            }
-            agents.insert(chosen.key.clone(), chosen.clone());
-        }
+        let duplicates = self.one_an_address(&mut listed);
+        let agents = listed;
         let mut presence: FxHashMap<AgentKey, Presence> =
             FxHashMap::with_capacity_and_hasher(agents.len(), FxBuildHasher);
-        for agent in agents.values() {
+        for agent in &agents {
             // The list goes, and the record stays: the name is the record's.
-            let key = self.state.agents.get(&agent.key).map_or(&agent.key, |record| &record.key);
+            let key = self.index.key(&agent.id).filter(|key| **key == agent.key).unwrap_or(&agent.key);
             presence.insert(key.clone(), self.presence_of(agent));
         }
         let recovering = self.recovering(&recovering, &ids, &mut presence);
-        self.one_a_host(
-            agents.values().map(|agent| (&agent.key, &agent.id)).chain(recovering),
-            &mut presence,
-        );
+        self.one_a_host(agents.iter().map(|agent| (&agent.key, &agent.id)).chain(recovering), &mut presence);
         for (key, record) in &self.state.agents {
             if !record.aside {
                 presence.entry(key.clone()).or_insert(Presence::Absent);
@@ -116,6 +98,33 @@ impl Core {
         let alone = |presence: &&Presence| matches!(presence, Presence::Excluded(_) | Presence::Duplicate(_));
         let members = presence.values().filter(|presence| !alone(presence)).count();
         Listing { agents, inventory: Inventory { presence, duplicates, there, members } }
+    }
+
+    /// Leaves one agent an address in a list that is in the order of these. The others, with why they are left alone.
+    fn one_an_address(&self, listed: &mut Vec<Agent>) -> BTreeMap<AgentId, (AgentKey, String)> {
+        let mut others = Vec::new();
+        listed.dedup_by(|agent, chosen| {
+            if agent.key != chosen.key {
+                return false;
+            }
+            if self.claim(agent) < self.claim(chosen) {
+                std::mem::swap(agent, chosen);
+            }
+            others.push(agent.clone());
+            true
+        });
+        // A registration that has ended may still be listed beside the one that took its place.
+        others.retain(|other| other.standing != Standing::Disconnected);
+        let alone = others.into_iter().filter_map(|other| {
+            let chosen = &listed[listed.binary_search_by(|agent| agent.key.cmp(&other.key)).ok()?];
+            let reason = format!(
+                "{} is the address of two agents, {} and {}: only {} gets Calico; give each host a name of its own \
+                 (--hostname), or exclude one",
+                chosen.key, chosen.id, other.id, chosen.id
+            );
+            Some((other.id, (other.key, reason)))
+        });
+        alone.collect()
     }
 
     /// The known ones of `agents` that have not registered again. What is known of them stands, at the address that they

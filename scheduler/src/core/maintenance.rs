@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::Core;
 use super::frame::{Effect, Frame};
@@ -13,14 +13,21 @@ use super::input::{InverseOffer, Unavailability};
 /// What is known of it. Offers and inverse offers tell; nothing is stored.
 #[derive(Debug, Default)]
 pub(super) struct Maintenance {
-    windows: FxHashMap<AgentId, Unavailability>,
+    agents: FxHashMap<AgentId, Planned>,
     /// When windows end.
     ends: BTreeSet<(Timestamp, AgentId)>,
-    /// The inverse offers that may still be rescinded, each way.
+    /// The inverse offers that may still be rescinded, and whose they are.
     asked: FxHashMap<OfferId, AgentId>,
-    last: FxHashMap<AgentId, OfferId>,
-    /// Agents on which something would have been launched.
-    waiting: FxHashSet<AgentId>,
+}
+
+/// An agent that goes down.
+#[derive(Debug)]
+struct Planned {
+    window: Unavailability,
+    /// The inverse offer that told of it last.
+    asked: Option<OfferId>,
+    /// Whether something would have been launched there.
+    waited_for: bool,
 }
 
 impl Maintenance {
@@ -29,19 +36,23 @@ impl Maintenance {
         *self = Self::default();
     }
 
-    fn learn(&mut self, agent: &AgentId, window: Unavailability) {
+    fn learn(&mut self, agent: &str, window: Unavailability) -> &mut Planned {
+        let agent = AgentId::from(agent);
         if let Some(end) = window.end() {
             self.ends.insert((end, agent.clone()));
         }
-        self.windows.insert(agent.clone(), window);
+        let planned = self.agents.entry(agent).or_insert(Planned { window, asked: None, waited_for: false });
+        planned.window = window;
+        planned
     }
 
-    fn forget(&mut self, agent: &AgentId) {
-        self.waiting.remove(agent);
-        if let Some(end) = self.windows.remove(agent).and_then(Unavailability::end) {
-            self.ends.remove(&(end, agent.clone()));
+    fn forget(&mut self, agent: &str) {
+        // Of most agents nothing is known.
+        let Some((agent, planned)) = self.agents.remove_entry(agent) else { return };
+        if let Some(end) = planned.window.end() {
+            self.ends.remove(&(end, agent));
         }
-        if let Some(offer) = self.last.remove(agent) {
+        if let Some(offer) = planned.asked {
             self.asked.remove(&offer);
         }
     }
@@ -53,44 +64,41 @@ impl Maintenance {
                 self.ends.insert((end, agent));
                 return;
             }
-            if self.windows.get(&agent).and_then(|window| window.end()) == Some(end) {
-                self.forget(&agent);
+            if self.of(&agent.0).and_then(|window| window.end()) == Some(end) {
+                self.forget(&agent.0);
             }
         }
     }
 
     /// An offer says of its agent what holds now, also that there is nothing.
-    pub fn offered(&mut self, agent: &AgentId, window: Option<Unavailability>) {
+    pub fn offered(&mut self, agent: &str, window: Option<Unavailability>) {
         match window {
-            Some(window) => self.learn(agent, window),
+            Some(window) => drop(self.learn(agent, window)),
+            None if self.agents.is_empty() => {}
             None => self.forget(agent),
         }
     }
 
     /// Whether nothing new starts on this agent, from `lead` before its window begins until it ends.
-    pub fn holds(&self, now: Timestamp, agent: &AgentId, lead: Duration) -> bool {
-        let window = self.windows.get(agent);
-        window.is_some_and(|w| w.start <= now.after(lead) && w.end().is_none_or(|end| now < end))
+    pub fn holds(&self, now: Timestamp, agent: &str, lead: Duration) -> bool {
+        self.of(agent).is_some_and(|w| w.start <= now.after(lead) && w.end().is_none_or(|end| now < end))
     }
 
-    /// Something would have been launched there.
-    pub fn waits(&mut self, agent: &AgentId) {
-        self.waiting.insert(agent.clone());
-    }
-
-    /// Something is launched there all the same: its window is far.
-    pub fn goes_on(&mut self, agent: &AgentId) {
-        self.waiting.remove(agent);
+    /// Whether something would have been launched there, but for its window.
+    pub fn waits(&mut self, agent: &str, waits: bool) {
+        if let Some(planned) = self.agents.get_mut(agent) {
+            planned.waited_for = waits;
+        }
     }
 
     /// The window of an agent on which something waits for its end.
-    pub fn waited_for(&self, agent: &AgentId) -> Option<&Unavailability> {
-        self.windows.get(agent).filter(|_| self.waiting.contains(agent))
+    pub fn waited_for(&self, agent: &str) -> Option<&Unavailability> {
+        self.agents.get(agent).filter(|planned| planned.waited_for).map(|planned| &planned.window)
     }
 
     /// The window of an agent.
-    pub fn of(&self, agent: &AgentId) -> Option<&Unavailability> {
-        self.windows.get(agent)
+    pub fn of(&self, agent: &str) -> Option<&Unavailability> {
+        self.agents.get(agent).map(|planned| &planned.window)
     }
 }
 
@@ -100,11 +108,11 @@ impl Core {
         let mut accepted = Vec::with_capacity(offers.len());
         for offer in offers {
             if let Some(agent) = offer.agent {
-                if let Some(before) = self.maintenance.last.insert(agent.clone(), offer.id.clone()) {
+                let planned = self.maintenance.learn(&agent.0, offer.unavailability);
+                if let Some(before) = planned.asked.replace(offer.id.clone()) {
                     self.maintenance.asked.remove(&before);
                 }
-                self.maintenance.asked.insert(offer.id.clone(), agent.clone());
-                self.maintenance.learn(&agent, offer.unavailability);
+                self.maintenance.asked.insert(offer.id.clone(), agent);
             }
             accepted.push(offer.id);
         }
@@ -116,7 +124,7 @@ impl Core {
     /// The agent does not go down after all, or at another time, which is told then.
     pub(super) fn inverse_offer_rescinded(&mut self, offer: &OfferId) {
         if let Some(agent) = self.maintenance.asked.remove(offer) {
-            self.maintenance.forget(&agent);
+            self.maintenance.forget(&agent.0);
         }
     }
 }

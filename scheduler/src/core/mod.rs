@@ -41,7 +41,7 @@ pub use input::{
     Agent, CheckResult, Event, Input, InverseOffer, Offer, Standing, TaskState, Unavailability, Update,
 };
 pub use offered::Resources;
-pub use resources::{Needs, RESERVATION_LABEL, Reservation, Resource, Shortage, Value, thousandths};
+pub use resources::{Needs, RESERVATION_LABEL, Reservation, Resource, Shortage, thousandths};
 pub use rollout::{
     Command, Order, Place, Plan, Rollout, RolloutNews, RolloutRecord, RolloutStrategy, Stage, Verb,
     WindowError, Windows,
@@ -173,8 +173,8 @@ impl Core {
             self.change(frame, StateChange::Framework { id });
         }
         self.demand.subscribed();
-        self.notices.subscribed(now);
         self.end_again(now);
+        self.expect_offers(now);
         self.reconcile_all(now, frame);
         frame.effects.push(Effect::RefreshInventory);
     }

@@ -4,22 +4,15 @@ use rustc_hash::FxHashMap;
 
 use super::Core;
 use super::ids::{AgentKey, TaskType, Timestamp};
+use super::index::Registered;
 use super::progress::Next;
 use super::resources::Shortage;
 
-/// What is known of the offers of agents that wait for one.
+/// Agents that wait for an offer, and whose last ones were too small.
 #[derive(Debug, Default)]
-pub(super) struct Notices(FxHashMap<AgentKey, Notice>);
+pub(super) struct Notices(FxHashMap<AgentKey, Lack>);
 
-/// An agent that waits for an offer.
-#[derive(Debug)]
-struct Notice {
-    /// From when on an offer may be expected: until then it is declined, or its turn has not come.
-    expected: Timestamp,
-    shortage: Option<Lack>,
-}
-
-/// The last offers of an agent were too small.
+/// What they lacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Lack {
     pub task_type: TaskType,
@@ -28,57 +21,60 @@ pub(super) struct Lack {
 }
 
 impl Notices {
-    /// Offers came to be expected of all only now.
-    pub fn subscribed(&mut self, now: Timestamp) {
-        for notice in self.0.values_mut() {
-            notice.expected = notice.expected.max(now);
-        }
-    }
-
-    /// Notes whether an agent waits for an offer.
-    pub fn note(&mut self, key: &AgentKey, next: &Next, now: Timestamp) {
-        match next {
-            Next::Launch(_, not_before) => {
-                let not_before = not_before.unwrap_or_default();
-                let new = Notice { expected: not_before.max(now), shortage: None };
-                let notice = self.0.entry(key.clone()).or_insert(new);
-                notice.expected = notice.expected.max(not_before);
-            }
-            _ => {
-                self.0.remove(key);
-            }
-        }
-    }
-
-    /// An offer of this agent came, and the next one may be expected from then on.
-    pub fn offered(&mut self, key: &AgentKey, next: Timestamp) {
-        if let Some(notice) = self.0.get_mut(key) {
-            notice.expected = next;
-        }
-    }
-
-    /// An offer of this agent was too small.
-    pub fn too_small(&mut self, key: &AgentKey, now: Timestamp, task_type: TaskType, shortage: Shortage) {
-        if let Some(notice) = self.0.get_mut(key) {
-            let before = notice
-                .shortage
-                .take()
-                .filter(|lack| lack.task_type == task_type && lack.shortage.name == shortage.name);
-            let since = before.map_or(now, |lack| lack.since);
-            notice.shortage = Some(Lack { task_type, shortage, since });
+    /// This agent waits for no offer.
+    pub fn forget(&mut self, key: &AgentKey) {
+        if !self.0.is_empty() {
+            self.0.remove(key);
         }
     }
 
     /// What `key` lacks for `task_type`.
     pub fn lack(&self, key: &AgentKey, task_type: TaskType) -> Option<&Lack> {
-        self.0.get(key)?.shortage.as_ref().filter(|lack| lack.task_type == task_type)
+        self.0.get(key).filter(|lack| lack.task_type == task_type)
+    }
+}
+
+impl Registered {
+    /// Notes whether it waits for an offer.
+    pub fn expect_offer(&mut self, next: &Next, now: Timestamp) {
+        self.expected = match next {
+            Next::Launch(_, not_before) => {
+                Some(self.expected.unwrap_or(now).max(not_before.unwrap_or_default()))
+            }
+            _ => None,
+        };
     }
 }
 
 impl Core {
+    /// Offers came to be expected of all only now.
+    pub(super) fn expect_offers(&mut self, now: Timestamp) {
+        for expected in self.index.agents.values_mut().filter_map(|agent| agent.expected.as_mut()) {
+            *expected = now.max(*expected);
+        }
+    }
+
+    /// An offer of this agent came, and the next one may be expected from then on.
+    pub(super) fn offer_came(&mut self, agent: &str, next: Timestamp) {
+        if let Some(expected) = self.index.agents.get_mut(agent).and_then(|agent| agent.expected.as_mut()) {
+            *expected = next;
+        }
+    }
+
+    /// An offer of this agent was too small.
+    pub(super) fn too_small(&mut self, agent: &str, now: Timestamp, task_type: TaskType, shortage: Shortage) {
+        let Some(agent) = self.index.agents.get(agent).filter(|agent| agent.expected.is_some()) else {
+            return;
+        };
+        let before = self.notices.lack(&agent.key, task_type);
+        let since = before.filter(|lack| lack.shortage.name == shortage.name).map_or(now, |lack| lack.since);
+        self.notices.0.insert(agent.key.clone(), Lack { task_type, shortage, since });
+    }
+
     /// Since when an agent that waits for an offer gets none, where that is longer than it should be.
     pub(super) fn no_offer_since(&self, key: &AgentKey) -> Option<Timestamp> {
-        let expected = self.notices.0.get(key)?.expected;
+        let agent = self.state.agents.get(key)?;
+        let expected = self.index.agents.get(&agent.id)?.expected?;
         let overdue = self.clock.now().since(expected) >= self.settings.offer_expected;
         (overdue && self.demand.is_subscribed()).then_some(expected)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Core;
 use super::disruption::is_disruptive;
 use super::frame::{Decision, Effect, Frame, Launch};
-use super::ids::{AgentId, AgentKey, OfferId, Scope, TaskId, TaskType, Timestamp};
+use super::ids::{AgentKey, OfferId, Scope, TaskId, TaskType, Timestamp};
 use super::index::Limit;
 use super::input::Offer;
 use super::listing::Presence;
@@ -49,23 +49,21 @@ impl Core {
                 }
                 Some(_) if doubts => {
                     let refuse = self.settings.turn_filter;
-                    if let Some(key) = self.index.key(&offer.agent) {
-                        self.notices.offered(key, now.after(refuse));
-                    }
+                    self.offer_came(&offer.agent, now.after(refuse));
                     Some(refuse)
                 }
                 Some(Offered::Idle) => {
                     let refuse = self.settings.idle_filter;
-                    self.demand.filter(&offer.agent);
+                    self.send_away(&offer.agent);
                     (!self.unreserve(&offer, refuse, frame)).then_some(refuse)
                 }
                 Some(Offered::Agent { key, next, limit }) => {
                     let refuse = self.consider(now, &key, (next, limit), &offer, frame);
-                    self.notices.offered(&key, now.after(refuse.unwrap_or_default()));
+                    self.offer_came(&offer.agent, now.after(refuse.unwrap_or_default()));
                     refuse.filter(|refuse| !self.unreserve(&offer, *refuse, frame))
                 }
                 Some(Offered::Duplicate) => {
-                    self.demand.filter(&offer.agent);
+                    self.send_away(&offer.agent);
                     Some(self.settings.idle_filter)
                 }
             };
@@ -82,14 +80,14 @@ impl Core {
     }
 
     /// Whose offer it is; none when only a new inventory can say it.
-    fn offered(&self, agent: &AgentId) -> Option<Offered> {
+    fn offered(&self, agent: &str) -> Option<Offered> {
         let inventory = self.inventory.as_ref()?;
         if inventory.duplicates.contains_key(agent) {
             return Some(Offered::Duplicate);
         }
         let registered = self.index.agents.get(agent).filter(|registered| !registered.aside)?;
         debug_assert_eq!(
-            self.agent(agent).map(|record| self.next_on(record)).as_ref(),
+            self.state.agents.get(&registered.key).map(|record| self.next_on(record)).as_ref(),
             Some(&registered.next),
             "{agent} was not reconsidered"
         );
@@ -124,16 +122,16 @@ impl Core {
                 self.until(now, *not_before)
             }
             _ => {
-                self.demand.filter(&offer.agent);
+                self.send_away(&offer.agent);
                 return Some(self.settings.idle_filter);
             }
         };
         if self.maintenance.holds(now, &offer.agent, self.settings.maintenance_lead) {
             // Its offers say when that is over, or taken back.
-            self.maintenance.waits(&offer.agent);
+            self.maintenance.waits(&offer.agent, true);
             return Some(self.held_filter().max(refuse));
         }
-        self.maintenance.goes_on(&offer.agent);
+        self.maintenance.waits(&offer.agent, false);
         let meanwhile = self.instead(key, limit);
         for (next, limit) in [(in_cluster, None), (next, limit), (meanwhile, Some(Limit::Recoveries))] {
             if let Next::Launch(task_type, not_before) = next
@@ -157,14 +155,13 @@ impl Core {
     fn take(
         &mut self,
         now: Timestamp,
-        key: &AgentKey,
         task_type: TaskType,
         needs: Needs,
         offer: &Offer,
     ) -> Result<Vec<Resource>, NoRoom> {
         let claim = (self.settings.reservations.service.as_str(), task_type);
         take(&offer.resources.read(), needs, claim).map_err(|shortage| {
-            self.notices.too_small(key, now, task_type, shortage);
+            self.too_small(&offer.agent, now, task_type, shortage);
             NoRoom
         })
     }
@@ -179,22 +176,24 @@ impl Core {
 
     /// How long an agent is left alone that waits for something else than an offer: for as long as it has waited already.
     /// When it waits no longer, an update says so, and brings its offers back if they stay away for long.
-    fn until_it_moves(&mut self, now: Timestamp, agent: &AgentId) -> Duration {
+    fn until_it_moves(&mut self, now: Timestamp, agent: &str) -> Duration {
         let waits_since = self.index.agents.get(agent).and_then(|registered| registered.waits_since);
         // What waits for the cluster's task has none itself.
         let waits_since = waits_since.or_else(|| under_way_since(&self.state.cluster.tasks));
         let waited = waits_since.map_or(Duration::ZERO, |since| now.since(since));
         let refuse = waited.clamp(self.settings.turn_filter, self.settings.longest_wait_filter);
         if refuse > self.settings.revive_interval {
-            self.demand.filter(agent);
+            self.send_away(agent);
         }
         refuse
     }
 
     /// What is launched on an agent that waits for its turn to restart something.
     fn instead(&self, key: &AgentKey, limit: Option<Limit>) -> Next {
-        let waits = limit == Some(Limit::Restarts) && self.is_full(Limit::Restarts, key);
-        let agent = self.state.agents.get(key).filter(|_| waits);
+        if limit != Some(Limit::Restarts) || !self.is_full(Limit::Restarts, key) {
+            return Next::Complete;
+        }
+        let agent = self.state.agents.get(key);
         agent.and_then(|agent| self.meanwhile(agent)).unwrap_or(Next::Complete)
     }
 
@@ -225,25 +224,29 @@ impl Core {
         let before = self.state.task(&slot).filter(|record| record.phase.live().is_some());
         if let Some(more) = before.map(|record| self.more_than(needs, task_type, record)) {
             // Its predecessor goes when there is room for what it needs beyond.
-            self.take(now, key, task_type, more, offer)?;
+            self.take(now, task_type, more, offer)?;
             self.end(now, key, task_type, frame);
             return Err(NoRoom);
         }
-        let mut resources = self.take(now, key, task_type, needs, offer)?;
+        let mut resources = self.take(now, task_type, needs, offer)?;
         if self.awaits_our_role(now, key, task_type, &resources) {
             return Err(NoRoom);
         }
+        // Kept by its own name, not by the offer's.
+        let (agent, _) = self.index.agents.get_key_value(&*offer.agent).ok_or(NoRoom)?;
+        let agent = agent.clone();
         let task = TaskId::new(task_type, key, now);
-        let before = self.state.task(&slot);
+        let place = self.record_of(&slot);
+        let before = place.map_or_else(|| self.state.task(&slot), |agent| agent.tasks.get(&task_type));
         let reached = before.is_some_and(|record| record.reached);
         // What another configuration did does not count against this one.
-        let recovers = self.record_of(&slot).is_some_and(|agent| Self::recovers(agent, task_type));
+        let recovers = place.is_some_and(|agent| Self::recovers(agent, task_type));
         let before = before.filter(|record| record.target.as_ref() == Some(&target));
         let record = TaskRecord {
             reached,
             recovery: recovers.then_some(now),
             disruptive: may_restart,
-            phase: Phase::Launched { task: task.clone(), agent: offer.agent.clone(), at: now },
+            phase: Phase::Launched { task: task.clone(), agent: agent.clone(), at: now },
             target: Some(target.clone()),
             failures: before.map_or(0, |record| record.failures),
             failure: before.and_then(|record| record.failure.clone()),
@@ -254,7 +257,7 @@ impl Core {
         frame.decisions.push(Decision::Launched { slot, task: task.clone(), target: target.clone() });
         frame.effects.push(Effect::Launch(Launch {
             offer: offer.id.clone(),
-            agent: offer.agent.clone(),
+            agent,
             task_type,
             target,
             task,

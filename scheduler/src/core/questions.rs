@@ -1,10 +1,10 @@
 //! What the master is asked by name, and has not answered: each question at its own time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::BuildHasher as _;
 use std::time::Duration;
 
-use rustc_hash::FxBuildHasher;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::ids::{AgentId, TaskId, Timestamp};
 
@@ -17,8 +17,9 @@ const BATCH: usize = 5_000;
 /// Tasks that were asked about, or are to be.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
-    open: BTreeMap<TaskId, Question>,
-    due: BTreeSet<(Timestamp, TaskId)>,
+    open: FxHashMap<TaskId, Question>,
+    /// What may be due when: a question that has another moment by then is none.
+    due: BTreeMap<Timestamp, VecDeque<TaskId>>,
     /// When the last call was made.
     last: Option<Timestamp>,
     /// Until when nothing is asked, for the master was asked for all.
@@ -36,8 +37,7 @@ struct Question {
 impl Questions {
     /// To be asked at `due`, as if for the first time.
     pub fn put(&mut self, task: TaskId, agent: AgentId, due: Timestamp) {
-        self.answered(&task);
-        self.due.insert((due, task.clone()));
+        self.due.entry(due).or_default().push_back(task.clone());
         self.open.insert(task, Question { agent, due, waited: None });
     }
 
@@ -50,8 +50,9 @@ impl Questions {
 
     /// An update of this task came.
     pub fn answered(&mut self, task: &TaskId) {
-        if let Some((task, question)) = self.open.remove_entry(task) {
-            self.due.remove(&(question.due, task));
+        if self.open.remove(task).is_some() && self.open.is_empty() {
+            // There were tens of thousands, maybe, and may not be again.
+            *self = Self { last: self.last, paused_until: self.paused_until, ..Self::default() };
         }
     }
 
@@ -77,16 +78,24 @@ impl Questions {
             return asked;
         }
         while asked.len() < BATCH
-            && self.due.first().is_some_and(|(due, _)| *due <= now)
-            && let Some((_, task)) = self.due.pop_first()
-            && let Some(question) = self.open.get_mut(&task)
+            && let Some(mut first) = self.due.first_entry()
+            && *first.key() <= now
         {
+            let due = *first.key();
+            let Some(task) = first.get_mut().pop_front() else {
+                first.remove();
+                continue;
+            };
+            let Some(question) = self.open.get_mut(&task).filter(|question| question.due == due) else {
+                continue;
+            };
             let wait = question.waited.map_or(FIRST_WAIT, |waited| (waited * 2).min(LONGEST_WAIT));
             question.waited = Some(wait);
             question.due = now.after(wait.saturating_sub(spread(&task, wait)));
-            self.due.insert((question.due, task.clone()));
+            self.due.entry(question.due).or_default().push_back(task.clone());
             asked.push((task, question.agent.clone()));
         }
+        asked.sort_unstable();
         if !asked.is_empty() {
             self.last = Some(now);
         }

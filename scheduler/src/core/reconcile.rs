@@ -1,8 +1,11 @@
 //! Asking the master about tasks: all live ones after each subscription until each has answered, those whose
 //! launch stays without an answer, and all there are every now and then.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
+
+use rustc_hash::FxHashSet;
 
 use super::Core;
 use super::frame::{Decision, Effect, Frame};
@@ -34,8 +37,8 @@ pub(super) struct Reconciliation {
     began: Option<Timestamp>,
     /// Since when the master tells us what happens.
     subscribed: Option<Timestamp>,
-    /// When launches that nothing was heard of, and tasks that are not at their goal, run out of time.
-    timeouts: BTreeSet<(Timestamp, TaskId)>,
+    /// When launches that nothing was heard of, and tasks that are not at their goal, may run out of time.
+    timeouts: BTreeMap<Timestamp, FxHashSet<TaskId>>,
     /// Tasks that must end, and when they are told again.
     kills: BTreeMap<TaskId, (AgentId, Timestamp)>,
 }
@@ -85,7 +88,17 @@ impl Reconciliation {
 
     /// A task that should be heard of, or be at its goal, before `deadline`.
     pub fn expected(&mut self, deadline: Timestamp, task: TaskId) {
-        self.timeouts.insert((deadline, task));
+        self.timeouts.entry(deadline).or_default().insert(task);
+    }
+
+    /// Not before that deadline.
+    fn not_expected(&mut self, deadline: Timestamp, task: &TaskId) {
+        if let Entry::Occupied(mut tasks) = self.timeouts.entry(deadline)
+            && tasks.get_mut().remove(task)
+            && tasks.get().is_empty()
+        {
+            tasks.remove();
+        }
     }
 
     /// An update of this task came.
@@ -212,11 +225,9 @@ impl Core {
     }
 
     fn collect_timeouts(&mut self, now: Timestamp) {
-        while let Some((deadline, task)) = self.reconciliation.timeouts.pop_first() {
-            if deadline > now {
-                self.reconciliation.timeouts.insert((deadline, task));
-                return;
-            }
+        let later = self.reconciliation.timeouts.split_off(&Timestamp(now.0.saturating_add(1)));
+        let due = std::mem::replace(&mut self.reconciliation.timeouts, later);
+        for task in due.into_values().flatten() {
             let Some(slot) = self.index.tasks.get(&task) else { continue };
             let Some(record) = self.state.task(slot) else { continue };
             let agent = match (&record.phase, record.phase.beginning()) {
@@ -255,7 +266,7 @@ impl Core {
         if before != phase
             && let Some((task, _, since)) = before.beginning()
         {
-            self.reconciliation.timeouts.remove(&(self.goal_deadline(since), task.clone()));
+            self.reconciliation.not_expected(self.goal_deadline(since), task);
         }
         let Some((task, agent, since)) = phase.beginning() else {
             if let (TaskState::Running, Some((task, _))) = (said, phase.live())

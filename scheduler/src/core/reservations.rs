@@ -7,6 +7,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::Core;
 use super::frame::{Decision, Effect, Frame};
 use super::ids::{AgentKey, OfferId, Scope, TaskId, TaskType, Timestamp};
+use super::index::Registered;
 use super::input::{Offer, TaskState, Update};
 use super::listing::Presence;
 use super::resources::{Claim, Resource};
@@ -108,7 +109,7 @@ impl Core {
         if !offer.resources.may_be_ours() {
             return false;
         }
-        let Some(key) = self.index.key(&offer.agent) else { return false };
+        let Some(Registered { key, .. }) = self.index.agents.get(&*offer.agent) else { return false };
         let surplus = offer.resources.read().into_iter().filter(|resource| {
             !resource.special
                 && matches!(resource.claim(&self.settings.reservations.service), Claim::Ours(of) if !self.needs(key, of))

@@ -1,19 +1,20 @@
 //! The arithmetic of offers: enough of it to take a task's part out of an offer without mixing up roles.
 
+use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
 use super::ids::TaskType;
 
-/// One resource of an offer. What does not concern us is carried along unseen, so that the task's resources
-/// echo the offer's reservations exactly.
+/// One resource of an offer that there is an amount of, in the bytes that it came in. What does not concern us is carried
+/// along unseen, so that the task's resources echo the offer's reservations exactly.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resource {
-    /// `cpus`, `mem`, `ports`, …
-    pub name: String,
-    /// How much.
-    pub value: Value,
+    /// `cpus`, `mem`, `disk`, …
+    pub name: ByteString,
+    /// How much, in thousandths: which is the precision that Mesos computes with.
+    pub amount: i64,
     /// The role that the offer was made to (`allocation_info`).
-    pub allocated_to: String,
+    pub allocated_to: ByteString,
     /// Its reservations, the innermost last; empty when unreserved.
     pub reservations: Vec<Reservation>,
     /// Whether it may be taken away again, is shared, or is tied to a disk: never used by us.
@@ -56,7 +57,8 @@ impl Resource {
     pub(super) fn can_be_reserved(&self, roles: &[String]) -> bool {
         let role = &self.allocated_to;
         let refines = |above: &str| role.strip_prefix(above).is_some_and(|below| below.starts_with('/'));
-        roles.contains(role) && self.reservations.last().is_none_or(|innermost| refines(&innermost.role))
+        roles.iter().any(|ours| *ours == **role)
+            && self.reservations.last().is_none_or(|innermost| refines(&innermost.role))
     }
 
     /// Adds our reservation in the role that it was offered in.
@@ -64,22 +66,11 @@ impl Resource {
         let label = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));
         self.reservations.push(Reservation {
             is_static: false,
-            role: self.allocated_to.clone(),
+            role: self.allocated_to.to_string(),
             principal: principal.map(str::to_owned),
             labels: Some(vec![label(RESERVATION_LABEL, service), label(TASK_TYPE, task_type.name())]),
         });
     }
-}
-
-/// An amount.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
-    /// Thousandths, which is the precision that Mesos computes with.
-    Scalar(i64),
-    /// Inclusive ranges.
-    Ranges(Vec<(u64, u64)>),
-    /// Anything else: never used by us.
-    Other,
 }
 
 /// One reservation (`ReservationInfo`).
@@ -144,24 +135,20 @@ pub(super) fn take(
 ) -> Result<Vec<Resource>, Shortage> {
     let mut taken = Vec::new();
     for (name, needed) in [("cpus", needs.cpus), ("mem", needs.mem)] {
-        let mut candidates: Vec<(&Resource, i64)> = offered
+        let mut candidates: Vec<&Resource> = offered
             .iter()
-            .filter(|r| r.name == name && !r.special)
+            .filter(|r| r.name == name && !r.special && r.amount > 0)
             .filter(|r| [Claim::Free, Claim::Ours(Some(task_type))].contains(&r.claim(service)))
-            .filter_map(|r| match r.value {
-                Value::Scalar(amount) if amount > 0 => Some((r, amount)),
-                _ => None,
-            })
             .collect();
-        candidates.sort_by_key(|(r, _)| (r.claim(service) == Claim::Free, r.reservations.is_empty()));
+        candidates.sort_by_key(|r| (r.claim(service) == Claim::Free, r.reservations.is_empty()));
         let mut missing = needed;
-        for (resource, amount) in candidates {
+        for resource in candidates {
             if missing == 0 {
                 break;
             }
-            let part = amount.min(missing);
-            missing -= part;
-            taken.push(Resource { value: Value::Scalar(part), ..resource.clone() });
+            let amount = resource.amount.min(missing);
+            missing -= amount;
+            taken.push(Resource { amount, ..resource.clone() });
         }
         if missing > 0 {
             return Err(Shortage { name, needed, offered: needed - missing });
@@ -179,7 +166,7 @@ pub(super) mod tests {
     pub fn scalar(name: &str, amount: i64, reserved: Option<&str>) -> Resource {
         Resource {
             name: name.into(),
-            value: Value::Scalar(amount),
+            amount,
             allocated_to: reserved.unwrap_or("*").into(),
             reservations: reserved
                 .map(|role| Reservation { is_static: true, role: role.into(), principal: None, labels: None })
@@ -294,15 +281,11 @@ pub(super) mod tests {
             let there: i64 = parts.iter().filter(|(special, ..)| !special).map(|(_, amount, _)| amount).sum();
             match take(&offer, Needs { cpus, mem: 1000 }) {
                 Ok(taken) => {
-                    let sum: i64 = taken.iter().filter(|r| r.name == "cpus").map(|r| match r.value {
-                        Value::Scalar(amount) => amount,
-                        _ => 0,
-                    }).sum();
+                    let sum: i64 = taken.iter().filter(|r| r.name == "cpus").map(|r| r.amount).sum();
                     prop_assert_eq!(sum, cpus);
                     for part in taken.iter().filter(|r| r.name == "cpus") {
-                        let Value::Scalar(amount) = part.value else { unreachable!() };
-                        prop_assert!(offer.iter().any(|r| r.reservations == part.reservations
-                            && matches!(r.value, Value::Scalar(have) if have >= amount)));
+                        let has = |r: &Resource| r.reservations == part.reservations && r.amount >= part.amount;
+                        prop_assert!(offer.iter().any(has));
                     }
                 }
                 Err(short) => {

@@ -50,7 +50,7 @@ pub fn call(
         Effect::Decline { offers, refuse } => Call {
             r#type: Some(Type::Decline.into()),
             decline: Some(Decline {
-                offer_ids: offers.iter().map(|id| id.0.as_str().into()).collect(),
+                offer_ids: offers.iter().map(|id| (&*id.0).into()).collect(),
                 filters: Some(filters(*refuse)),
             }),
             ..Call::default()
@@ -58,7 +58,7 @@ pub fn call(
         Effect::Unreserve { offer, resources, refuse } => Call {
             r#type: Some(Type::Accept.into()),
             accept: Some(Accept {
-                offer_ids: vec![offer.0.as_str().into()],
+                offer_ids: vec![(&*offer.0).into()],
                 operations: vec![unreserve(resources)],
                 filters: Some(filters(*refuse)),
             }),
@@ -67,7 +67,7 @@ pub fn call(
         Effect::AcceptInverse(offers) => Call {
             r#type: Some(Type::AcceptInverseOffers.into()),
             accept_inverse_offers: Some(AcceptInverseOffers {
-                inverse_offer_ids: offers.iter().map(|id| id.0.as_str().into()).collect(),
+                inverse_offer_ids: offers.iter().map(|id| (&*id.0).into()).collect(),
                 // The master asks again and again until it is over.
                 filters: Some(filters(Duration::from_mins(1))),
             }),
@@ -158,7 +158,7 @@ fn accept(launch: &Launch, tasks: &TaskTypes, site: Site) -> Option<Call> {
     Some(Call {
         r#type: Some(Type::Accept.into()),
         accept: Some(Accept {
-            offer_ids: vec![launch.offer.0.as_str().into()],
+            offer_ids: vec![(&*launch.offer.0).into()],
             operations: reserve.into_iter().chain([operation]).collect(),
             // What is left of the offer is wanted again when the next step's turn comes.
             filters: Some(filters(Duration::from_secs(1))),
@@ -200,7 +200,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::core::{Reservation, Value};
+    use crate::core::Reservation;
 
     fn effect(effect: &Effect) -> Call {
         let nobody = TaskTypes::default();
@@ -263,7 +263,7 @@ mod tests {
         let reservation = Reservation { is_static: false, role: "a".into(), principal: None, labels };
         let resource = Resource {
             name: "cpus".into(),
-            value: Value::Scalar(100),
+            amount: 100,
             allocated_to: "a".into(),
             reservations: vec![reservation],
             special: false,

@@ -8,12 +8,13 @@ use std::time::Duration;
 use mesos_v1 as mesos;
 use mesos_v1::scheduler::Event as Message;
 use mesos_v1::scheduler::event::Type;
+use prost::Message as _;
 
 pub use offers::{Record, read};
 
 use crate::core::{
-    AgentId, CheckResult, Event, FrameworkId, InverseOffer, OfferId, Resource, TaskId, TaskState, Timestamp,
-    Unavailability, Update, Value,
+    AgentId, CheckResult, Event, FrameworkId, InverseOffer, Resource, TaskId, TaskState, Timestamp,
+    Unavailability, Update,
 };
 
 /// More than any executor of Mesos' own says, in bytes. Executors may say anything; what is stored must fit into a
@@ -42,11 +43,12 @@ pub fn event(message: Message) -> Result<Option<Event>, InvalidEvent> {
         }
         Type::Offers => {
             let body = message.offers.ok_or(required("OFFERS", "its body"))?;
-            Event::Offers(body.offers.into_iter().filter_map(offers::whole).collect())
+            let offers = body.offers.into_iter().map(|offer| offers::sealed(offer.encode_to_vec().into()));
+            Event::Offers(offers.filter_map(|offer| offer.ok().flatten()).collect())
         }
         Type::Rescind => {
             let rescind = message.rescind.ok_or(required("RESCIND", "its body"))?;
-            Event::Rescind(OfferId(text(rescind.offer_id.value).ok_or(required("RESCIND", "offer_id"))?))
+            Event::Rescind(text(rescind.offer_id.value).ok_or(required("RESCIND", "offer_id"))?.into())
         }
         Type::InverseOffers => {
             let offers = message.inverse_offers.ok_or(required("INVERSE_OFFERS", "its body"))?.inverse_offers;
@@ -56,7 +58,7 @@ pub fn event(message: Message) -> Result<Option<Event>, InvalidEvent> {
             let missing = |what| required("RESCIND_INVERSE_OFFER", what);
             let rescind = message.rescind_inverse_offer.ok_or(missing("its body"))?;
             let id = text(rescind.inverse_offer_id.value).ok_or(missing("inverse_offer_id"))?;
-            Event::RescindInverseOffer(OfferId(id))
+            Event::RescindInverseOffer(id.into())
         }
         Type::Update => Event::Update(update(message.update.ok_or(required("UPDATE", "its body"))?.status)?),
         Type::Failure => {
@@ -75,7 +77,7 @@ fn text(value: String) -> Option<String> {
 /// An inverse offer; none without an ID: it cannot be answered.
 fn inverse_offer(offer: mesos::InverseOffer) -> Option<InverseOffer> {
     Some(InverseOffer {
-        id: OfferId(text(offer.id.value)?),
+        id: text(offer.id.value)?.into(),
         agent: offer.agent_id.and_then(|id| text(id.value)).map(AgentId::from),
         unavailability: unavailability(&offer.unavailability),
     })
@@ -105,27 +107,16 @@ pub fn to_mesos(resource: &Resource) -> mesos::Resource {
         principal: reservation.principal.clone(),
         labels: reservation.labels.as_deref().map(labels),
     });
-    let mut message = mesos::Resource {
-        name: resource.name.clone(),
-        allocation_info: Some(AllocationInfo { role: Some(resource.allocated_to.clone()) }),
+    #[expect(clippy::cast_precision_loss, reason = "no agent has 2^53 thousandths of anything")]
+    let value = resource.amount as f64 / 1000.0;
+    mesos::Resource {
+        name: resource.name.to_string(),
+        r#type: mesos::value::Type::Scalar.into(),
+        scalar: Some(mesos::value::Scalar { value }),
+        allocation_info: Some(AllocationInfo { role: Some(resource.allocated_to.to_string()) }),
         reservations: reservations.collect(),
         ..Default::default()
-    };
-    match &resource.value {
-        Value::Scalar(amount) => {
-            message.r#type = mesos::value::Type::Scalar.into();
-            #[expect(clippy::cast_precision_loss, reason = "no agent has 2^53 thousandths of anything")]
-            let value = *amount as f64 / 1000.0;
-            message.scalar = Some(mesos::value::Scalar { value });
-        }
-        Value::Ranges(ranges) => {
-            message.r#type = mesos::value::Type::Ranges.into();
-            let range = ranges.iter().map(|(begin, end)| mesos::value::Range { begin: *begin, end: *end });
-            message.ranges = Some(mesos::value::Ranges { range: range.collect() });
-        }
-        Value::Other => {}
     }
-    message
 }
 
 /// What is said of a task, as far as it is of use: it is stored, and shown. What must be known of it, like an exit status,

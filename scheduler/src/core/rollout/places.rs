@@ -647,7 +647,7 @@ impl Core {
             let agent = self.state.agents.get(key);
             (!only_ordered || *rank == Rank::Ordered)
                 && agent.is_some_and(|agent| {
-                    !self.maintenance.holds(now, &agent.id, self.settings.maintenance_lead)
+                    !self.maintenance.holds(now, &agent.id.0, self.settings.maintenance_lead)
                 })
         };
         let groups = self.rolling.waiting.iter().filter(|(domain, _)| has_room(domain));

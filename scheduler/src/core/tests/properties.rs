@@ -219,8 +219,8 @@ fn any_input() -> impl Strategy<Value = (u64, Input)> {
     let offers = prop::collection::vec((0..4_u8, prop::option::of(any_window()), prop::bool::ANY), 0..4)
         .prop_map(|offers| {
             let offers = offers.into_iter().enumerate().map(|(n, (id, unavailability, full))| Offer {
-                id: OfferId(format!("O{n}")),
-                agent: AgentId::from(format!("S{id}")),
+                id: OfferId::from(format!("O{n}")),
+                agent: format!("S{id}").into(),
                 resources: if full { vec![] } else { plenty() }.into(),
                 unavailability,
             });
@@ -229,7 +229,7 @@ fn any_input() -> impl Strategy<Value = (u64, Input)> {
     let inverse = prop::collection::vec((0..3_u8, prop::option::of(0..4_u8), any_window()), 0..3);
     let inverse = inverse.prop_map(|offers| {
         let offers = offers.into_iter().map(|(n, agent, unavailability)| InverseOffer {
-            id: OfferId(format!("I{n}")),
+            id: OfferId::from(format!("I{n}")),
             agent: agent.map(|id| AgentId::from(format!("S{id}"))),
             unavailability,
         });

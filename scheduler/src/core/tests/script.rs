@@ -86,13 +86,8 @@ impl Script {
         // Task IDs are unique within a millisecond.
         self.now = self.now.after(Duration::from_millis(1));
         self.offers += 1;
-        let id = OfferId(format!("O{}", self.offers));
-        Offer {
-            id,
-            agent: AgentId::from(format!("S-{host}")),
-            resources: resources.into(),
-            unavailability: None,
-        }
+        let id = OfferId::from(format!("O{}", self.offers));
+        Offer { id, agent: format!("S-{host}").into(), resources: resources.into(), unavailability: None }
     }
 
     /// Sends an offer of `host` and expects that it is used to launch `task_type`.

@@ -274,11 +274,11 @@ impl World {
             }
             let agent = id.clone();
             for _ in 0..2 {
-                let id = OfferId(format!("O{}", self.fresh()));
+                let id = OfferId::from(format!("O{}", self.fresh()));
                 self.offers.insert(id.clone(), agent.clone());
                 offers.push(Offer {
                     id,
-                    agent: agent.clone(),
+                    agent: (&*agent.0).into(),
                     resources: plenty().into(),
                     unavailability: None,
                 });

@@ -160,7 +160,8 @@ impl Core {
             Next::Wait(reason) | Next::Held(reason) => reason,
             Next::End(task_type) => format!("{task_type} is ended for its successor"),
             Next::Complete => {
-                let maintenance = self.maintenance.of(&agent.id).map(|window| format!("the agent {window}"));
+                let maintenance =
+                    self.maintenance.of(&agent.id.0).map(|window| format!("the agent {window}"));
                 maintenance.into_iter().chain(self.skips(agent)).collect::<Vec<_>>().join("; ")
             }
         };
@@ -255,7 +256,7 @@ impl Core {
         let lack = self.notices.lack(key, task_type);
         let lack = lack.map(|lack| format!("{task_type} {} (since {})", lack.shortage, lack.since));
         let failure = agent.tasks.get(&task_type).and_then(|record| record.failure.clone());
-        let unavailable = self.maintenance.waited_for(&agent.id);
+        let unavailable = self.maintenance.waited_for(&agent.id.0);
         let unavailable = unavailable.map(|window| format!("{task_type} waits: the agent {window}"));
         let turn = if again { "is launched again" } else { "waits for an offer" };
         match (unavailable.or(lack).or(failure), none) {

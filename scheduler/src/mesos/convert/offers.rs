@@ -3,15 +3,16 @@
 use std::sync::LazyLock;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use memchr::memmem;
 use mesos_v1 as mesos;
+use mesos_v1::scheduler::offer_head::Id;
+use mesos_v1::scheduler::offer_resources::{AllocationInfo, Part};
 use mesos_v1::scheduler::{Event as Message, OfferHead, OfferResources, OffersEvent, event::Type};
 use prost::{DecodeError, Message as _};
 
-use super::{text, unavailability};
-use crate::core::{
-    AgentId, Event, Offer, OfferId, RESERVATION_LABEL, Reservation, Resource, Resources, Value,
-};
+use super::unavailability;
+use crate::core::{Event, Offer, OfferId, RESERVATION_LABEL, Reservation, Resource, Resources};
 
 /// Prepared once, not with each offer.
 static OUR_LABEL: LazyLock<memmem::Finder<'static>> =
@@ -38,15 +39,17 @@ pub fn read(record: Bytes) -> Result<Record, DecodeError> {
     }
 }
 
-/// An offer whose bytes are all there; none without an ID, as with [`whole`].
-fn sealed(offer: Bytes) -> Result<Option<Offer>, DecodeError> {
-    let head = OfferHead::decode(&offer[..])?;
-    let Some(id) = text(head.id.value) else { return Ok(None) };
+/// An offer whose bytes are all there. None without an ID: it can be neither used nor declined, and the others must not
+/// suffer. One that does not name its agent is of no agent that is known, and declined as such.
+pub(super) fn sealed(offer: Bytes) -> Result<Option<Offer>, DecodeError> {
+    let head = OfferHead::decode(offer.clone())?;
+    let text = |id: Id| ByteString::try_from(id.value).ok().filter(|text| !text.is_empty());
+    let Some(id) = text(head.id) else { return Ok(None) };
     // What is not in the bytes is in no label.
     let labelled = OUR_LABEL.find(&offer).is_some();
     Ok(Some(Offer {
         id: OfferId(id),
-        agent: AgentId::from(head.agent_id.value),
+        agent: text(head.agent_id).unwrap_or_default(),
         resources: Resources::sealed(offer, resources, labelled),
         unavailability: head.unavailability.as_ref().map(unavailability),
     }))
@@ -54,37 +57,16 @@ fn sealed(offer: Bytes) -> Result<Option<Offer>, DecodeError> {
 
 /// What an offer holds. Nothing, where that cannot be read: it is declined then.
 fn resources(offer: &Bytes) -> Vec<Resource> {
-    let Ok(offer) = OfferResources::decode(&offer[..]) else { return Vec::new() };
-    let allocated_to = offer.allocation_info.and_then(|info| info.role);
-    offer.resources.into_iter().map(|r| resource(r, allocated_to.as_deref())).collect()
+    let Ok(offer) = OfferResources::decode(offer.clone()) else { return Vec::new() };
+    let offered_to = offer.allocation_info.and_then(role);
+    offer.resources.into_iter().filter_map(|part| resource(part, offered_to.as_ref())).collect()
 }
 
-/// An offer; none without an ID: it can be neither used nor declined, and the others must not suffer. One that does not
-/// name its agent is of no agent that is known, and declined as such.
-pub(super) fn whole(offer: mesos::Offer) -> Option<Offer> {
-    let allocated_to = offer.allocation_info.and_then(|info| info.role);
-    let resources = offer.resources.into_iter().map(|r| resource(r, allocated_to.as_deref()));
-    Some(Offer {
-        id: OfferId(text(offer.id.value)?),
-        agent: AgentId::from(offer.agent_id.value),
-        resources: resources.collect::<Vec<_>>().into(),
-        unavailability: offer.unavailability.as_ref().map(unavailability),
-    })
-}
-
-pub(super) fn resource(resource: mesos::Resource, offered_to: Option<&str>) -> Resource {
+/// A resource; none of those that there is no amount of, like ports, for we take none.
+fn resource(part: Part, offered_to: Option<&ByteString>) -> Option<Resource> {
     use mesos::resource::reservation_info::Type;
-    let special = resource.revocable.is_some()
-        || resource.shared.is_some()
-        || resource.disk.is_some()
-        || resource.provider_id.is_some();
-    let allocated_to = resource.allocation_info.and_then(|info| info.role);
-    let value = match (resource.scalar, resource.ranges) {
-        (Some(scalar), None) => Value::Scalar(thousandths(scalar.value)),
-        (None, Some(ranges)) => Value::Ranges(ranges.range.iter().map(|r| (r.begin, r.end)).collect()),
-        _ => Value::Other,
-    };
-    let reservations = resource.reservations.into_iter().map(|reservation| Reservation {
+    let special = part.revocable.or(part.shared).or(part.disk).or(part.provider_id).is_some();
+    let reservations = part.reservations.into_iter().map(|reservation| Reservation {
         is_static: reservation.r#type == Some(Type::Static.into()),
         role: reservation.role.unwrap_or_default(),
         principal: reservation.principal,
@@ -92,13 +74,21 @@ pub(super) fn resource(resource: mesos::Resource, offered_to: Option<&str>) -> R
             .labels
             .map(|labels| labels.labels.into_iter().map(|label| (label.key, label.value)).collect()),
     });
-    Resource {
-        name: resource.name,
-        value,
-        allocated_to: allocated_to.or(offered_to.map(str::to_owned)).unwrap_or_else(|| "*".to_owned()),
+    Some(Resource {
+        name: part.name.try_into().ok()?,
+        amount: thousandths(part.scalar?.value),
+        allocated_to: part
+            .allocation_info
+            .and_then(role)
+            .or_else(|| offered_to.cloned())
+            .unwrap_or(ByteString::from_static("*")),
         reservations: reservations.collect(),
         special,
-    }
+    })
+}
+
+fn role(info: AllocationInfo) -> Option<ByteString> {
+    info.role?.try_into().ok()
 }
 
 /// Mesos computes with three decimals.
