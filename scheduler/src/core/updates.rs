@@ -285,8 +285,10 @@ impl Core {
         if record.phase.at_goal() || text.is_empty() || failure.contains(text) {
             return;
         }
-        let record = TaskRecord { failure: Some(format!("{failure}: {text}")), ..record.clone() };
+        let (known, explained) = (failure.clone(), format!("{failure}: {text}"));
+        let record = TaskRecord { failure: Some(explained.clone()), ..record.clone() };
         self.reading.remove(slot);
+        self.explain_failure(slot, &known, &explained, frame);
         self.put(frame, slot, record);
     }
 

@@ -29,7 +29,7 @@ use super::Core;
 use super::frame::{Decision, Frame};
 use super::ids::{Scope, TargetHash, TaskType, Timestamp};
 use super::spec::{Settings, Spec};
-use super::state::{ClusterRecord, Definition, State, StateChange};
+use super::state::{ClusterRecord, Definition, Slot, State, StateChange};
 
 impl Rolling {
     /// Compares what the operator wants with what is stored. Where that is refused, `settings` become those of before.
@@ -151,6 +151,23 @@ impl Core {
         let mut cluster = self.state.cluster.clone();
         edit(&mut cluster.rollout);
         self.change(frame, StateChange::Cluster(cluster));
+    }
+
+    /// A failed task's last lines are known only after its agent has failed for it: they are a part of the reason.
+    pub(super) fn explain_failure(&mut self, slot: &Slot, known: &str, explained: &str, frame: &mut Frame) {
+        let Slot::Agent(key, _) = slot else { return };
+        let of_agent = self.state.agents.get(key).and_then(|agent| agent.place.as_ref()?.failure.as_ref());
+        let Some(failure) = of_agent.filter(|failure| failure.ends_with(known)).cloned() else { return };
+        let explain = |why: &str| why.replacen(known, explained, 1);
+        let halted = self.state.cluster.rollout.halted.clone();
+        if halted.as_ref().is_some_and(|why| why.contains(&*key.0) && why.ends_with(&failure)) {
+            self.edit_rollout(frame, |rollout| rollout.halted = halted.as_deref().map(explain));
+        }
+        self.edit(key, frame, |agent| {
+            if let Some(place) = &mut agent.place {
+                place.failure = Some(explain(&failure));
+            }
+        });
     }
 
     /// Whether the task types of the cluster that others wait for have the operator's target.

@@ -241,7 +241,7 @@ impl Core {
     }
 
     /// Stores `edit` of an agent's record.
-    fn edit(&mut self, key: &AgentKey, frame: &mut Frame, edit: impl FnOnce(&mut AgentRecord)) {
+    pub(super) fn edit(&mut self, key: &AgentKey, frame: &mut Frame, edit: impl FnOnce(&mut AgentRecord)) {
         let Some(record) = self.state.agents.get(key) else { return };
         let mut record = AgentRecord::clone(record);
         edit(&mut record);

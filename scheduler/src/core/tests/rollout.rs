@@ -191,11 +191,18 @@ fn a_canary_that_fails_halts_the_rollout_with_its_reason_and_its_old_services_go
         let fetch = script.launches("a", TaskType::Prefetch);
         script.failed("a", &fetch, "Command exited with status 75");
         assert_eq!(script.under_way().len(), usize::from(attempt < 2));
+        // Its sandbox is read after that.
+        let slot = Slot::Agent(AgentKey::from("a:5051"), TaskType::Prefetch);
+        let text = format!("no such image, {attempt}");
+        script.send(Input::Output { slot, task: fetch, text });
         script.wait(2 * SECOND);
     }
     let view = script.core.view();
     let halted = view.rollout.held.unwrap();
     assert!(halted.contains("canary a:5051") && halted.contains("prefetch failed 2 times"), "{halted}");
+    assert!(halted.ends_with("(to be tried again): no such image, 2"), "{halted}");
+    let place = script.agent_view("a").rollout.unwrap();
+    assert!(place.failure.is_some_and(|why| halted.ends_with(&why)), "{halted}");
     assert_eq!((view.update.status, view.rollout.failed.len()), (Status::Error, 1));
     assert!(
         view.update.errors.iter().any(|error| error.contains("rollout.max-attempts")),
