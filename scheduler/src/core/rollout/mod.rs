@@ -1,16 +1,19 @@
 //! Rollouts: a changed target is brought to every agent, in an order and at a rate that operators trust.
 //!
 //! The target is what the operator wants, a hash a task type. When it is another than the stored one, a rollout begins:
-//! each agent that was complete waits for a place. It gets one by its turn (`places.rs`): canaries first, a pause, then
-//! as many at a time as the limits let in, our own scheduler's agent last, and only while nothing stands against it. With
-//! a place it is brought to the target step by step (`target.rs`), and keeps its place until it has been healthy with all
-//! of it for a while, or has failed. What is stored (`record.rs`) is enough for another scheduler to go on.
+//! each agent that was complete waits for a place. It gets one by its turn (`gate.rs`): canaries first, a pause, then as
+//! many at a time as the limits let in, our own scheduler's agent last, and only while nothing stands against it. With a
+//! place it is brought to the target step by step (`target.rs`, `places.rs`), and keeps its place until it has been healthy
+//! with all of it for a while, or has failed (`failing.rs`). What is stored (`record.rs`) is enough for another scheduler to go on.
 
 mod commands;
+mod failing;
+mod gate;
 mod guard;
 mod news;
 mod places;
 mod record;
+mod rolling;
 mod settings;
 mod target;
 mod windows;
@@ -20,8 +23,8 @@ use std::sync::Arc;
 
 pub use commands::{Command, Verb};
 pub use news::RolloutNews;
-pub(super) use places::{Rolling, has_failed};
 pub use record::{Order, Place, Plan, RolloutRecord, Stage};
+pub(super) use rolling::{Rolling, has_failed};
 pub use settings::{Rollout, RolloutStrategy};
 pub use windows::{WindowError, Windows};
 
@@ -29,7 +32,7 @@ use super::Core;
 use super::frame::{Decision, Frame};
 use super::ids::{Scope, TargetHash, TaskType, Timestamp};
 use super::spec::{Settings, Spec};
-use super::state::{ClusterRecord, Definition, Slot, State, StateChange};
+use super::state::{ClusterRecord, Definition, State, StateChange};
 
 impl Rolling {
     /// Compares what the operator wants with what is stored. Where that is refused, `settings` become those of before.
@@ -151,23 +154,6 @@ impl Core {
         let mut cluster = self.state.cluster.clone();
         edit(&mut cluster.rollout);
         self.change(frame, StateChange::Cluster(cluster));
-    }
-
-    /// A failed task's last lines are known only after its agent has failed for it: they are a part of the reason.
-    pub(super) fn explain_failure(&mut self, slot: &Slot, known: &str, explained: &str, frame: &mut Frame) {
-        let Slot::Agent(key, _) = slot else { return };
-        let of_agent = self.state.agents.get(key).and_then(|agent| agent.place.as_ref()?.failure.as_ref());
-        let Some(failure) = of_agent.filter(|failure| failure.ends_with(known)).cloned() else { return };
-        let explain = |why: &str| why.replacen(known, explained, 1);
-        let halted = self.state.cluster.rollout.halted.clone();
-        if halted.as_ref().is_some_and(|why| why.contains(&*key.0) && why.ends_with(&failure)) {
-            self.edit_rollout(frame, |rollout| rollout.halted = halted.as_deref().map(explain));
-        }
-        self.edit(key, frame, |agent| {
-            if let Some(place) = &mut agent.place {
-                place.failure = Some(explain(&failure));
-            }
-        });
     }
 
     /// Whether the task types of the cluster that others wait for have the operator's target.

@@ -90,9 +90,11 @@ pub struct Place {
     pub number: u64,
     /// Since when it is held.
     pub since: Timestamp,
-    /// The step that is under way, and since when; none when all are done.
+    /// The step that is under way; none when all are done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step: Option<(TaskType, Timestamp)>,
+    pub step: Option<TaskType>,
+    /// Since when that is so.
+    pub step_since: Timestamp,
     /// The agent's domain, where only so many of one may be under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,

@@ -254,6 +254,27 @@ fn an_agent_that_is_lost_with_its_place_keeps_it_for_its_time_and_has_failed_the
 }
 
 #[test]
+fn the_time_of_a_step_begins_with_it_and_not_with_the_place() {
+    let mut script = updating(&rollout(|_| ()), &["a"], &[NODE]);
+    let (old, fetch) = (script.task("a", NODE), script.launches("a", TaskType::Prefetch));
+    script.wait(Duration::from_mins(10));
+    script.finished("a", &fetch);
+    script.failed("a", &old, "Command terminated with signal Terminated");
+    let new = script.launches("a", NODE);
+    script.reports("a", &new, not_ready());
+    script.wait(Duration::from_mins(10));
+    script.ready("a", &new);
+    // All is done, and it is away for a moment before that is believed.
+    script.agents(&[]);
+    script.wait(SECOND);
+    assert_eq!(script.under_way(), ["a:5051"]);
+    script.agents(&["a"]);
+    script.tells(&["a"]);
+    script.wait(STABLE);
+    assert_eq!((script.under_way(), script.update_status()), (vec![], Status::Complete));
+}
+
+#[test]
 fn an_agent_without_a_place_that_goes_away_is_no_failure() {
     let mut script = updating(&rollout(|_| ()), &["a", "b"], &[NODE]);
     script.agents(&["a"]);

@@ -121,7 +121,7 @@ impl Core {
         let place = place.filter(|_| state != "waiting");
         Some(PlaceView {
             state,
-            step: place.and_then(|place| place.step).map(|(task_type, _)| task_type),
+            step: place.and_then(|place| place.step),
             since: place.map(|place| place.since),
             failure: place.and_then(|place| place.failure.clone()),
         })
@@ -203,7 +203,7 @@ impl Core {
         let record = agent.tasks.get(&task_type);
         let surplus = || self.surplus(agent).any(|(unwanted, ..)| unwanted == task_type);
         let place = agent.holds();
-        let under_way = place.and_then(|place| place.step).is_some_and(|(step, _)| step == task_type);
+        let under_way = place.and_then(|place| place.step) == Some(task_type);
         if task_type == TaskType::Prefetch {
             record.filter(|_| place.is_some()).map(|_| ()).or(under_way.then_some(()))?;
         } else if spec.is_none() && !surplus() {

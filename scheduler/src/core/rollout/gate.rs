@@ -1,0 +1,186 @@
+//! Who gets a place in a rollout, when, and how far the rollout is.
+
+use std::sync::Arc;
+
+use super::super::Core;
+use super::super::frame::Frame;
+use super::super::ids::{AgentKey, Timestamp};
+use super::commands::retry;
+use super::news::RolloutNews;
+use super::record::{Place, Plan, Stage};
+use super::rolling::Rank;
+use super::settings::RolloutStrategy;
+
+impl Core {
+    /// Ends a frame: what has changed on agents with a place, who gets one, and how far the rollout is.
+    pub(in super::super) fn settle_rollout(&mut self, now: Timestamp, frame: &mut Frame) {
+        if self.inventory.is_none() {
+            return;
+        }
+        while let Some(key) = self.rolling.touched.pop_first() {
+            self.look_at(now, &key, frame);
+        }
+        self.expire_places(now, frame);
+        while let Some(key) = self.rolling.settling.pop_until(now.before(self.settings.stability)) {
+            self.arrive(now, &key, frame);
+        }
+        self.advance(now, frame);
+        let is_open = self.closed_for(now).is_none();
+        if is_open != self.rolling.is_open {
+            self.rolling.is_open = is_open;
+            self.reconsider_cluster();
+        }
+        self.give_places(now, frame);
+        // What has just begun may begin with an end.
+        while let Some(key) = self.rolling.touched.pop_first() {
+            self.look_at(now, &key, frame);
+        }
+    }
+
+    /// The rollout goes from the canaries to a pause, and from there to all others.
+    fn advance(&mut self, now: Timestamp, frame: &mut Frame) {
+        let rollout = &self.state.cluster.rollout;
+        if rollout.number == 0 || self.settings.rollout.strategy != RolloutStrategy::Canary {
+            return;
+        }
+        match rollout.stage {
+            Stage::Canary => {
+                let done = |key: &AgentKey| {
+                    let agent = self.state.agents.get(key);
+                    agent.is_none_or(|agent| agent.place.is_none() && !self.is_behind(agent))
+                };
+                let all_begun = rollout.canaries.len() >= self.settings.rollout.canary_count
+                    || !rollout.canaries.is_empty() && self.rolling.waiting() == 0;
+                if all_begun && rollout.canaries.iter().all(done) {
+                    self.edit_rollout(frame, |rollout| rollout.stage = Stage::Soak { since: now });
+                    let wait = self.settings.rollout.canary_soak;
+                    frame.tell(RolloutNews::CanariesDone { wait });
+                }
+            }
+            Stage::Soak { since } => {
+                // What lies in the future was stored before a clock was set back.
+                if since > now || now.since(since) >= self.settings.rollout.canary_soak {
+                    self.edit_rollout(frame, |rollout| rollout.stage = Stage::Rest);
+                }
+            }
+            Stage::Rest => {}
+        }
+    }
+
+    /// Why no agent may begin now, if none may.
+    pub(in super::super) fn closed_for(&self, now: Timestamp) -> Option<String> {
+        let rollout = &self.state.cluster.rollout;
+        if let Some(why) = &rollout.halted {
+            return Some(format!("halted: {why}"));
+        }
+        if rollout.stopped {
+            return Some("stopped by an operator".to_owned());
+        }
+        if rollout.paused.contains(&Plan::Update) {
+            return Some("paused by an operator".to_owned());
+        }
+        if !self.settings.rollout.windows.is_open(now) {
+            let opens = self.settings.rollout.windows.opens(now);
+            let opens = opens.map_or("never again".to_owned(), |opens| format!("again at {opens}"));
+            return Some(format!("no window of rollout.windows is open, {opens}"));
+        }
+        if self.held_since().is_some() {
+            return Some(format!("mass failure, {}", self.extent()));
+        }
+        None
+    }
+
+    /// How many agents may be under way at the same time, and how many more may begin.
+    pub(in super::super) fn room(&self) -> (usize, usize) {
+        let settings = &self.settings.rollout;
+        let rollout = &self.state.cluster.rollout;
+        let most = match settings.strategy {
+            RolloutStrategy::Serial => 1,
+            RolloutStrategy::Canary | RolloutStrategy::Parallel => {
+                settings.max_agents.of(self.extent().agents)
+            }
+        };
+        let room = most.saturating_sub(self.rolling.under_way());
+        let room = match (settings.strategy, rollout.stage) {
+            (RolloutStrategy::Canary, Stage::Canary) => {
+                room.min(settings.canary_count.saturating_sub(rollout.canaries.len()))
+            }
+            (RolloutStrategy::Canary, Stage::Soak { .. }) => 0,
+            _ => room,
+        };
+        (most, room)
+    }
+
+    fn give_places(&mut self, now: Timestamp, frame: &mut Frame) {
+        if self.rolling.ranked.is_empty() || self.rolling.begins || self.doubts(now) {
+            return;
+        }
+        let (most, mut room) = self.room();
+        if !self.rolling.is_open || !self.cluster_is_current() {
+            room = 0;
+        }
+        // What an operator has ordered waits for nothing but room.
+        let mut ordered = most.saturating_sub(self.rolling.under_way());
+        while ordered > 0
+            && let Some((rank, key)) = self.first_waiting(now, room == 0)
+        {
+            room = room.saturating_sub(1);
+            ordered -= 1;
+            self.give_place(now, &key, rank, frame);
+        }
+    }
+
+    /// The first agent in turn, of a domain where there is room; of those that an operator has ordered, when `only` these
+    /// may begin.
+    fn first_waiting(&self, now: Timestamp, only_ordered: bool) -> Option<(Rank, AgentKey)> {
+        let has_room = |domain: &Option<Arc<str>>| match (domain, self.settings.rollout.max_per_domain) {
+            (Some(domain), Some(most)) => self.rolling.held_in.get(&**domain).is_none_or(|held| *held < most),
+            _ => true,
+        };
+        let may = |(rank, key): &&(Rank, AgentKey)| {
+            let agent = self.state.agents.get(key);
+            (!only_ordered || *rank == Rank::Ordered)
+                && agent.is_some_and(|agent| {
+                    !self.maintenance.holds(now, &agent.id.0, self.settings.maintenance_lead)
+                })
+        };
+        let groups = self.rolling.waiting.iter().filter(|(domain, _)| has_room(domain));
+        let first = groups.filter_map(|(_, group)| {
+            let mut group = group.iter().take_while(|(rank, _)| !only_ordered || *rank == Rank::Ordered);
+            group.find(may)
+        });
+        first.min().cloned()
+    }
+
+    fn give_place(&mut self, now: Timestamp, key: &AgentKey, rank: Rank, frame: &mut Frame) {
+        let domain = self.rolling.domains.get(key).filter(|_| self.settings.rollout.max_per_domain.is_some());
+        let domain = domain.map(ToString::to_string);
+        let number = self.number();
+        self.edit(key, frame, |agent| {
+            let place = Place {
+                number,
+                since: now,
+                step: None,
+                step_since: now,
+                domain,
+                ending: None,
+                gap: None,
+                failure: None,
+            };
+            agent.place = Some(Box::new(place));
+            // What failed before is tried with the new target, or because the operator says so.
+            for (_, record) in agent.tasks.iter_mut() {
+                retry(now, record);
+            }
+            agent.disruption = agent.disruption.take().filter(|disruption| disruption.failure.is_none());
+        });
+        frame.tell(RolloutNews::AgentBegins { agent: key.clone() });
+        let canary = self.settings.rollout.strategy == RolloutStrategy::Canary
+            && self.state.cluster.rollout.stage == Stage::Canary
+            && rank != Rank::Ordered;
+        if canary {
+            let key = key.clone();
+            self.edit_rollout(frame, |rollout| rollout.canaries.push(key));
+        }
+    }
+}

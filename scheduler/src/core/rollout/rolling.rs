@@ -1,0 +1,211 @@
+//! What is derived of the rollout, change by change: who waits for a place, who has one, who has failed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::super::Core;
+use super::super::dated::Dated;
+use super::super::ids::{AgentKey, TargetHash};
+use super::super::input::Agent;
+use super::super::listing::Presence;
+use super::super::progress::Next;
+use super::super::spec::Spec;
+use super::super::state::AgentRecord;
+use super::record::Place;
+use super::target::is_ordered;
+
+/// What is derived of the rollout, change by change.
+#[derive(Debug, Default)]
+pub(in super::super) struct Rolling {
+    /// What targets stand for.
+    pub known: FxHashMap<TargetHash, Spec>,
+    /// Why the operator's configuration is not followed.
+    pub refused: Vec<String>,
+    /// Whether the target is another than the stored one: a rollout begins when the agents are known.
+    pub begins: bool,
+    /// Whether agents may begin.
+    pub is_open: bool,
+    /// Agents that wait for a place, by their domain, in the order in which they get it.
+    pub(super) waiting: BTreeMap<Option<Arc<str>>, BTreeSet<(Rank, AgentKey)>>,
+    /// Where each of them is in there.
+    pub(super) ranked: FxHashMap<AgentKey, (Option<Arc<str>>, Rank)>,
+    /// The agents' domains, where only so many of one may be under way.
+    pub(super) domains: FxHashMap<AgentKey, Arc<str>>,
+    /// Places that are held, and since when their step is under way.
+    pub(super) held: Dated<AgentKey>,
+    /// How many are held in a domain.
+    pub(super) held_in: BTreeMap<String, usize>,
+    /// Agents that have failed in this rollout.
+    pub(super) failed: BTreeSet<AgentKey>,
+    /// Agents with a place, or whose first install is complete, that have changed in this frame.
+    pub(super) touched: BTreeSet<AgentKey>,
+    /// Agents that hold a place and have nothing to do any more, and since when.
+    pub(super) settling: Dated<AgentKey>,
+}
+
+/// When an agent's turn comes: the lowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// The operator has asked for it.
+    Ordered,
+    /// It has failed before: nothing is to be lost there.
+    Failed,
+    Usual,
+    /// Our own scheduler runs there.
+    Own,
+}
+
+impl Rolling {
+    /// How many places are held.
+    pub fn under_way(&self) -> usize {
+        self.held.len()
+    }
+
+    /// The agents that have failed in this rollout.
+    pub fn failed(&self) -> &BTreeSet<AgentKey> {
+        &self.failed
+    }
+
+    /// How many agents wait for a place.
+    pub fn waiting(&self) -> usize {
+        self.ranked.len()
+    }
+
+    /// Takes the agents' domains from a list of them.
+    pub fn learn_domains(&mut self, agents: &[Agent], attribute: Option<&str>) {
+        let mut names: BTreeSet<Arc<str>> = BTreeSet::new();
+        self.domains.clear();
+        for agent in agents {
+            let domain = match attribute {
+                Some(name) => {
+                    agent.attributes.iter().find_map(|a| a.split_once(':').filter(|(n, _)| *n == name))
+                }
+                None => agent.domain.as_deref().map(|domain| ("", domain)),
+            };
+            let Some((_, domain)) = domain else { continue };
+            let shared = names.get(domain).cloned().unwrap_or_else(|| {
+                let domain: Arc<str> = domain.into();
+                names.insert(Arc::clone(&domain));
+                domain
+            });
+            self.domains.insert(agent.key.clone(), shared);
+        }
+    }
+
+    fn leave(&mut self, key: &AgentKey) {
+        if let Some((domain, rank)) = self.ranked.remove(key)
+            && let Some(group) = self.waiting.get_mut(&domain)
+        {
+            group.remove(&(rank, key.clone()));
+            if group.is_empty() {
+                self.waiting.remove(&domain);
+            }
+        }
+    }
+
+    fn enter(&mut self, key: &AgentKey, rank: Rank) {
+        let domain = self.domains.get(key).cloned();
+        if self.ranked.get(key).is_some_and(|at| *at == (domain.clone(), rank)) {
+            return;
+        }
+        self.leave(key);
+        self.waiting.entry(domain.clone()).or_default().insert((rank, key.clone()));
+        self.ranked.insert(key.clone(), (domain, rank));
+    }
+
+    /// Counts the place of an agent's record, or that it has none.
+    fn count(&mut self, old: Option<&AgentRecord>, new: Option<&AgentRecord>, number: u64) {
+        let place = |record: Option<&AgentRecord>| record.and_then(AgentRecord::holds).cloned();
+        let domain = |place: &Option<Place>| place.as_ref().and_then(|place| place.domain.clone());
+        let (before, after) = (place(old), place(new));
+        if let Some(count) = domain(&before).and_then(|domain| self.held_in.get_mut(&domain)) {
+            *count = count.saturating_sub(1);
+        }
+        if let Some(domain) = domain(&after) {
+            *self.held_in.entry(domain).or_default() += 1;
+        }
+        let Some(key) = new.or(old).map(|record| &record.key) else { return };
+        match (&before, &after) {
+            (None, None) => {}
+            (_, Some(place)) => {
+                let moved = before.as_ref().is_none_or(|before| before.step_since != place.step_since);
+                if moved || self.held.get(key).is_none() {
+                    self.held.insert(key.clone(), place.step_since);
+                }
+            }
+            (Some(_), None) => {
+                self.held.remove(key);
+                self.settling.remove(key);
+            }
+        }
+        if new.is_some_and(|record| has_failed(record, number)) {
+            self.failed.insert(key.clone());
+        } else {
+            self.failed.remove(key);
+        }
+    }
+}
+
+/// Whether an agent has failed in this rollout.
+pub(in super::super) fn has_failed(agent: &AgentRecord, number: u64) -> bool {
+    agent.place.as_ref().is_some_and(|place| place.failure.is_some() && place.number == number)
+}
+
+impl Core {
+    /// Counts what is stored, once.
+    pub(in super::super) fn count_places(&mut self) {
+        let number = self.number();
+        for record in self.state.agents.values() {
+            self.rolling.count(None, Some(record), number);
+        }
+    }
+
+    /// Counts them anew: another rollout begins.
+    pub(in super::super) fn recount_places(&mut self) {
+        let rolling = &mut self.rolling;
+        (rolling.held, rolling.held_in, rolling.failed) = Default::default();
+        self.count_places();
+    }
+
+    /// An agent's record has changed.
+    pub(in super::super) fn count_place(&mut self, old: Option<&AgentRecord>, new: Option<&AgentRecord>) {
+        let number = self.number();
+        if old.is_some_and(|old| old.place.is_some()) || new.is_some_and(|new| new.place.is_some()) {
+            self.rolling.count(old, new, number);
+        }
+    }
+
+    /// Sorts an agent by whether it waits for a place, given what comes next on it.
+    pub(in super::super) fn queue(&mut self, agent: &AgentRecord, next: &Next) {
+        let is_active = self.presence(&agent.key) == Some(&Presence::Active);
+        let complete = agent.settled == 0 && *next == Next::Complete && is_active && !agent.aside;
+        let settled = agent.settled > 0 && agent.holds().is_none() && !agent.aside;
+        let behind = settled && self.is_behind(agent);
+        // A rollout that changes nothing on an agent is over there.
+        let concerned = settled && !behind && agent.settled < self.number();
+        if agent.holds().is_some() || complete || concerned {
+            self.rolling.touched.insert(agent.key.clone());
+        }
+        if behind && is_active && !has_failed(agent, self.number()) {
+            let again = is_ordered(agent);
+            let own = self.settings.rollout.own_host.as_deref() == Some(agent.key.host());
+            let rank = match () {
+                () if again => Rank::Ordered,
+                () if agent.place.is_some() => Rank::Failed,
+                () if own => Rank::Own,
+                () => Rank::Usual,
+            };
+            self.rolling.enter(&agent.key, rank);
+        } else {
+            self.rolling.leave(&agent.key);
+        }
+    }
+
+    /// An agent is known no longer.
+    pub(in super::super) fn unqueue(&mut self, key: &AgentKey) {
+        self.rolling.leave(key);
+        self.rolling.touched.remove(key);
+    }
+}
