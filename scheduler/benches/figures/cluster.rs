@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use calico_scheduler::config::Config;
 use calico_scheduler::core::{
-    Agent, CheckResult, Core, Effect, Event, Input, Settings, Standing, State, TaskId, TaskState, TaskType,
-    Timestamp, Update,
+    Agent, CheckResult, Core, Effect, Event, Input, OfferId, Settings, Standing, State, TaskId, TaskState,
+    TaskType, Timestamp, Update,
 };
 use calico_scheduler::mesos::{Record, read};
 use calico_scheduler::tasks::TaskTypes;
@@ -37,8 +37,13 @@ pub enum Progress {
 
 /// What the operator of these clusters wants: networks for Mesos tasks. Docker's are not for so many agents.
 pub fn tasks() -> TaskTypes {
-    let changes = [("CALICO_DOCKER_ENABLE", "false"), ("CALICO_LIBNETWORK_ENABLE", "false")];
-    TaskTypes::new(&Config::from_env(&environment(&changes)).unwrap())
+    tasks_with(&[])
+}
+
+/// The same but for these options.
+pub fn tasks_with(changes: &[(&str, &str)]) -> TaskTypes {
+    let without_docker = [("CALICO_DOCKER_ENABLE", "false"), ("CALICO_LIBNETWORK_ENABLE", "false")];
+    TaskTypes::new(&Config::from_env(&environment(&[&without_docker, changes].concat())).unwrap())
 }
 
 /// The host name of an agent.
@@ -84,18 +89,23 @@ pub fn state_of(ids: impl Iterator<Item = String>, progress: Progress) -> State 
         }
         let key = format!("{}:5051", hostname(n));
         let record = json!({
-            "key": key, "id": id, "version": "1.11.0", "first_seen": NOW.0 - 7_200_000, "tasks": tasks,
+            "key": key, "id": id, "version": "1.11.0", "first_seen": NOW.0 - 7_200_000, "settled": 1, "tasks": tasks,
         });
         (key, record)
     });
     let agents: serde_json::Map<String, Value> = agents.collect();
-    let cluster = json!({"tasks": {"cluster-init": done(TaskType::ClusterInit)}});
+    let wanted: BTreeMap<&TaskType, &String> =
+        targets.iter().filter(|(task_type, _)| **task_type != TaskType::Prefetch).collect();
+    let cluster = json!({
+        "tasks": {"cluster-init": done(TaskType::ClusterInit)},
+        "rollout": {"number": 1, "since": NOW.0 - 7_200_000, "targets": wanted, "guarded": {}},
+    });
     let framework = format!("{CLUSTER}-0000");
     serde_json::from_value(json!({"framework_id": framework, "cluster": cluster, "agents": agents})).unwrap()
 }
 
 /// The master's list of so many agents.
-fn inventory(agents: usize) -> Vec<Agent> {
+pub fn inventory(agents: usize) -> Vec<Agent> {
     let agent = |n| Agent {
         key: format!("{}:5051", hostname(n)).as_str().into(),
         id: agent_id(n).as_str().into(),
@@ -126,7 +136,7 @@ pub fn core(state: State) -> Core {
 }
 
 /// What the master says of a task.
-fn update(task: TaskId, state: TaskState) -> Update {
+pub fn update(task: TaskId, state: TaskState) -> Update {
     Update {
         task,
         agent: None,
@@ -217,15 +227,21 @@ fn offer(n: usize, number: usize) -> mesos::Offer {
 pub fn offers(agents: usize) -> Vec<Bytes> {
     // A step that has no divisor in common with these sizes meets each agent once.
     let order: Vec<usize> = (0..agents).map(|n| n * 7919 % agents).collect();
-    let messages = order.chunks(OFFERS).enumerate().map(|(chunk, agents)| {
-        let offers = agents.iter().enumerate().map(|(n, agent)| offer(*agent, chunk * OFFERS + n)).collect();
-        Message {
-            r#type: Some(message::Type::Offers.into()),
-            offers: Some(message::Offers { offers }),
-            ..Default::default()
-        }
-    });
-    messages.map(|message| message.encode_to_vec().into()).collect()
+    let messages = order.chunks(OFFERS).enumerate();
+    messages.map(|(chunk, agents)| offers_of(agents, chunk * OFFERS).0).collect()
+}
+
+/// An offer of each of these agents, numbered from `first` on, as a record of the master's stream; and their IDs.
+pub fn offers_of(agents: &[usize], first: usize) -> (Bytes, Vec<OfferId>) {
+    let offers: Vec<mesos::Offer> =
+        agents.iter().enumerate().map(|(n, agent)| offer(*agent, first + n)).collect();
+    let ids = offers.iter().map(|offer| offer.id.value.as_str().into()).collect();
+    let message = Message {
+        r#type: Some(message::Type::Offers.into()),
+        offers: Some(message::Offers { offers }),
+        ..Default::default()
+    };
+    (message.encode_to_vec().into(), ids)
 }
 
 /// Decodes an event and decides what follows from it: how many effects.

@@ -13,6 +13,7 @@ mod environment;
 mod etcd;
 mod offers;
 mod process;
+mod rollouts;
 mod store;
 mod table;
 mod whole;
@@ -43,6 +44,9 @@ fn main() {
     }
     if is_wanted("growth") {
         rows.extend(offers::growth());
+    }
+    if is_wanted("rollouts") {
+        rows.extend(rollouts::rows());
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     if is_wanted("store") {

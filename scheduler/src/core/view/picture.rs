@@ -88,7 +88,7 @@ impl Core {
             deploy,
             update: self.update_plan(),
             repair: self.recovery_plan(),
-            rollout: self.rollout_view(),
+            rollout: self.view_of_rollout(),
             recovery: self.recovery_view(),
             agents,
         }

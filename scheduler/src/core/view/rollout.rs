@@ -61,7 +61,8 @@ pub struct PlaceView {
 }
 
 impl Core {
-    pub(super) fn rollout_view(&self) -> RolloutView {
+    /// How the rollout stands, without all else.
+    pub fn view_of_rollout(&self) -> RolloutView {
         let rollout = &self.state.cluster.rollout;
         let nobody_is_behind = self.rolling.under_way() == 0 && self.rolling.waiting() == 0;
         let failed: Vec<AgentKey> = self.rolling.failed().iter().cloned().collect();
