@@ -120,16 +120,14 @@ impl Core {
         let mut records = self.state.agents.iter().peekable();
         listed.retain(|agent| {
             while records.next_if(|(key, _)| **key < agent.key).is_some() {}
-            records.next_if(|(key, _)| **key == agent.key).is_none_or(|(_, record)| !is_as_before(record, agent))
+            records
+                .next_if(|(key, _)| **key == agent.key)
+                .is_none_or(|(_, record)| !is_as_before(record, agent))
         });
     }
 
     /// Takes out the records of known agents at new addresses, all before any is put in: they may have swapped.
-    fn moved(
-        &mut self,
-        listed: &[Agent],
-        frame: &mut Frame,
-    ) -> HashMap<AgentId, Arc<AgentRecord>> {
+    fn moved(&mut self, listed: &[Agent], frame: &mut Frame) -> HashMap<AgentId, Arc<AgentRecord>> {
         let mut moved = HashMap::new();
         for agent in listed {
             let from = self.index.key(&agent.id).filter(|key| **key != agent.key);

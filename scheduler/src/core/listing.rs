@@ -88,10 +88,7 @@ impl Core {
             presence.insert(key.clone(), self.presence_of(agent));
         }
         let recovering = self.recovering(&recovering, &ids, &mut presence);
-        self.one_a_host(
-            agents.iter().map(|agent| (&agent.key, &agent.id)).chain(recovering),
-            &mut presence,
-        );
+        self.one_a_host(agents.iter().map(|agent| (&agent.key, &agent.id)).chain(recovering), &mut presence);
         for (key, record) in &self.state.agents {
             if !record.aside {
                 presence.entry(key.clone()).or_insert(Presence::Absent);

@@ -41,8 +41,7 @@ impl Maintenance {
         if let Some(end) = window.end() {
             self.ends.insert((end, agent.clone()));
         }
-        let planned =
-            self.agents.entry(agent).or_insert(Planned { window, asked: None, waited_for: false });
+        let planned = self.agents.entry(agent).or_insert(Planned { window, asked: None, waited_for: false });
         planned.window = window;
         planned
     }

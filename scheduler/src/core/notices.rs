@@ -38,7 +38,9 @@ impl Registered {
     /// Notes whether it waits for an offer.
     pub fn expect_offer(&mut self, next: &Next, now: Timestamp) {
         self.expected = match next {
-            Next::Launch(_, not_before) => Some(self.expected.unwrap_or(now).max(not_before.unwrap_or_default())),
+            Next::Launch(_, not_before) => {
+                Some(self.expected.unwrap_or(now).max(not_before.unwrap_or_default()))
+            }
             _ => None,
         };
     }
@@ -61,7 +63,9 @@ impl Core {
 
     /// An offer of this agent was too small.
     pub(super) fn too_small(&mut self, agent: &str, now: Timestamp, task_type: TaskType, shortage: Shortage) {
-        let Some(agent) = self.index.agents.get(agent).filter(|agent| agent.expected.is_some()) else { return };
+        let Some(agent) = self.index.agents.get(agent).filter(|agent| agent.expected.is_some()) else {
+            return;
+        };
         let before = self.notices.lack(&agent.key, task_type);
         let since = before.filter(|lack| lack.shortage.name == shortage.name).map_or(now, |lack| lack.since);
         self.notices.0.insert(agent.key.clone(), Lack { task_type, shortage, since });

@@ -57,7 +57,8 @@ impl Resource {
     pub(super) fn can_be_reserved(&self, roles: &[String]) -> bool {
         let role = &self.allocated_to;
         let refines = |above: &str| role.strip_prefix(above).is_some_and(|below| below.starts_with('/'));
-        roles.iter().any(|ours| *ours == **role) && self.reservations.last().is_none_or(|innermost| refines(&innermost.role))
+        roles.iter().any(|ours| *ours == **role)
+            && self.reservations.last().is_none_or(|innermost| refines(&innermost.role))
     }
 
     /// Adds our reservation in the role that it was offered in.

@@ -87,12 +87,7 @@ impl Script {
         self.now = self.now.after(Duration::from_millis(1));
         self.offers += 1;
         let id = OfferId::from(format!("O{}", self.offers));
-        Offer {
-            id,
-            agent: format!("S-{host}").into(),
-            resources: resources.into(),
-            unavailability: None,
-        }
+        Offer { id, agent: format!("S-{host}").into(), resources: resources.into(), unavailability: None }
     }
 
     /// Sends an offer of `host` and expects that it is used to launch `task_type`.
@@ -271,15 +266,7 @@ pub fn acknowledged(frame: &Frame) -> bool {
 
 /// An update of the master's, which wants no acknowledgement and says no more than the state.
 pub fn state(state: TaskState) -> Update {
-    Update {
-        task: "".into(),
-        agent: None,
-        state,
-        message: String::new(),
-        healthy: None,
-        check: CheckResult::None,
-        uuid: None,
-    }
+    Update::bare("".into(), state)
 }
 
 pub fn ready() -> Update {

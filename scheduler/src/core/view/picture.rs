@@ -150,7 +150,8 @@ impl Core {
             Next::Launch(task_type, not_before) => self.why_not_yet(agent, task_type, not_before.is_some()),
             Next::Wait(reason) | Next::Held(reason) => reason,
             Next::Complete => {
-                let maintenance = self.maintenance.of(&agent.id.0).map(|window| format!("the agent {window}"));
+                let maintenance =
+                    self.maintenance.of(&agent.id.0).map(|window| format!("the agent {window}"));
                 maintenance.into_iter().chain(self.skips(agent)).collect::<Vec<_>>().join("; ")
             }
         };

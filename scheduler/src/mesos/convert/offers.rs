@@ -12,9 +12,7 @@ use mesos_v1::scheduler::{Event as Message, OfferHead, OfferResources, OffersEve
 use prost::{DecodeError, Message as _};
 
 use super::unavailability;
-use crate::core::{
-    Event, Offer, OfferId, RESERVATION_LABEL, Reservation, Resource, Resources,
-};
+use crate::core::{Event, Offer, OfferId, RESERVATION_LABEL, Reservation, Resource, Resources};
 
 /// Prepared once, not with each offer.
 static OUR_LABEL: LazyLock<memmem::Finder<'static>> =

@@ -178,7 +178,11 @@ fn a_task_echoes_refined_reservations_byte_for_byte() {
 
 /// What is read of this resource in an offer to a role.
 fn read_one(resource: mesos::Resource, offered_to: Option<&str>) -> Resource {
-    let ports = mesos::Resource { name: "ports".into(), ranges: Some(mesos::value::Ranges::default()), ..Default::default() };
+    let ports = mesos::Resource {
+        name: "ports".into(),
+        ranges: Some(mesos::value::Ranges::default()),
+        ..Default::default()
+    };
     let offer = mesos::Offer {
         id: "o".into(),
         allocation_info: offered_to.map(|role| AllocationInfo { role: Some(role.to_owned()) }),
