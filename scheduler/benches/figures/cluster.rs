@@ -130,22 +130,9 @@ pub fn core(state: State) -> Core {
         _ => None,
     });
     for task in asked {
-        core.handle(NOW, Input::Event(Event::Update(update(task, TaskState::Gone))));
+        core.handle(NOW, Input::Event(Event::Update(Update::bare(task, TaskState::Gone))));
     }
     core
-}
-
-/// What the master says of a task.
-pub fn update(task: TaskId, state: TaskState) -> Update {
-    Update {
-        task,
-        agent: None,
-        state,
-        message: String::new(),
-        healthy: None,
-        check: CheckResult::None,
-        uuid: None,
-    }
 }
 
 /// What reconciliation brings of each agent's `calico-node`, in an order that is no agent's, a thousand at a time.
@@ -159,7 +146,7 @@ pub fn updates(agents: usize) -> Vec<Vec<Input>> {
     let update = |n: usize| {
         let task = tasks[n * 7919 % agents].clone();
         let check = CheckResult::Exited(0);
-        let update = Update { healthy: Some(true), check, ..update(task, TaskState::Running) };
+        let update = Update { healthy: Some(true), check, ..Update::bare(task, TaskState::Running) };
         Input::Event(Event::Update(update))
     };
     (0..agents / OFFERS).map(|chunk| (0..OFFERS).map(|n| update(chunk * OFFERS + n)).collect()).collect()

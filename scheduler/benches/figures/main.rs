@@ -22,6 +22,7 @@ use std::path::PathBuf;
 
 use criterion::Criterion;
 
+/// As the program that is measured.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -11,7 +11,7 @@ use calico_scheduler::core::{
 };
 use calico_scheduler::mesos::{Record, read};
 
-use crate::cluster::{NOW, Progress, hostname, inventory, offers_of, state, tasks_with, update};
+use crate::cluster::{NOW, Progress, hostname, inventory, offers_of, state, tasks_with};
 use crate::cpu;
 use crate::table::{Goal, Row};
 
@@ -195,7 +195,7 @@ impl Cluster {
             Effect::Reconcile(asked) => {
                 // The master has told of all that there is.
                 if let Some((task, _)) = asked.last().filter(|(task, _)| task.0.starts_with("all.")) {
-                    let answer = update(task.clone(), TaskState::Gone);
+                    let answer = Update::bare(task.clone(), TaskState::Gone);
                     self.tell(Input::Event(Event::Update(answer)));
                 }
             }
@@ -212,7 +212,7 @@ impl Cluster {
         (state, healthy, check): (TaskState, Option<bool>, CheckResult),
     ) {
         assert!(self.agents.contains_key(agent));
-        let update = Update { agent: Some(agent.clone()), healthy, check, ..update(task.clone(), state) };
+        let update = Update { agent: Some(agent.clone()), healthy, check, ..Update::bare(task.clone(), state) };
         self.said += 1;
         self.coming.insert((self.now.after(after), self.said), update);
     }

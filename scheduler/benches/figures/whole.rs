@@ -89,8 +89,8 @@ pub async fn many() -> Vec<Row> {
         let scheduler = Scheduler::start(&server.authority, &url);
         seen(&server, "a launch", |traffic| traffic.calls.contains_key(&call::Type::Accept)).await;
         spent.push(scheduler.cpu().as_secs_f64());
-        masters.push((cpu_of("self") - master).as_secs_f64());
-        etcds.push((etcd.cpu() - stored).as_secs_f64());
+        masters.push(cpu_of("self").saturating_sub(master).as_secs_f64());
+        etcds.push(etcd.cpu().saturating_sub(stored).as_secs_f64());
         let first = server.traffic().first;
         let after = |kind| first[&kind].duration_since(scheduler.began).as_secs_f64();
         loading.push(after(call::Type::Subscribe));

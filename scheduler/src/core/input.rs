@@ -152,6 +152,22 @@ pub struct Update {
     pub uuid: Option<Vec<u8>>,
 }
 
+impl Update {
+    /// One that says no more than the state, and wants no acknowledgement: as the master answers about a task that it does
+    /// not know.
+    pub fn bare(task: TaskId, state: TaskState) -> Self {
+        Self {
+            task,
+            agent: None,
+            state,
+            message: String::new(),
+            healthy: None,
+            check: CheckResult::None,
+            uuid: None,
+        }
+    }
+}
+
 /// What the task's check said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckResult {

@@ -266,15 +266,7 @@ pub fn acknowledged(frame: &Frame) -> bool {
 
 /// An update of the master's, which wants no acknowledgement and says no more than the state.
 pub fn state(state: TaskState) -> Update {
-    Update {
-        task: "".into(),
-        agent: None,
-        state,
-        message: String::new(),
-        healthy: None,
-        check: CheckResult::None,
-        uuid: None,
-    }
+    Update::bare("".into(), state)
 }
 
 pub fn ready() -> Update {
