@@ -37,6 +37,8 @@ fn every_step_takes_its_options() {
         "node check --ready --docker-socket /s".to_owned(),
         "node undo --force --docker-unit d.service --docker-socket /s --state-dir /s".to_owned(),
         "libnetwork undo".to_owned(),
+        "status --docker-unit d.service --docker-socket /s --mesos-agent http://h:5051".to_owned(),
+        format!("preflight {etcd} --agents 600 --docker-max-agents 700"),
         format!(
             "libnetwork run {proxied} --libnetwork-image i --libnetwork-cpus 0.1 --libnetwork-mem 64 --node-name h \
              --docker-socket /s --registry-mirror m:5000"

@@ -77,7 +77,9 @@
 //! }
 //! ```
 //!
-//! - A directory that is missing above a wanted file is made, and removed again on undo if it is empty.
+//! - A directory that is missing above a wanted file is made, and removed again on undo if it is empty. A step that needs
+//!   nothing but directories proposes them ([`Proposal::directory`]); what is in one that is its own goes with it
+//!   ([`Back::Clear`]).
 //! - [`Proposal::restart`] says that the changes take a restart: without permission `apply` then changes nothing and
 //!   exits 79. Whether it is permitted is the [`Engine`]'s to know ([`Restarts`]) and, where it changes what is
 //!   proposed, an option of the step's own.

@@ -68,7 +68,13 @@ impl<S: Service> Step for Directories<S> {
         Ok(proposal)
     }
 
-    async fn verify(&self, _: &Host, _: &Plan<NoAction>) -> Result<()> {
+    async fn verify(&self, host: &Host, _: &Plan<NoAction>) -> Result<()> {
+        for directory in S::DIRECTORIES {
+            if !host.files().has_directory(&host.place(directory.path))? {
+                let path = directory.path;
+                return Err(Failure::new(Exit::TryAgain, format!("{path} was made, and is not there")));
+            }
+        }
         Ok(())
     }
 }
