@@ -261,7 +261,10 @@ impl Core {
             let complete = agent.settled == 0 && self.next_on(&agent) == Next::Complete;
             let concerned = agent.settled > 0 && agent.settled < number && !self.is_behind(&agent);
             if number > 0 && !agent.aside && (complete || concerned) {
-                self.edit(key, frame, |agent| (agent.settled, agent.place) = (number, None));
+                // What was begun with an earlier target comes to this one in its turn.
+                let mixed = complete && self.is_mixed(&agent);
+                let settled = if mixed { (number - 1).max(1) } else { number };
+                self.edit(key, frame, |agent| (agent.settled, agent.place) = (settled, None));
                 self.rolling.touched.remove(key);
             }
             return;
@@ -553,11 +556,12 @@ impl Core {
         }
         match rollout.stage {
             Stage::Canary => {
-                let done =
-                    |key: &AgentKey| self.state.agents.get(key).is_none_or(|agent| agent.place.is_none());
+                // One that has failed is done when the operator lets the others go on.
+                let holds = |key: &AgentKey| self.state.agents.get(key).is_some_and(|a| a.holds().is_some());
+                let done = |key: &AgentKey| !holds(key) && !self.rolling.ranked.contains_key(key);
                 let all_begun = rollout.canaries.len() >= self.settings.rollout.canary_count
                     || !rollout.canaries.is_empty() && self.rolling.waiting() == 0;
-                if all_begun && rollout.canaries.iter().all(done) {
+                if all_begun && rollout.halted.is_none() && rollout.canaries.iter().all(done) {
                     self.edit_rollout(frame, |rollout| rollout.stage = Stage::Soak { since: now });
                     let wait = self.settings.rollout.canary_soak;
                     frame.tell(RolloutNews::CanariesDone { wait });
