@@ -212,7 +212,8 @@ impl Cluster {
         (state, healthy, check): (TaskState, Option<bool>, CheckResult),
     ) {
         assert!(self.agents.contains_key(agent));
-        let update = Update { agent: Some(agent.clone()), healthy, check, ..Update::bare(task.clone(), state) };
+        let update =
+            Update { agent: Some(agent.clone()), healthy, check, ..Update::bare(task.clone(), state) };
         self.said += 1;
         self.coming.insert((self.now.after(after), self.said), update);
     }

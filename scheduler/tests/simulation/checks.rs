@@ -2,11 +2,12 @@
 
 mod failures;
 mod recoveries;
+mod rollouts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use calico_scheduler::core::{AgentId, Phase, Scope, Settings, TaskId, TaskType, Timestamp};
+use calico_scheduler::core::{AgentId, Phase, Scope, Settings, TargetHash, TaskId, TaskType, Timestamp};
 use fake_master::{AgentRef, World};
 use mesos_v1::master::response::GetAgents;
 use mesos_v1::scheduler::{Call, Event, call, event};
@@ -15,6 +16,7 @@ use mesos_v1::{TaskInfo, TaskState, TaskStatus};
 use crate::stored::Stored;
 use failures::{Circumstances, Failures, Place};
 use recoveries::Recoveries;
+pub use rollouts::Rollouts;
 
 #[derive(Debug)]
 struct Launched {
@@ -54,6 +56,8 @@ pub struct Checks {
     pub excluded: BTreeSet<String>,
     /// Hosts that were drained or have moved: services that ended there may be launched as if for the first time.
     pub excused: BTreeSet<AgentRef>,
+    /// Where operators want something else in the course of a life.
+    pub rollouts: Option<Rollouts>,
 }
 
 /// Who sends a call, and when.
@@ -77,6 +81,28 @@ impl Checks {
             clocks_jumped: false,
             excluded: BTreeSet::new(),
             excused: BTreeSet::new(),
+            rollouts: None,
+        }
+    }
+
+    /// What is done next is done by a scheduler with this configuration.
+    pub fn acts(&mut self, configured: usize) {
+        if let Some(rollouts) = &mut self.rollouts {
+            rollouts.acts(configured);
+        }
+    }
+
+    /// Something was stored.
+    pub fn stored(&mut self, now: Duration, stored: Stored<'_>, world: &World) {
+        if let Some(rollouts) = &mut self.rollouts {
+            let spec = |host| world.spec(host);
+            let rack = |host| Some(spec(host).attributes.first()?.text.as_ref()?.value.clone());
+            let racks = || {
+                let racks =
+                    hosts_of(world).filter_map(|host| Some((spec(host).hostname.to_string(), rack(host)?)));
+                racks.collect()
+            };
+            rollouts.stored(now, stored.values(), racks);
         }
     }
 
@@ -95,7 +121,7 @@ impl Checks {
                 self.acknowledged(&acknowledge.task_id.value, &acknowledge.uuid, stored);
             }
             call::Type::Kill => {
-                self.kill(&TaskId::from(call.kill.as_ref().unwrap().task_id.value.clone()), world);
+                self.kill(by, &TaskId::from(call.kill.as_ref().unwrap().task_id.value.clone()), world);
             }
             // A subscription suppresses all roles.
             call::Type::Suppress | call::Type::Subscribe => self.suppressed = true,
@@ -146,7 +172,13 @@ impl Checks {
             let name = &world.spec(host).hostname;
             assert!(!self.excluded.contains(&**name), "{id} is launched on {name}, which is excluded");
         }
-        self.order(&agent, task_type);
+        let is_first = self.rollouts.as_ref().is_none_or(|rollouts| rollouts.is_first(&agent, task_type));
+        if is_first {
+            self.order(&agent, task_type);
+        }
+        if let Some(rollouts) = &mut self.rollouts {
+            rollouts.launch(&id, &agent, &target(task));
+        }
         let slots = if self.restored { BTreeSet::new() } else { stored.slots() };
         let restarts = may_restart(task);
         if restarts && !self.restored {
@@ -158,14 +190,17 @@ impl Checks {
         assert!(self.launched.insert(id.clone(), launched).is_none(), "{id} is launched twice");
         // What an agent that drains does for the cluster is done by another at once.
         let moves_on = place.0.is_none() && !self.excused.is_empty();
-        let is_free = self.restored || moves_on || host.is_none_or(|host| self.excused.contains(&host));
+        let is_free = self.rollouts.is_some()
+            || self.restored
+            || moves_on
+            || host.is_none_or(|host| self.excused.contains(&host));
         self.failures.launch(
             &place,
             &id,
             by.at,
             Circumstances { is_free, restarts, clocks_jumped: self.clocks_jumped },
         );
-        if !self.restored && !self.clocks_jumped {
+        if !self.restored && !self.clocks_jumped && self.rollouts.is_none() {
             let there = hosts_of(world).filter(|host| !self.excused.contains(host));
             let counted = there.filter_map(|host| world.agent_id(host)).map(AgentId::from).collect();
             let now = Timestamp(by.at.as_millis().try_into().unwrap());
@@ -184,9 +219,10 @@ impl Checks {
     /// What comes before has reached its goal.
     fn order(&self, agent: &AgentId, task_type: TaskType) {
         let before = TaskType::ALL.into_iter().filter(|earlier| match task_type.scope() {
-            Scope::Agent => earlier.scope() == Scope::Agent && *earlier < task_type,
+            Scope::Agent => is_step(*earlier) && *earlier < task_type,
             Scope::Cluster => task_type == TaskType::DockerNetwork && *earlier == TaskType::Libnetwork,
         });
+        let before = before.filter(|earlier| self.rollouts.as_ref().is_none_or(|it| it.is_wanted(*earlier)));
         for earlier in before {
             let there = self.reached.contains(&(agent.clone(), earlier));
             assert!(there, "{task_type} is launched on {agent} before {earlier} was there");
@@ -195,13 +231,14 @@ impl Checks {
         assert!(task_type != TaskType::CalicoNode || initialised, "calico-node before cluster-init");
     }
 
-    fn kill(&self, id: &TaskId, world: &World) {
+    fn kill(&self, by: Sender<'_>, id: &TaskId, world: &World) {
         let alive = hosts(world).any(|(_, task, _)| task == &*id.0);
         let Some(ours) = self.launched.get(id) else { panic!("{id} is killed, and none of ours") };
         let given_up = ours.task_type.scope() == Scope::Cluster && ours.given_up;
         // By a clock that has jumped, it was at its beginning for too long.
         let hangs = self.clocks_jumped && !ours.runs;
-        assert!(!alive || given_up || hangs || self.restored, "{id} is alive, ours, and killed");
+        let replaced = self.rollouts.as_ref().is_some_and(|rollouts| rollouts.may_kill(id, by.at));
+        assert!(!alive || given_up || hangs || replaced || self.restored, "{id} is alive, ours, and killed");
     }
 
     /// A scheduler is told which agents there are: others are away.
@@ -234,6 +271,9 @@ impl Checks {
         let passed_over = exit_status(status) == Some(80);
         if done || passed_over || is_ready(launched.task_type, status) {
             self.reached.insert((launched.agent.clone(), launched.task_type));
+            if let Some(rollouts) = &mut self.rollouts {
+                rollouts.reached(&task, at);
+            }
         }
         self.failures.status(&launched.place(), &task, status, at);
         self.recoveries.status(&task, &launched.agent, status);
@@ -278,8 +318,21 @@ fn place(agent: &AgentId, task_type: TaskType) -> Place {
     ((task_type.scope() == Scope::Agent).then(|| agent.clone()), task_type)
 }
 
+/// Whether each agent gets it, with its first install.
+pub fn is_step(task_type: TaskType) -> bool {
+    task_type.scope() == Scope::Agent && task_type != TaskType::Prefetch
+}
+
 fn is_service(task_type: TaskType) -> bool {
     matches!(task_type, TaskType::EtcdProxy | TaskType::CalicoNode | TaskType::Libnetwork)
+}
+
+/// What a task was launched with.
+fn target(task: &TaskInfo) -> TargetHash {
+    let mut labels = task.labels.iter().flat_map(|labels| &labels.labels);
+    let target =
+        labels.find(|label| label.key == "calico-dcos.target").and_then(|label| label.value.as_deref());
+    TargetHash::from(target.unwrap())
 }
 
 /// Whether a task may restart Docker or the Mesos agent.

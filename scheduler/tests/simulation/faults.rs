@@ -217,3 +217,19 @@ fn network(random: &mut Random) -> Faults {
     faults.delay = random.between(Duration::from_millis(5), Duration::from_secs(5));
     faults
 }
+
+/// What goes wrong in a rollout, in place of what would forbid to say how that must end.
+pub fn of_a_rollout(fault: Fault) -> Fault {
+    match fault {
+        Fault::Move(which, time) | Fault::Swap(which, _, time) | Fault::Drain(which, time) => {
+            Fault::Rebuild(which, time)
+        }
+        Fault::RackOff(part, time) => Fault::Partition(usize::try_from(part).unwrap(), time),
+        Fault::TasksHold(time) => Fault::TasksFail(time),
+        Fault::Outage(part, time) => Fault::Stop(usize::try_from(part).unwrap(), time),
+        Fault::ClockJumps(which, far) => {
+            Fault::Fuse(which, Fuse { requests: far.unsigned_abs() % 25, goes_out: far % 2 == 0 })
+        }
+        other => other,
+    }
+}

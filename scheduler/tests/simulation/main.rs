@@ -12,18 +12,21 @@ mod etcd;
 mod faults;
 mod link;
 mod process;
+mod rollouts;
 mod simulation;
 mod stored;
 mod trace;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 
 use calico_scheduler::config::Config;
 use calico_scheduler::lead::Program;
 
 use environment::environment;
-use simulation::{Case, Simulation};
+use simulation::{Case, Outcome, Simulation};
 use trace::Trace;
 
 /// Everything is wanted.
@@ -40,16 +43,20 @@ fn number(variable: &str) -> Option<u64> {
 /// Lives as many lives as are asked for, or `usual`, or the one that `SIMULATION_SEED` names.
 fn lives(test: &str, usual: u64, case: Case) {
     let program = program();
+    lives_of(test, usual, |seed, trace| Simulation::new(seed, case, program.clone(), trace).run(case));
+}
+
+/// The same, of what a life is.
+fn lives_of(test: &str, usual: u64, live: impl Fn(u64, Trace)) {
     if let Some(seed) = number("SIMULATION_SEED") {
         println!("seed {seed}");
-        return Simulation::new(seed, case, program, Trace::Print).run(case);
+        return live(seed, Trace::Print);
     }
     let seeds = number("SIMULATION_SEEDS").unwrap_or(usual);
     // From elsewhere than where `make test` begins.
     let first = number("SIMULATION_FIRST_SEED").unwrap_or(0);
     for seed in first..first + seeds {
-        let life = || Simulation::new(seed, case, program.clone(), Trace::Off).run(case);
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(life)) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| live(seed, Trace::Off))) {
             eprintln!(
                 "\nseed {seed} fails; it is replayed, with all that happens, by\n\n    SIMULATION_SEED={seed} cargo \
                  nextest run --locked -p calico-scheduler --test simulation --no-capture {test}\n"
@@ -86,6 +93,16 @@ fn many_agents_fail_at_once() {
 }
 
 #[test]
+fn rollouts() {
+    let outcomes = Mutex::new(BTreeMap::<Outcome, u64>::new());
+    lives_of("rollouts", 500, |seed, trace| {
+        let outcome = Simulation::rolling(seed, trace).roll();
+        *outcomes.lock().unwrap().entry(outcome).or_default() += 1;
+    });
+    println!("{:?}", outcomes.lock().unwrap());
+}
+
+#[test]
 fn a_seed_is_always_the_same_life() {
     let program = program();
     let hash = |seed| {
@@ -94,7 +111,12 @@ fn a_seed_is_always_the_same_life() {
         simulation.run(case);
         simulation.trace.hash()
     };
-    let hashes: Vec<u64> = (0..10).map(hash).collect();
-    assert_eq!(hashes, (0..10).map(hash).collect::<Vec<u64>>());
+    let rolled = |seed| {
+        let mut simulation = Simulation::rolling(seed, Trace::hashing());
+        simulation.roll();
+        simulation.trace.hash()
+    };
+    let hashes: Vec<u64> = (0..10).map(hash).chain((0..5).map(rolled)).collect();
+    assert_eq!(hashes, (0..10).map(hash).chain((0..5).map(rolled)).collect::<Vec<u64>>());
     assert!(hashes[1..].iter().all(|hash| *hash != hashes[0]), "all seeds are the same");
 }

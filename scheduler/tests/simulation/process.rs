@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use calico_scheduler::core::View;
+use calico_scheduler::core::{Command, View};
 use calico_scheduler::driver::Handle;
 use calico_scheduler::lead::{Ended, Program, Stage};
 use calico_scheduler::state::etcd::Candidate;
@@ -113,6 +113,23 @@ impl Process {
             .block_on(async { tokio::time::timeout(Duration::from_secs(1), handle.view()).await.ok()? })
     }
 }
+
+impl Process {
+    /// Commands something, of one that leads: where the answer will be. Nobody else holds it when none comes any more.
+    pub fn command(&mut self, command: Command) -> Option<Answer> {
+        let handle = self.leading.lock().unwrap().clone()?;
+        let answer = Answer::default();
+        let told = Arc::clone(&answer);
+        self.runtime.spawn(async move {
+            let answer = handle.command(command).await;
+            *told.lock().unwrap() = answer;
+        });
+        Some(answer)
+    }
+}
+
+/// What becomes of a command.
+pub type Answer = Arc<Mutex<Option<Result<String, String>>>>;
 
 impl Drop for Process {
     fn drop(&mut self) {

@@ -4,11 +4,12 @@
 //! it asks something of others, which takes time to arrive. Nothing else connects it with anything.
 
 mod ending;
+mod rolling;
 mod troubles;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use calico_scheduler::core::{Selector, Settings, Share, TaskType};
@@ -19,14 +20,17 @@ use mesos_v1::master::{self, call};
 use mesos_v1::scheduler::{self, Event};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::checks::{Checks, Sender, may_restart};
+use crate::checks::{Checks, Rollouts, Sender, may_restart};
 use crate::disk::Disk;
 use crate::etcd::{self, Etcd};
 use crate::faults::Fault;
-use crate::process::{Place, Process};
+use crate::process::{Answer, Place, Process};
+use crate::rollouts;
 use crate::stored::Stored;
 use crate::trace::Trace;
 use crate::wire::{Posted, Reply, Request, Skew};
+
+pub use rolling::Outcome;
 
 /// The Unix time at which simulations begin.
 const BEGIN: Duration = Duration::from_secs(1_700_000_000);
@@ -43,10 +47,12 @@ pub struct Case {
     pub file: bool,
     /// Whether there are dozens of agents, many of which fail at the same time.
     pub many: bool,
+    /// Whether operators want something else in the course of it.
+    pub rolls: bool,
 }
 
 impl Case {
-    pub const ONE: Self = Self { schedulers: 1, restores: false, file: false, many: false };
+    pub const ONE: Self = Self { schedulers: 1, restores: false, file: false, many: false, rolls: false };
 }
 
 /// One scheduler, as something like Marathon keeps it.
@@ -67,6 +73,10 @@ struct Mood {
     fail: AtomicBool,
     hold: AtomicBool,
     outage: AtomicBool,
+    /// Nothing needs a restart.
+    rolls: AtomicBool,
+    /// Agents on which something has failed, or is never ready, because it is bad.
+    bad: Mutex<BTreeSet<String>>,
 }
 
 /// Of a store.
@@ -83,6 +93,8 @@ enum Due {
     Hangup(Arc<str>),
     Fault(Fault),
     End(Ending),
+    Reconfigure(usize),
+    Command,
 }
 
 /// What no longer goes wrong.
@@ -133,6 +145,13 @@ pub struct Simulation {
     streams: BTreeMap<Arc<str>, (Origin, mpsc::UnboundedSender<Event>)>,
     checks: Checks,
     program: Program,
+    /// The configurations that operators want, one after the other, and which one it is now.
+    programs: Vec<Program>,
+    configured: usize,
+    /// Which one a process has.
+    runs: BTreeMap<Origin, usize>,
+    /// To the last command of an operator.
+    answer: Option<Answer>,
     place: Place,
     mood: Arc<Mood>,
     /// When hosts are looked at again.
@@ -143,6 +162,29 @@ pub struct Simulation {
 }
 
 impl Simulation {
+    /// A life with rollouts.
+    pub fn rolling(seed: u64, trace: Trace) -> Self {
+        let mut random = Random::new(!seed);
+        let schedulers = if random.chance(300) { 2 } else { 1 };
+        let adjust = |settings: Settings| Settings {
+            max_recoveries: Share::Percent(100),
+            mass_failure: Share::Percent(100),
+            backoff_max: Duration::from_secs(30),
+            reconcile_interval: Duration::from_mins(2),
+            recovery_timeout: Duration::from_mins(1),
+            away_counts: Duration::from_mins(2),
+            ..settings
+        };
+        let programs = rollouts::configurations(&mut random, adjust);
+        let mut simulation =
+            Self::new(seed, Case { schedulers, rolls: true, ..Case::ONE }, programs[0].clone(), trace);
+        let configurations = programs.iter().map(|program| program.settings.clone());
+        simulation.checks.rollouts = Some(Rollouts::new(configurations.collect()));
+        simulation.mood.rolls.store(true, Ordering::Relaxed);
+        simulation.programs = programs;
+        simulation
+    }
+
     pub fn new(seed: u64, case: Case, mut program: Program, trace: Trace) -> Self {
         let mut random = Random::new(seed);
         let settings = fake_master::Settings {
@@ -154,27 +196,33 @@ impl Simulation {
         let mood = Arc::new(Mood::default());
         let of_tasks = Arc::clone(&mood);
         world.set_scripts(move |task, random| script(task, random, &of_tasks));
-        let number = if case.many { 20 + random.below(21) } else { 2 + random.below(4) };
+        let number = match case {
+            Case { many: true, .. } => 20 + random.below(21),
+            Case { rolls: true, .. } => 4 + random.below(7),
+            _ => 2 + random.below(4),
+        };
         let number = usize::try_from(number).unwrap();
-        for spec in AgentSpec::many(number) {
-            world.add_agent(spec);
+        for (number, spec) in AgentSpec::many(number).enumerate() {
+            world.add_agent(rollouts::housed(number, spec));
         }
         let share = |random: &mut Random, percent: u8| match random.below(3) {
             0 => Share::Percent(percent),
             1 => Share::Number(1),
             _ => Share::Number(2),
         };
-        program.settings = Settings {
-            max_recoveries: share(&mut random, if case.many { 10 } else { 100 }),
-            mass_failure: Share::Percent(20),
-            backoff_max: Duration::from_secs(30),
-            reconcile_interval: Duration::from_mins(2),
-            recovery_timeout: Duration::from_mins(1),
-            away_counts: Duration::from_mins(2),
-            ..program.settings
-        };
+        if !case.rolls {
+            program.settings = Settings {
+                max_recoveries: share(&mut random, if case.many { 10 } else { 100 }),
+                mass_failure: Share::Percent(20),
+                backoff_max: Duration::from_secs(30),
+                reconcile_interval: Duration::from_mins(2),
+                recovery_timeout: Duration::from_mins(1),
+                away_counts: Duration::from_mins(2),
+                ..program.settings
+            };
+        }
         let mut checks = Checks::new(&program.settings);
-        if random.chance(300) {
+        if !case.rolls && random.chance(300) {
             let name = world.spec(AgentRef::nth(0)).hostname.to_string();
             program.settings.exclude = vec![Selector(name.clone())];
             checks.excluded.insert(name);
@@ -204,6 +252,10 @@ impl Simulation {
             streams: BTreeMap::new(),
             checks,
             program,
+            programs: Vec::new(),
+            configured: 0,
+            runs: BTreeMap::new(),
+            answer: None,
             place,
             mood,
             look: BEGIN,
@@ -285,6 +337,7 @@ impl Simulation {
             scheduler.process = Some(Process::start((now, skew), name, &self.program, &self.place, random));
             scheduler.frozen = None;
             scheduler.told = true;
+            self.runs.insert((number, scheduler.incarnation), self.configured);
         }
         if let Some(until) = scheduler.frozen {
             if until > now {
@@ -341,6 +394,7 @@ impl Simulation {
         if let Request::Call { call, .. } | Request::Subscribe(call) = &request {
             let process = self.schedulers[origin.0].process.as_ref();
             let name = process.map(|process| process.name.clone()).unwrap_or_default();
+            self.checks.acts(self.runs[&origin]);
             let stored = Stored::of(&self.place, &self.etcd);
             self.checks.call(Sender { name: &name, at }, call, stored, &self.world);
             if call.r#type() == scheduler::call::Type::Accept {
@@ -367,6 +421,8 @@ impl Simulation {
             Due::Hangup(stream) => self.world.disconnect(&stream),
             Due::Fault(fault) => self.fault(fault),
             Due::End(ending) => self.end(ending),
+            Due::Reconfigure(number) => self.reconfigure(number),
+            Due::Command => self.operator_commands(),
         }
     }
 
@@ -428,6 +484,8 @@ impl Simulation {
             return;
         }
         let answer = self.etcd.handle(self.now, request);
+        self.checks.acts(self.runs[&origin]);
+        self.checks.stored(self.now, Stored::of(&self.place, &self.etcd), &self.world);
         self.trace.line(self.now, || format!("etcd answers {origin:?} {answer:?}"));
         if !self.random.chance(self.troubles.loss) {
             let usual = self.random.between(Duration::from_millis(1), Duration::from_millis(4));
@@ -516,6 +574,10 @@ fn script(task: &mesos_v1::TaskInfo, random: &mut Random, mood: &Mood) -> Script
     let time = random.between(Duration::from_millis(10), Duration::from_secs(8));
     let service = task.check.is_some() || task.health_check.is_some();
     let is = |mood: &AtomicBool| mood.load(Ordering::Relaxed);
+    if let Some(end) = rollouts::is_bad(task) {
+        mood.bad.lock().unwrap().insert(task.agent_id.value.clone());
+        return Script { start, ready: None, end: end.map(|end| (time, end)), ..Script::default() };
+    }
     let failure = if is(&mood.hold) && !service && random.chance(400) {
         Some(End::Code(77 + i32::try_from(random.below(3)).unwrap()))
     } else if is(&mood.fail) && random.chance(600) {
@@ -526,7 +588,8 @@ fn script(task: &mesos_v1::TaskInfo, random: &mut Random, mood: &Mood) -> Script
         })
     } else if task.name == TaskType::DockerClusterStore.name() {
         // Some hosts need a restart for it, and some cannot have it.
-        let finds = if !may_restart(task) && random.chance(300) { Some(79) } else { None };
+        let finds =
+            if !is(&mood.rolls) && !may_restart(task) && random.chance(300) { Some(79) } else { None };
         finds.or(random.chance(50).then_some(80)).map(End::Code)
     } else {
         None

@@ -27,6 +27,15 @@ impl<'a> Stored<'a> {
         }
     }
 
+    /// All keys of ours in etcd, and their values.
+    pub fn values(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        let etcd = match self {
+            Self::Etcd(etcd) => Some(etcd),
+            Self::File(_) => None,
+        };
+        etcd.into_iter().flat_map(|etcd| etcd.below(BELOW))
+    }
+
     /// Who leads, as the store has it.
     pub fn leader(self) -> Option<String> {
         match self {

@@ -45,13 +45,12 @@ impl Core {
         }
         match rollout.stage {
             Stage::Canary => {
-                let done = |key: &AgentKey| {
-                    let agent = self.state.agents.get(key);
-                    agent.is_none_or(|agent| agent.place.is_none() && !self.is_behind(agent))
-                };
+                // One that has failed is done when the operator lets the others go on.
+                let holds = |key: &AgentKey| self.state.agents.get(key).is_some_and(|a| a.holds().is_some());
+                let done = |key: &AgentKey| !holds(key) && !self.rolling.ranked.contains_key(key);
                 let all_begun = rollout.canaries.len() >= self.settings.rollout.canary_count
                     || !rollout.canaries.is_empty() && self.rolling.waiting() == 0;
-                if all_begun && rollout.canaries.iter().all(done) {
+                if all_begun && rollout.halted.is_none() && rollout.canaries.iter().all(done) {
                     self.edit_rollout(frame, |rollout| rollout.stage = Stage::Soak { since: now });
                     let wait = self.settings.rollout.canary_soak;
                     frame.tell(RolloutNews::CanariesDone { wait });

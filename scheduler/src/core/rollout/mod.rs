@@ -45,11 +45,12 @@ impl Rolling {
             &settings.rollout.allow_unsafe,
         );
         if !refused.is_empty() {
-            settings.specs = as_before(&rollout.targets, &state.cluster.definitions, &wanted);
-            settings.rollout.undo.clear();
+            let before = as_before(&rollout.targets, &state.cluster.definitions, &wanted);
+            (settings.rollout.undo, settings.specs) =
+                before.into_iter().partition(|(task_type, _)| rollout.undone.contains(task_type));
             settings.rollout.guarded.clone_from(&rollout.guarded);
         }
-        let begins = rollout.number == 0 || targets(settings) != rollout.targets;
+        let begins = rollout.number == 0 || !is_same(&targets(settings), &rollout.targets);
         let undo = settings.rollout.undo.values().map(|spec| (spec.target.clone(), spec.clone()));
         let stored = state.cluster.definitions.iter().map(|(target, definition)| {
             let like =
@@ -66,8 +67,14 @@ impl Rolling {
 /// What each task type is launched with, and taken back with.
 fn targets(settings: &Settings) -> BTreeMap<TaskType, TargetHash> {
     let undo = settings.rollout.undo.iter();
-    let specs = settings.specs.iter().chain(undo).filter(|(task_type, _)| **task_type != TaskType::Prefetch);
+    let specs = settings.specs.iter().chain(undo);
     specs.map(|(task_type, spec)| (*task_type, spec.target.clone())).collect()
+}
+
+/// Whether agents that have the one have the other: what is fetched is there for what comes then.
+fn is_same(one: &BTreeMap<TaskType, TargetHash>, other: &BTreeMap<TaskType, TargetHash>) -> bool {
+    let stays = |(task_type, _): &(&TaskType, &TargetHash)| **task_type != TaskType::Prefetch;
+    one.iter().filter(stays).eq(other.iter().filter(stays))
 }
 
 /// The specs of targets that were the operator's before.
@@ -113,7 +120,8 @@ impl Core {
         let before = &self.state.cluster.rollout;
         let first = before.number == 0;
         let targets = targets(&self.settings);
-        let changed = TaskType::ALL.into_iter().filter(|t| before.targets.get(t) != targets.get(t)).collect();
+        let changes = |t: &TaskType| *t != TaskType::Prefetch && before.targets.get(t) != targets.get(t);
+        let changed = TaskType::ALL.into_iter().filter(changes).collect();
         if !first {
             frame.tell(RolloutNews::Begins { number: before.number + 1, changed });
         }
@@ -121,6 +129,7 @@ impl Core {
             number: before.number + 1,
             since: now,
             targets,
+            undone: self.settings.rollout.undo.keys().copied().collect(),
             guarded: self.settings.rollout.guarded.clone(),
             paused: before.paused.clone(),
             ..RolloutRecord::default()

@@ -34,7 +34,10 @@ impl Core {
             let complete = agent.settled == 0 && self.next_on(&agent) == Next::Complete;
             let concerned = agent.settled > 0 && agent.settled < number && !self.is_behind(&agent);
             if number > 0 && !agent.aside && (complete || concerned) {
-                self.edit(key, frame, |agent| (agent.settled, agent.place) = (number, None));
+                // What was begun with an earlier target comes to this one in its turn.
+                let mixed = complete && self.is_mixed(&agent);
+                let settled = if mixed { (number - 1).max(1) } else { number };
+                self.edit(key, frame, |agent| (agent.settled, agent.place) = (settled, None));
                 self.rolling.touched.remove(key);
             }
             return;

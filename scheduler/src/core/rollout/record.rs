@@ -15,6 +15,9 @@ pub struct RolloutRecord {
     pub since: Timestamp,
     /// What each task type is launched with.
     pub targets: BTreeMap<TaskType, TargetHash>,
+    /// Those of them that are not wanted: what they are launched with takes them back.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub undone: BTreeSet<TaskType>,
     /// The options whose change is not safe, as this target has them.
     pub guarded: BTreeMap<String, String>,
     /// How far it is.

@@ -62,6 +62,14 @@ impl Core {
         }
     }
 
+    /// Whether something on an agent was launched with another target than the operator's.
+    pub(in super::super) fn is_mixed(&self, agent: &AgentRecord) -> bool {
+        self.steps().any(|(task_type, spec)| {
+            let target = agent.tasks.get(&task_type).and_then(|record| record.target.as_ref());
+            target.is_some_and(|target| *target != spec.target) && !Self::is_left_out(agent, task_type, spec)
+        })
+    }
+
     /// Whether the operator has a step left out.
     pub(in super::super) fn is_left_out(agent: &AgentRecord, task_type: TaskType, spec: &Spec) -> bool {
         match agent.order(task_type) {
@@ -75,6 +83,10 @@ impl Core {
     pub(in super::super) fn is_behind(&self, agent: &AgentRecord) -> bool {
         if self.is_free(agent) {
             return is_ordered(agent);
+        }
+        // It has failed: it has the target of what failed, and is not well with it.
+        if agent.place.is_some() {
+            return true;
         }
         self.steps().any(|(task_type, _)| self.changes(agent, task_type))
             || self.surplus(agent).next().is_some()

@@ -477,3 +477,69 @@ fn a_service_that_is_replaced_is_no_failure_and_its_absence_no_recovery() {
     });
     assert!(gap.is_some_and(|gap| gap >= 4 * SECOND && gap < 5 * SECOND), "{gap:?}");
 }
+
+#[test]
+fn an_agent_that_has_failed_with_its_last_step_stays_failed() {
+    let settings = rollout(|rollout| (rollout.max_attempts, rollout.max_failures) = (1, 5));
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    let old = script.task("a", NODE);
+    script.reaches("a", TaskType::Prefetch);
+    script.failed("a", &old, "Command terminated with signal Terminated");
+    let new = script.launches("a", NODE);
+    script.failed("a", &new, "Command exited with status 69");
+    script.wait(SECOND);
+    // Nothing there has another target, and it is not well with it.
+    assert_eq!(script.core.view().rollout.failed, ["a:5051".into()]);
+    assert_eq!(script.update_status(), Status::Error);
+    // Another target that changes nothing there does not make it well either.
+    let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Serial);
+    script.restart_with(changed(changed(settings, &[NODE], 2), &[TaskType::Libnetwork], 3));
+    script.resumes(&["a", "b"]);
+    script.tells(&["b"]);
+    assert_eq!(script.under_way(), ["a:5051"]);
+}
+
+#[test]
+fn the_others_follow_a_canary_that_has_failed_when_the_operator_says_so() {
+    let settings = rollout(|rollout| rollout.max_attempts = 1);
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    let fetch = script.launches("a", TaskType::Prefetch);
+    script.failed("a", &fetch, "Command exited with status 78");
+    script.wait(2 * SOAK);
+    assert_eq!((script.under_way(), script.core.view().rollout.stage), (vec![], "canary"));
+    script.command(Plan::Update, Verb::Continue, None, None).unwrap();
+    script.wait(SOAK);
+    script.replaces_node("b");
+}
+
+#[test]
+fn an_install_that_was_begun_with_an_earlier_target_comes_to_the_present_one() {
+    let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Serial);
+    let mut script = Script::with_agents(settings.clone(), &["a"]);
+    for task_type in [TaskType::ClusterInit, TaskType::EtcdProxy, TaskType::Cni] {
+        script.reaches("a", task_type);
+    }
+    script.restart_with(changed(settings, &[TaskType::EtcdProxy], 2));
+    script.resumes(&["a"]);
+    script.tells(&["a"]);
+    script.reaches("a", NODE);
+    script.wait(SECOND);
+    assert_eq!(script.under_way(), ["a:5051"]);
+    script.reaches("a", TaskType::Prefetch);
+    assert_eq!(script.target("a", TaskType::EtcdProxy), "target of etcd-proxy");
+}
+
+#[test]
+fn what_goes_on_while_another_configuration_is_refused_is_fetched_and_taken_back_as_before() {
+    let guarded = |name: &str| BTreeMap::from([("network.name".to_owned(), name.to_owned())]);
+    let mut settings = rollout(|rollout| rollout.guarded = guarded("calico"));
+    settings.rollout.strategy = RolloutStrategy::Serial;
+    let mut script = updating(&settings, &["a"], &[NODE]);
+    let mut refused = changed(settings, &[NODE], 3);
+    refused.rollout.guarded = guarded("blue");
+    script.restart_with(refused);
+    script.resumes(&["a"]);
+    script.tells(&["a"]);
+    assert_eq!(script.core.view().rollout.refused.len(), 1);
+    script.replaces_node("a");
+}

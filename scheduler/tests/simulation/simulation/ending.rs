@@ -4,7 +4,7 @@ use calico_scheduler::core::{Scope, Status, TaskType, TaskView, View};
 use mesos_v1::TaskState;
 
 use super::Simulation;
-use crate::checks::hosts;
+use crate::checks::{hosts, is_step};
 
 impl Simulation {
     /// What is not as it should be, if anything is.
@@ -80,7 +80,7 @@ impl Simulation {
             if *shown.agent_id.0 != *id || shown.presence != "active" {
                 return Some(format!("{key} is shown as {}, {}", shown.agent_id, shown.presence));
             }
-            for task_type in TaskType::ALL.into_iter().filter(|t| t.scope() == Scope::Agent) {
+            for task_type in TaskType::ALL.into_iter().filter(|t| is_step(*t)) {
                 if task_type == TaskType::CalicoNode
                     && self.cluster_stops(view, TaskType::ClusterInit).is_some()
                 {

@@ -12,6 +12,7 @@ use super::{Backup, Due, Ending, Simulation};
 use crate::checks::hosts;
 use crate::faults::Fault;
 use crate::process::{Place, STATE_FILE};
+use crate::rollouts;
 
 impl Simulation {
     fn host(&self, which: usize) -> AgentRef {
@@ -101,8 +102,9 @@ impl Simulation {
                 }
             }
             Fault::Join => {
-                let spec = AgentSpec::many(self.world.agents() + 1).last().unwrap();
-                self.world.add_agent(spec);
+                let number = self.world.agents();
+                let spec = AgentSpec::many(number + 1).last().unwrap();
+                self.world.add_agent(rollouts::housed(number, spec));
             }
             Fault::Drain(which, time) => {
                 self.checks.excused.insert(self.host(which));

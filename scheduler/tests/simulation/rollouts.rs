@@ -1,0 +1,165 @@
+//! What operators want in a life: one configuration after the other, and what they command meanwhile.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
+
+use calico_scheduler::config::Config;
+use calico_scheduler::core::{AgentKey, Command, Plan, Settings, TaskType, Verb};
+use calico_scheduler::lead::Program;
+use fake_master::{AgentSpec, End, Random};
+use mesos_v1::domain_info::{FaultDomain, fault_domain};
+use mesos_v1::{DomainInfo, TaskInfo};
+
+use crate::environment::environment;
+
+/// The attribute of racks, where these are the domains.
+const RACK: &str = "rack";
+const RACKS: usize = 3;
+
+/// The configurations of a life: the first one is installed, the others are brought to the agents.
+pub fn configurations(random: &mut Random, adjust: impl Fn(Settings) -> Settings) -> Vec<Program> {
+    let by_rack = random.chance(500);
+    let mut options: Vec<(&str, String)> = vec![("CALICO_SERVICE_ROLE", "slave_public".to_owned())];
+    let number = 2 + random.below(3);
+    let mut programs = Vec::new();
+    for version in 0..number {
+        if version > 0 {
+            for _ in 0..1 + random.below(2) {
+                let change = change(random, version);
+                options.retain(|(name, _)| *name != change.0);
+                options.push(change);
+            }
+        }
+        let mut all = options.clone();
+        all.extend(rates(random));
+        if by_rack {
+            all.push(("CALICO_ROLLOUT_DOMAIN_ATTRIBUTE", RACK.to_owned()));
+        }
+        let all: Vec<(&str, &str)> = all.iter().map(|(name, value)| (*name, &**value)).collect();
+        let program = Program::new(&Config::from_env(&environment(&all)).unwrap());
+        programs.push(Program { settings: adjust(program.settings), ..program });
+    }
+    programs
+}
+
+/// In which order, at what rate, and with how much patience.
+fn rates(random: &mut Random) -> Vec<(&'static str, String)> {
+    let mut below = |end| random.below(end);
+    let mut options = vec![
+        ("CALICO_ROLLOUT_STRATEGY", ["canary", "canary", "serial", "parallel"][index(below(4))].to_owned()),
+        ("CALICO_ROLLOUT_CANARY_COUNT", (1 + below(2)).to_string()),
+        ("CALICO_ROLLOUT_CANARY_SOAK", format!("{}s", below(40))),
+        ("CALICO_ROLLOUT_MAX_CONCURRENT_AGENTS", (1 + below(3)).to_string()),
+        ("CALICO_ROLLOUT_MAX_ATTEMPTS", (2 + below(2)).to_string()),
+        ("CALICO_ROLLOUT_MAX_FAILURES", (1 + below(3)).to_string()),
+        ("CALICO_ROLLOUT_AGENT_TIMEOUT", format!("{}s", 60 + below(121))),
+        ("CALICO_ROLLOUT_STABILITY", format!("{}s", 1 + below(20))),
+        ("CALICO_ROLLOUT_UNDO_DISABLED", (below(2) == 0).to_string()),
+    ];
+    if below(2) == 0 {
+        options.push(("CALICO_ROLLOUT_MAX_PER_DOMAIN", (1 + below(2)).to_string()));
+    }
+    options
+}
+
+/// One option is another than before. What is `bad` works on some agents only.
+fn change(random: &mut Random, version: u64) -> (&'static str, String) {
+    let how = match random.below(10) {
+        0 => ".bad-check",
+        1 => ".bad-exit-69",
+        2 => ".bad-exit-75",
+        3 => ".bad-exit-78",
+        4 => ".bad-fetch",
+        _ => "",
+    };
+    match random.below(16) {
+        0..=4 => ("CALICO_NODE_IMAGE", format!("calico/node:v4.{version}{how}")),
+        5..=7 => ("CALICO_LIBNETWORK_IMAGE", format!("calico/libnetwork-plugin:v2.{version}{how}")),
+        8 | 9 => {
+            let artifact = format!("http://10.0.0.9:8080/etcd-{version}{how}#sha256={}", "cd".repeat(32));
+            ("CALICO_ARTIFACTS_ETCD", artifact)
+        }
+        10 | 11 => ("CALICO_NETWORK_MTU", (1400 + version).to_string()),
+        12 => ("CALICO_CALICO_NODE_MEM", (200 + version).to_string()),
+        13 => ("CALICO_LIBNETWORK_ENABLE", (random.below(2) == 0).to_string()),
+        14 => ("CALICO_CNI_ENABLE", (random.below(2) == 0).to_string()),
+        _ => ("CALICO_NETWORK_NAME", format!("calico-{version}")),
+    }
+}
+
+fn index(number: u64) -> usize {
+    usize::try_from(number).unwrap()
+}
+
+/// How a task with what is bad ends, on this agent, if it does; or that it is never ready.
+pub fn is_bad(task: &TaskInfo) -> Option<Option<End>> {
+    let arguments = task.command.as_ref().map(|command| &*command.arguments).unwrap_or_default();
+    let uris = task.command.as_ref().map(|command| &*command.uris).unwrap_or_default();
+    let texts = arguments.iter().map(String::as_str).chain(uris.iter().map(|uri| &*uri.value));
+    let fetches = task.name == TaskType::Prefetch.name();
+    let bad = texts.filter_map(|text| text.split_once(".bad-")).map(|(_, how)| how);
+    let mut bad = bad.filter(|how| how.starts_with("fetch") == fetches);
+    let how = bad.next()?;
+    let mut hasher = DefaultHasher::new();
+    (&task.agent_id.value, how).hash(&mut hasher);
+    let end = match how.get(..7) {
+        Some("exit-69") => Some(End::Code(69)),
+        Some("exit-75") => Some(End::Code(75)),
+        Some("exit-78") => Some(End::Code(78)),
+        _ if fetches => Some(End::Code(69)),
+        _ => None,
+    };
+    (hasher.finish() % 1000 < 350).then_some(end)
+}
+
+/// The `number`-th agent, in its rack: that is told as an attribute, and as its zone.
+pub fn housed(number: usize, spec: AgentSpec) -> AgentSpec {
+    let rack = format!("rack-{}", number % RACKS);
+    let domain = FaultDomain {
+        region: fault_domain::RegionInfo { name: "here".to_owned() },
+        zone: fault_domain::ZoneInfo { name: rack.clone() },
+    };
+    let domain = DomainInfo { fault_domain: Some(domain) };
+    AgentSpec { domain: Some(domain.into()), ..spec }.with_attribute(RACK, &rack)
+}
+
+/// What an operator commands, about one of these agents.
+pub fn command(random: &mut Random, agents: &[AgentKey]) -> Command {
+    let plan = match random.below(6) {
+        0 => Plan::Recovery,
+        1 => Plan::Deploy,
+        _ => Plan::Update,
+    };
+    let of_plan = |plan, verb| Command { plan, verb, phase: None, agent: None };
+    match random.below(14) {
+        0 => return of_plan(plan, Verb::Pause),
+        1 | 2 => return of_plan(plan, Verb::Resume),
+        3 => return of_plan(Plan::Update, Verb::Stop),
+        4 | 5 => return of_plan(Plan::Update, Verb::Start),
+        6 | 7 => return of_plan(Plan::Update, Verb::Continue),
+        _ => {}
+    }
+    let types = [TaskType::EtcdProxy, TaskType::Cni, TaskType::CalicoNode, TaskType::Libnetwork];
+    let phase = random.chance(600).then(|| types[index(random.below(4))]);
+    let of_all = agents.is_empty() || phase.is_some() && random.chance(150);
+    let agent = (!of_all).then(|| agents[index(random.below(agents.len().max(1) as u64))].clone());
+    let verb = match random.below(10) {
+        0 => Verb::Skip,
+        1 => Verb::Unskip,
+        2 => Verb::ForceComplete,
+        3..=5 => Verb::Restart,
+        _ => Verb::Retry,
+    };
+    Command { plan: Plan::Update, verb, phase, agent }
+}
+
+/// How long a life is rolled out in, and what is to happen in it.
+pub fn times(random: &mut Random, number: usize) -> (Duration, Vec<Duration>) {
+    let lasts = random.between(Duration::from_mins(3), Duration::from_mins(10));
+    let mut at: Vec<Duration> = (1..number).map(|_| random.between(Duration::ZERO, lasts)).collect();
+    at.sort();
+    if let Some(first) = at.first_mut() {
+        *first = random.between(Duration::from_secs(1), Duration::from_secs(20)).min(*first);
+    }
+    (lasts, at)
+}
