@@ -18,7 +18,7 @@ use super::super::spec::Spec;
 use super::super::state::{AgentRecord, Phase, Slot, StateChange, TaskRecord};
 use super::commands::retry;
 use super::news::RolloutNews;
-use super::record::{Place, Plan, Stage};
+use super::record::{Order, Place, Plan, Stage};
 use super::settings::RolloutStrategy;
 use super::target::is_ordered;
 
@@ -543,6 +543,11 @@ impl Core {
         self.edit(key, frame, |agent| {
             agent.place = None;
             agent.settled = number;
+            // What is ordered and was not done cannot be: it is left out on this agent.
+            agent.orders = agent.orders.take().and_then(|mut orders| {
+                orders.retain(|_, order| *order != Order::Again);
+                (!orders.is_empty()).then_some(orders)
+            });
         });
         self.rolling.touched.remove(key);
         frame.tell(RolloutNews::AgentUpdated { agent: key.clone(), took });
@@ -663,8 +668,8 @@ impl Core {
     }
 
     fn give_place(&mut self, now: Timestamp, key: &AgentKey, rank: Rank, frame: &mut Frame) {
-        let domain = self.rolling.domains.get(key).filter(|_| self.settings.rollout.max_per_domain.is_some());
-        let domain = domain.map(|domain| domain.to_string());
+        // Also where it does not matter: it may under the next configuration, which finds the place held.
+        let domain = self.rolling.domains.get(key).map(|domain| domain.to_string());
         let number = self.number();
         self.edit(key, frame, |agent| {
             let place =
