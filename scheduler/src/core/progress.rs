@@ -3,7 +3,7 @@
 use super::Core;
 use super::ids::{AgentKey, Scope, TaskType, Timestamp};
 use super::listing::Presence;
-use super::rollout::Plan;
+use super::rollout::{Order, Plan};
 use super::spec::{MesosVersion, MostAgents, Restart, Spec};
 use super::state::{AgentRecord, Disruption, Phase, Run, TaskRecord};
 
@@ -45,7 +45,8 @@ impl Core {
             // Another configuration may fit.
             Some(record) => {
                 let judged = matches!(record.phase, Phase::Skipped { .. });
-                if judged && record.target.as_ref() == Some(&spec.target) {
+                let again = agent.order(task_type) == Some(&Order::Again);
+                if judged && !again && record.target.as_ref() == Some(&spec.target) {
                     return Some(record.failure.clone().unwrap_or_else(|| "not applicable".to_owned()));
                 }
             }

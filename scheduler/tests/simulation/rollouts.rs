@@ -15,6 +15,8 @@ use crate::environment::environment;
 /// The attribute of racks, where these are the domains.
 const RACK: &str = "rack";
 const RACKS: usize = 3;
+/// A change of it is refused.
+const NETWORK_NAME: &str = "CALICO_NETWORK_NAME";
 
 /// The configurations of a life: the first one is installed, the others are brought to the agents.
 pub fn configurations(random: &mut Random, adjust: impl Fn(Settings) -> Settings) -> Vec<Program> {
@@ -24,10 +26,19 @@ pub fn configurations(random: &mut Random, adjust: impl Fn(Settings) -> Settings
     let mut programs = Vec::new();
     for version in 0..number {
         if version > 0 {
-            for _ in 0..1 + random.below(2) {
+            // What is refused comes alone, and is set back.
+            options.retain(|(name, _)| *name != NETWORK_NAME);
+            for number_of_changes in 0..1 + random.below(2) {
                 let change = change(random, version);
+                let is_refused = change.0 == NETWORK_NAME;
+                if is_refused && number_of_changes > 0 {
+                    break;
+                }
                 options.retain(|(name, _)| *name != change.0);
                 options.push(change);
+                if is_refused {
+                    break;
+                }
             }
         }
         let mut all = options.clone();
@@ -83,7 +94,7 @@ fn change(random: &mut Random, version: u64) -> (&'static str, String) {
         12 => ("CALICO_CALICO_NODE_MEM", (200 + version).to_string()),
         13 => ("CALICO_LIBNETWORK_ENABLE", (random.below(2) == 0).to_string()),
         14 => ("CALICO_CNI_ENABLE", (random.below(2) == 0).to_string()),
-        _ => ("CALICO_NETWORK_NAME", format!("calico-{version}")),
+        _ => (NETWORK_NAME, format!("calico-{version}")),
     }
 }
 

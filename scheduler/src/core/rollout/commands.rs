@@ -207,7 +207,12 @@ impl Core {
                     Some(Order::Again)
                 }
                 Verb::Unskip => {
-                    steps += usize::from(orders.remove(&task_type).is_some());
+                    let was = orders.remove(&task_type).is_some();
+                    steps += usize::from(was);
+                    // Its agent's turn is over: it has one of its own.
+                    if was && agent.settled >= self.number() && self.is_behind_in(&agent, task_type) {
+                        orders.insert(task_type, Order::Again);
+                    }
                     None
                 }
                 Verb::Retry => {

@@ -194,6 +194,11 @@ impl Core {
         self.edit(key, frame, |agent| {
             agent.place = None;
             agent.settled = number;
+            // What is ordered and was not done cannot be: it is left out on this agent.
+            agent.orders = agent.orders.take().and_then(|mut orders| {
+                orders.retain(|_, order| *order != Order::Again);
+                (!orders.is_empty()).then_some(orders)
+            });
         });
         self.rolling.touched.remove(key);
         frame.tell(RolloutNews::AgentUpdated { agent: key.clone(), took });

@@ -491,12 +491,6 @@ fn an_agent_that_has_failed_with_its_last_step_stays_failed() {
     // Nothing there has another target, and it is not well with it.
     assert_eq!(script.core.view().rollout.failed, ["a:5051".into()]);
     assert_eq!(script.update_status(), Status::Error);
-    // Another target that changes nothing there does not make it well either.
-    let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Serial);
-    script.restart_with(changed(changed(settings, &[NODE], 2), &[TaskType::Libnetwork], 3));
-    script.resumes(&["a", "b"]);
-    script.tells(&["b"]);
-    assert_eq!(script.under_way(), ["a:5051"]);
 }
 
 #[test]
@@ -542,4 +536,36 @@ fn what_goes_on_while_another_configuration_is_refused_is_fetched_and_taken_back
     script.tells(&["a"]);
     assert_eq!(script.core.view().rollout.refused.len(), 1);
     script.replaces_node("a");
+}
+
+#[test]
+fn what_an_operator_has_left_out_has_its_turn_when_that_is_taken_back_after_its_agents() {
+    let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Parallel);
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    script.command(Plan::Update, Verb::Skip, Some(NODE), Some("b")).unwrap();
+    script.replaces_node("a");
+    assert_eq!((script.under_way(), script.update_status()), (vec![], Status::Complete));
+    script.command(Plan::Update, Verb::Unskip, Some(NODE), Some("b")).unwrap();
+    script.replaces_node("b");
+    assert_eq!((script.under_way(), script.update_status()), (vec![], Status::Complete));
+}
+
+#[test]
+fn what_its_host_cannot_have_is_tried_again_once_when_an_operator_orders_it() {
+    let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Parallel);
+    let mut script = Script::with_agents(settings, &["a"]);
+    script.reaches("a", TaskType::ClusterInit);
+    script.reaches("a", TaskType::EtcdProxy);
+    let cni = script.launches("a", TaskType::Cni);
+    script.failed("a", &cni, "Command exited with status 80");
+    script.reaches("a", NODE);
+    script.wait(SECOND);
+    script.command(Plan::Update, Verb::Restart, Some(TaskType::Cni), Some("a")).unwrap();
+    assert_eq!(script.under_way(), ["a:5051"]);
+    let cni = script.launches("a", TaskType::Cni);
+    script.failed("a", &cni, "Command exited with status 80");
+    for _ in 0..3 {
+        script.wait(STABLE);
+        assert_eq!(script.under_way(), [""; 0]);
+    }
 }

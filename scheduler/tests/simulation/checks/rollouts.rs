@@ -139,7 +139,8 @@ impl Rollouts {
         let mut failed = Vec::new();
         let agents: Vec<AgentRecord> = self.agents.values().cloned().collect();
         for agent in &agents {
-            let old = before.get(&agent.key).filter(|old| old.id == agent.id);
+            // It may have lost its address to another.
+            let old = before.values().find(|old| old.id == agent.id);
             if let Some(task_type) = agent.holds().and_then(|place| place.ending) {
                 self.ending.insert((agent.id.clone(), task_type), now);
             }
@@ -213,8 +214,8 @@ impl Rollouts {
                 "{key} begins after {begun:?}, before the canaries are done and the soak is over"
             );
             self.is_rest |= !is_canary;
+            self.begun.insert(key.clone());
         }
-        self.begun.insert(key.clone());
     }
 
     /// An agent's place is free, and it has not failed.
