@@ -177,11 +177,6 @@ pub const OPTIONS: &[OptionDef] = &[
         "15m",
         "How long an agent has to become healthy, and again after such a restart, before it waits for an operator",
     ),
-    option(
-        "rollout.stability",
-        "10s",
-        "For how long without a break such an agent must be healthy before the next one is restarted",
-    ),
     bare("etcd.endpoints", "URLs of the etcd that Calico keeps its data in, comma-separated (required)"),
     option("etcd.proxy", "gateway", "How hosts reach etcd: gateway (a local TCP proxy) or direct"),
     option("etcd.listen", "127.0.0.1:2379", "Address of the local etcd proxy"),

@@ -152,8 +152,8 @@ impl Core {
     }
 
     fn give_place(&mut self, now: Timestamp, key: &AgentKey, rank: Rank, frame: &mut Frame) {
-        let domain = self.rolling.domains.get(key).filter(|_| self.settings.rollout.max_per_domain.is_some());
-        let domain = domain.map(ToString::to_string);
+        // Also where it does not matter: it may under the next configuration, which finds the place held.
+        let domain = self.rolling.domains.get(key).map(ToString::to_string);
         let number = self.number();
         self.edit(key, frame, |agent| {
             let place = Place {

@@ -11,6 +11,7 @@ use super::super::progress::Next;
 use super::super::spec::Spec;
 use super::super::state::{AgentRecord, Phase, Slot, StateChange, TaskRecord};
 use super::news::RolloutNews;
+use super::record::Order;
 
 impl Core {
     /// Stores `edit` of an agent's record.
