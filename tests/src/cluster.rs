@@ -175,6 +175,11 @@ impl Cluster {
         self.image(&server::NODE_IMAGE)
     }
 
+    /// The image of another version of `calico/node` there.
+    pub fn next_node_image(&self) -> String {
+        self.image(&server::NEXT_NODE_IMAGE)
+    }
+
     /// The image `calico/libnetwork-plugin` in the cluster's registry.
     pub fn libnetwork_image(&self) -> String {
         self.image(&server::LIBNETWORK_IMAGE)

@@ -45,7 +45,7 @@ impl Image {
             "architecture": "amd64",
             "os": "linux",
             "created": "2020-06-05T00:00:00Z",
-            "config": {"Entrypoint": [format!("/{name}")], "WorkingDir": "/", "Env": ["PATH=/"]},
+            "config": {"Entrypoint": [format!("/{name}")], "WorkingDir": "/", "Env": ["PATH=/"], "Labels": {"version": tag}},
             "rootfs": {"type": "layers", "diff_ids": [layer.digest]},
         });
         let config = Content::new(CONFIG, serde_json::to_vec(&config)?);

@@ -14,15 +14,15 @@ use crate::watch::Watch;
 use crate::{INSTALL, deployed, libnetwork, operator, up_with_a_short_settle, wait};
 
 /// Counts ten times a second: milliseconds since the epoch.
-const COUNT: &str = "while :; do date +%s%3N; sleep 0.1; done";
+pub const COUNT: &str = "while :; do date +%s%3N; sleep 0.1; done";
 /// Where the container's count is on its host.
-const COUNTED: &str = "/run/counter/count";
+pub const COUNTED: &str = "/run/counter/count";
 /// The longest pause that a counter may make, in milliseconds: a busy machine makes some.
 const PAUSE: u64 = 5_000;
 /// Where the installer is put on a host.
 const INSTALLER: &str = "/opt/calico-installer";
 
-fn sh(host: &Host<'_>, script: &str) -> String {
+pub fn sh(host: &Host<'_>, script: &str) -> String {
     let output = host.exec(&["sh", "-ec", script]).unwrap();
     let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{script} on {}: {said}{wrong}", host.name());
@@ -36,7 +36,7 @@ fn started(host: &Host<'_>) -> [String; 2] {
 
 /// A container that an operator had before, on the host's network. The host's own programs are mounted into an image that
 /// is there.
-fn workload(cluster: &Cluster, host: &Host<'_>) {
+pub fn workload(cluster: &Cluster, host: &Host<'_>) {
     let folders = "-v /usr:/usr:ro -v /usr/lib:/lib:ro -v /usr/lib64:/lib64:ro -v /run/counter:/run/counter";
     let image = cluster.node_image();
     let script = format!(

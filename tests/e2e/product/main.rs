@@ -27,6 +27,7 @@ mod partition;
 mod rebuilt;
 mod recovery;
 mod refusals;
+mod rollouts;
 mod stores;
 mod survival;
 mod watch;
