@@ -74,9 +74,8 @@ impl Core {
             let reason = if is_canary {
                 format!("the canary {key} has failed: {why}")
             } else {
-                format!(
-                    "{failed} agents have failed (rollout.max-failures = {most}), the last one is {key}: {why}"
-                )
+                let agents = if failed == 1 { "an agent has" } else { &*format!("{failed} agents have") };
+                format!("{agents} failed (rollout.max-failures = {most}), the last one is {key}: {why}")
             };
             frame.tell(RolloutNews::Halted { why: reason.clone() });
             self.edit_rollout(frame, |rollout| rollout.halted = Some(reason));
