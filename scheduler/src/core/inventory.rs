@@ -12,9 +12,7 @@ use super::state::{AgentRecord, Phase, StateChange};
 
 impl Core {
     pub(super) fn agents(&mut self, now: Timestamp, agents: Vec<Agent>, frame: &mut Frame) {
-        if self.settings.rollout.max_per_domain.is_some() {
-            self.rolling.learn_domains(&agents, self.settings.rollout.domain_attribute.as_deref());
-        }
+        self.rolling.learn_domains(&agents, self.settings.rollout.domain_attribute.as_deref());
         let (first, crowded) = (self.inventory.is_none(), self.crowded());
         let before = self.inventory.take().unwrap_or_default();
         let Listing { agents: listed, inventory } = self.listing(agents);
