@@ -669,7 +669,7 @@ impl Core {
 
     fn give_place(&mut self, now: Timestamp, key: &AgentKey, rank: Rank, frame: &mut Frame) {
         // Also where it does not matter: it may under the next configuration, which finds the place held.
-        let domain = self.rolling.domains.get(key).map(|domain| domain.to_string());
+        let domain = self.rolling.domains.get(key).map(ToString::to_string);
         let number = self.number();
         self.edit(key, frame, |agent| {
             let place =
