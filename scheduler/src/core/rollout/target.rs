@@ -218,9 +218,15 @@ impl Core {
                 continue;
             }
             let known = record.target.as_ref() == Some(&spec.target);
+            // What has failed with the operator's target is tried again with its place only.
+            let ordered = agent.order(*task_type) == Some(&Order::Again) && !record.phase.at_goal();
+            let is_new = self.settings.specs.get(task_type).is_some_and(|now| now.target == spec.target);
             let next = match &record.phase {
                 // What failed for good waits for its place, whatever the operator wants by now.
                 Phase::Held { .. } | Phase::NeedsRestart { .. } if !known => {
+                    Next::Held(format!("{task_type} waits for the agent's turn in the update"))
+                }
+                Phase::Backoff { .. } if ordered && is_new => {
                     Next::Held(format!("{task_type} waits for the agent's turn in the update"))
                 }
                 Phase::Skipped { .. } => continue,
