@@ -120,8 +120,8 @@ impl Core {
         let before = &self.state.cluster.rollout;
         let first = before.number == 0;
         let targets = targets(&self.settings);
-        let changes = |t: &TaskType| *t != TaskType::Prefetch && before.targets.get(t) != targets.get(t);
-        let changed = TaskType::ALL.into_iter().filter(changes).collect();
+        let differs = |t: &TaskType| *t != TaskType::Prefetch && before.targets.get(t) != targets.get(t);
+        let changed = TaskType::ALL.into_iter().filter(differs).collect();
         if !first {
             frame.tell(RolloutNews::Begins { number: before.number + 1, changed });
         }
