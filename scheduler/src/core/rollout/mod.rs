@@ -118,15 +118,17 @@ impl Core {
             return;
         }
         let before = &self.state.cluster.rollout;
-        let first = before.number == 0;
+        // A state from before there were rollouts has agents that were complete with whatever target.
+        let settled = self.state.agents.values().map(|agent| agent.settled).max().unwrap_or_default();
+        let number = settled.max(before.number) + 1;
         let targets = targets(&self.settings);
         let differs = |t: &TaskType| *t != TaskType::Prefetch && before.targets.get(t) != targets.get(t);
         let changed = TaskType::ALL.into_iter().filter(differs).collect();
-        if !first {
-            frame.tell(RolloutNews::Begins { number: before.number + 1, changed });
+        if number > 1 {
+            frame.tell(RolloutNews::Begins { number, changed });
         }
         let rollout = RolloutRecord {
-            number: before.number + 1,
+            number,
             since: now,
             targets,
             undone: self.settings.rollout.undo.keys().copied().collect(),

@@ -539,6 +539,20 @@ fn what_goes_on_while_another_configuration_is_refused_is_fetched_and_taken_back
 }
 
 #[test]
+fn agents_of_a_state_from_before_there_were_rollouts_have_their_turn() {
+    let settings = rollout(|_| ());
+    let mut script = Script::with_agents(settings.clone(), &["a"]);
+    script.install("a");
+    // As its migration leaves it.
+    (script.stored.cluster.rollout, script.stored.cluster.definitions) = Default::default();
+    script.restart_with(changed(settings, &[NODE], 2));
+    script.resumes(&["a"]);
+    script.tells(&["a"]);
+    script.replaces_node("a");
+    assert_eq!(script.update_status(), Status::Complete);
+}
+
+#[test]
 fn what_an_operator_has_left_out_has_its_turn_when_that_is_taken_back_after_its_agents() {
     let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Parallel);
     let mut script = updating(&settings, &["a", "b"], &[NODE]);
