@@ -57,7 +57,7 @@ fn of(agents: usize) -> Vec<Row> {
         row("the core's processor time", spent.as_secs_f64(), "s", Goal::None),
         row(
             "the core's processor time, a step",
-            spent.as_secs_f64() * 1e6 / agents as f64 / 2.0,
+            spent.as_secs_f64() * 1e6 / f64::from(u32::try_from(agents).unwrap()) / 2.0,
             "µs",
             Goal::None,
         ),

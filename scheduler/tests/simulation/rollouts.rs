@@ -28,7 +28,7 @@ pub fn configurations(random: &mut Random, adjust: impl Fn(Settings) -> Settings
         if version > 0 {
             // What is refused comes alone, and is set back.
             options.retain(|(name, _)| *name != NETWORK_NAME);
-            for number_of_changes in 0..1 + random.below(2) {
+            for number_of_changes in 0..=random.below(2) {
                 let change = change(random, version);
                 let is_refused = change.0 == NETWORK_NAME;
                 if is_refused && number_of_changes > 0 {
@@ -102,8 +102,17 @@ fn index(number: u64) -> usize {
     usize::try_from(number).unwrap()
 }
 
-/// How a task with what is bad ends, on this agent, if it does; or that it is never ready.
-pub fn is_bad(task: &TaskInfo) -> Option<Option<End>> {
+/// What is bad does to its task.
+#[derive(Debug, Clone)]
+pub enum Bad {
+    /// It ends so.
+    Ends(End),
+    /// It is never ready.
+    NeverReady,
+}
+
+/// What a task has that is bad on this agent, if it has.
+pub fn is_bad(task: &TaskInfo) -> Option<Bad> {
     let arguments = task.command.as_ref().map(|command| &*command.arguments).unwrap_or_default();
     let uris = task.command.as_ref().map(|command| &*command.uris).unwrap_or_default();
     let texts = arguments.iter().map(String::as_str).chain(uris.iter().map(|uri| &*uri.value));
@@ -114,11 +123,11 @@ pub fn is_bad(task: &TaskInfo) -> Option<Option<End>> {
     let mut hasher = DefaultHasher::new();
     (&task.agent_id.value, how).hash(&mut hasher);
     let end = match how.get(..7) {
-        Some("exit-69") => Some(End::Code(69)),
-        Some("exit-75") => Some(End::Code(75)),
-        Some("exit-78") => Some(End::Code(78)),
-        _ if fetches => Some(End::Code(69)),
-        _ => None,
+        Some("exit-69") => Bad::Ends(End::Code(69)),
+        Some("exit-75") => Bad::Ends(End::Code(75)),
+        Some("exit-78") => Bad::Ends(End::Code(78)),
+        _ if fetches => Bad::Ends(End::Code(69)),
+        _ => Bad::NeverReady,
     };
     (hasher.finish() % 1000 < 350).then_some(end)
 }

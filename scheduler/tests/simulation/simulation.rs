@@ -25,7 +25,7 @@ use crate::disk::Disk;
 use crate::etcd::{self, Etcd};
 use crate::faults::Fault;
 use crate::process::{Answer, Place, Process};
-use crate::rollouts;
+use crate::rollouts::{self, Bad};
 use crate::stored::Stored;
 use crate::trace::Trace;
 use crate::wire::{Posted, Reply, Request, Skew};
@@ -38,6 +38,7 @@ const BEGIN: Duration = Duration::from_secs(1_700_000_000);
 pub const LAG: Duration = Duration::from_millis(50);
 
 /// What is simulated.
+#[expect(clippy::struct_excessive_bools, reason = "each says whether something happens")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Case {
     pub schedulers: usize,
@@ -574,9 +575,13 @@ fn script(task: &mesos_v1::TaskInfo, random: &mut Random, mood: &Mood) -> Script
     let time = random.between(Duration::from_millis(10), Duration::from_secs(8));
     let service = task.check.is_some() || task.health_check.is_some();
     let is = |mood: &AtomicBool| mood.load(Ordering::Relaxed);
-    if let Some(end) = rollouts::is_bad(task) {
+    if let Some(bad) = rollouts::is_bad(task) {
         mood.bad.lock().unwrap().insert(task.agent_id.value.clone());
-        return Script { start, ready: None, end: end.map(|end| (time, end)), ..Script::default() };
+        let end = match bad {
+            Bad::Ends(end) => Some((time, end)),
+            Bad::NeverReady => None,
+        };
+        return Script { start, ready: None, end, ..Script::default() };
     }
     let failure = if is(&mood.hold) && !service && random.chance(400) {
         Some(End::Code(77 + i32::try_from(random.below(3)).unwrap()))

@@ -297,8 +297,8 @@ impl Rollouts {
         // What has failed may be gone by the same moment.
         let is_there = |old: &AgentRecord| self.agents.get(&old.key).is_some_and(|now| now.id == old.id);
         let vanished = before_agents.values().any(|old| old.holds().is_some() && !is_there(old));
-        let must = !failed.is_empty() && (number >= most || canary);
-        if must && before.halted.is_none() {
+        let halts = !failed.is_empty() && (number >= most || canary);
+        if halts && before.halted.is_none() {
             assert!(
                 rollout.halted.is_some(),
                 "{number} agents have failed, {most} may, a canary: {canary}; and it has not halted"

@@ -29,7 +29,7 @@ impl Simulation {
         }
         self.run_until(self.now + time);
         self.mend();
-        self.until("is installed", |simulation| simulation.missing());
+        self.until("is installed", Self::missing);
         let (lasts, changes) = rollouts::times(&mut self.random, self.programs.len());
         for (number, at) in changes.into_iter().enumerate() {
             self.at(self.now + at, Due::Reconfigure(number + 1));
@@ -74,10 +74,10 @@ impl Simulation {
         let Some(stored) = &self.checks.rollouts else { return };
         let agents: Vec<_> = stored.agents().map(|agent| agent.key.clone()).collect();
         let command = rollouts::command(&mut self.random, &agents);
-        self.command(command);
+        self.command(&command);
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: &Command) {
         let waits = self.answer.as_ref().is_some_and(|answer| {
             // Whoever commands lets go of the answer when it dies.
             answer.lock().unwrap().is_none() && Arc::strong_count(answer) > 1
@@ -113,7 +113,7 @@ impl Simulation {
         *goes_on &= and_on.is_none();
         if let Some(command) = resume.or(start).or(and_on) {
             let what = format!("{command:?}");
-            self.command(command);
+            self.command(&command);
             return Some(what);
         }
         let mut view = None;
