@@ -1,6 +1,8 @@
 //! The loop: input, core, store, effects, in this order and never another.
 
 mod inventory;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

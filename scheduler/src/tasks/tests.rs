@@ -160,15 +160,12 @@ fn what_is_disabled_is_taken_back_where_the_operator_wants_that() {
         };
         tasks.undo().iter().map(|(t, spec)| (*t, args(spec))).collect::<Vec<_>>()
     };
-    let socket = "--docker-socket=/var/run/docker.sock";
+    let docker = "--docker-unit=docker.service --docker-socket=/var/run/docker.sock";
     let expected = [
-        (
-            TaskType::DockerClusterStore,
-            format!("docker-cluster-store undo --complete --docker-unit=docker.service {socket}"),
-        ),
+        (TaskType::DockerClusterStore, format!("docker-cluster-store undo --complete {docker}")),
         (TaskType::Cni, "cni undo --network-name=calico".to_owned()),
-        (TaskType::CalicoNode, format!("node undo {socket}")),
-        (TaskType::Libnetwork, format!("libnetwork undo {socket}")),
+        (TaskType::CalicoNode, format!("node undo {docker}")),
+        (TaskType::Libnetwork, format!("libnetwork undo {docker}")),
     ];
     assert_eq!(undone(UNWANTED), expected);
     let (last, rest) = UNWANTED.split_last().unwrap();

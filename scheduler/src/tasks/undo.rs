@@ -7,7 +7,7 @@ use crate::core::TaskType;
 /// The task that takes `task_type` back; none when it leaves nothing on the host.
 pub(super) fn template(config: &Config, task_type: TaskType) -> Option<Template> {
     let target = &config.target;
-    let socket = || docker_socket(target);
+    let docker = || vec![flag("docker-unit", &target.docker_unit), docker_socket(target)];
     let needs = target.needs;
     let (needs, args, restart) = match task_type {
         // Of the cluster, which keeps what is in etcd; or ended with the task that runs it.
@@ -15,21 +15,16 @@ pub(super) fn template(config: &Config, task_type: TaskType) -> Option<Template>
             return None;
         }
         TaskType::DockerClusterStore => {
-            let args = vec![flag("docker-unit", &target.docker_unit), socket()];
             let restart = Some(docker_cluster_store::restart(target));
             (
                 needs.docker_cluster_store,
-                [words(&["docker-cluster-store", "undo", "--complete"]), args].concat(),
+                [words(&["docker-cluster-store", "undo", "--complete"]), docker()].concat(),
                 restart,
             )
         }
         TaskType::Cni => (needs.cni, [words(&["cni", "undo"]), vec![network_name(target)]].concat(), None),
-        TaskType::CalicoNode => {
-            (needs.calico_node, [words(&["node", "undo"]), vec![socket()]].concat(), None)
-        }
-        TaskType::Libnetwork => {
-            (needs.libnetwork, [words(&["libnetwork", "undo"]), vec![socket()]].concat(), None)
-        }
+        TaskType::CalicoNode => (needs.calico_node, [words(&["node", "undo"]), docker()].concat(), None),
+        TaskType::Libnetwork => (needs.libnetwork, [words(&["libnetwork", "undo"]), docker()].concat(), None),
     };
     let conditions = Conditions { restart, ..Conditions::default() };
     Some(Template { conditions, ..Template::install(config, needs, args, Vec::new()) })

@@ -477,3 +477,16 @@ fn a_type_that_never_restarts_anything_is_held_when_it_says_that_it_needs_to() {
     script.failed("a", &init, "Command exited with status 79");
     assert_eq!(script.step("cluster-init.cluster-init").0, Status::Error);
 }
+
+#[test]
+fn a_slot_that_was_taken_before_a_clock_was_set_back_is_given_up_in_its_time() {
+    let mut script = waiting(with(Share::Number(1)), &["a", "b"]);
+    let now = script.now;
+    script.now = now.after(Duration::from_hours(1000));
+    script.disrupts("a", STORE);
+    script.restart();
+    script.now = now;
+    script.resumes(&["a", "b"]);
+    script.wait(TIMEOUT + SECOND);
+    assert_eq!(script.slots(), [""; 0]);
+}
