@@ -117,15 +117,18 @@ fn a_service_keeps_its_room_under_pressure_and_gives_it_back_when_it_is_not_want
     );
     assert_eq!(log().matches(": subscribed ").count(), 1, "{}", log());
 
-    // A service that is no longer wanted gives its room back, when it has ended and there are offers.
+    // A service that is no longer wanted is ended in its agent's turn, and gives its room back.
     scheduler.process().kill().unwrap();
-    scheduler.restart_with(&[("CALICO_ETCD_PROXY", "direct")]).unwrap();
-    deployed(&scheduler, 3);
-    kill(&host, "etcd-proxy");
-    kill(&host, "node");
-    wait("what is given back", INSTALL, || (reserved(&cluster, &id) == ["calico-node"]).then_some(()));
+    let all_at_once =
+        [("CALICO_ROLLOUT_STRATEGY", "parallel"), ("CALICO_ROLLOUT_MAX_CONCURRENT_AGENTS", "100%")];
+    let direct = [&[("CALICO_ETCD_PROXY", "direct")], &all_at_once[..]].concat();
+    scheduler.restart_with(&direct).unwrap();
+    for name in ["host1", "host2"] {
+        let given_back = || (reserved(&cluster, &agent(name)) == ["calico-node"]).then_some(());
+        wait("what is given back", INSTALL, given_back);
+    }
     replaced(&cluster, &id, "calico-node", 2);
-    assert_eq!(reserved(&cluster, &agent("host1")), ["calico-node", "etcd-proxy"]);
+    deployed(&scheduler, 3);
 }
 
 #[test]

@@ -151,6 +151,9 @@ impl Core {
         let Slot::Agent(key, _) = slot else { return };
         let wanted = self.settings.specs.contains_key(&task_type)
             || self.settings.rollout.undo.contains_key(&task_type);
+        if !self.settings.specs.contains_key(&task_type) && self.has_reservations() {
+            self.demand.give_back(now);
+        }
         let phase = Phase::Backoff { until: now };
         let record = TaskRecord { reached: before.reached, ..TaskRecord::new(phase, before.target.clone()) };
         self.edit(key, frame, |agent| {
