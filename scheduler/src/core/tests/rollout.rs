@@ -145,6 +145,11 @@ fn a_scheduler_that_dies_at_any_step_goes_on_where_it_was() {
         assert_eq!(script.under_way(), ["a:5051"]);
     };
     again(&mut script);
+    // Before the agents are known nobody can say that all is done.
+    script.restart();
+    let view = script.core.view();
+    assert_eq!((view.rollout.stage, view.update.status), ("unknown", Status::Pending));
+    again(&mut script);
     let (old, fetch) = (script.task("a", NODE), script.launches("a", TaskType::Prefetch));
     again(&mut script);
     script.finished("a", &fetch);

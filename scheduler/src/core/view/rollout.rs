@@ -20,7 +20,7 @@ pub struct RolloutView {
     /// Since when its target is the operator's, as RFC 3339 has it.
     #[serde(serialize_with = "rfc3339")]
     pub since: Timestamp,
-    /// `canary`, `soak` or `rest`; `complete` when no agent is behind.
+    /// `canary`, `soak` or `rest`; `complete` when no agent is behind; `unknown` before the first list of agents.
     pub stage: &'static str,
     /// When the pause after the canaries is over, as RFC 3339 has it.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
@@ -67,6 +67,7 @@ impl Core {
         let nobody_is_behind = self.rolling.under_way() == 0 && self.rolling.waiting() == 0;
         let failed: Vec<AgentKey> = self.rolling.failed().iter().cloned().collect();
         let (stage, soak_until) = match rollout.stage {
+            _ if self.inventory.is_none() => ("unknown", None),
             _ if nobody_is_behind && failed.is_empty() => ("complete", None),
             Stage::Canary => ("canary", None),
             Stage::Soak { since } => ("soak", Some(since.after(self.settings.rollout.canary_soak))),
@@ -173,6 +174,8 @@ impl Core {
         let is_going_on = phases.iter().flat_map(|phase| &phase.steps).any(|step| is_under_way(step.status));
         let status = match combined(phases.iter().map(|phase| phase.status)) {
             _ if !errors.is_empty() => Status::Error,
+            // Before the first list of agents nobody knows what there is to do.
+            _ if self.inventory.is_none() => Status::Pending,
             Status::Complete => Status::Complete,
             _ if held.is_some() && !is_going_on => Status::Waiting,
             status => status,
@@ -276,6 +279,7 @@ impl Core {
         }
         let paused = self.state.cluster.rollout.paused.contains(&Plan::Recovery);
         let status = match combined(phases.iter().map(|phase| phase.status)) {
+            _ if self.inventory.is_none() => Status::Pending,
             Status::Complete => Status::Complete,
             _ if paused || self.held_since().is_some() => Status::Waiting,
             status => status,
