@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{ANSWER, Failure, Present, Role, failure};
+use super::{ANSWER, Failure, Present, failure, leading};
 use crate::core::{AgentKey, Command, Plan, TaskType, Verb};
 
 /// The DC/OS SDK's names of verbs that have another one here.
@@ -39,12 +39,7 @@ pub(super) async fn command(
         return Err(failure(StatusCode::FORBIDDEN, why));
     }
     let command = parse(&plan, &verb, &selection)?;
-    let handle = match &*role.borrow() {
-        Role::Leading { handle, .. } => handle.clone(),
-        Role::Standby(why) => {
-            return Err(failure(StatusCode::SERVICE_UNAVAILABLE, format!("standby: {why}")));
-        }
-    };
+    let handle = leading(&role)?;
     let unanswered = || {
         let why = "the scheduler's loop does not answer: the command may or may not be carried out, see /v1/history";
         failure(StatusCode::SERVICE_UNAVAILABLE, why)

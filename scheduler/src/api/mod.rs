@@ -94,13 +94,16 @@ fn failure(status: StatusCode, reason: impl Into<String>) -> Failure {
     (status, Json(json!({ "error": reason.into() })))
 }
 
+/// The loop, while this scheduler leads.
+fn leading(role: &watch::Receiver<Role>) -> Result<Handle, Failure> {
+    match &*role.borrow() {
+        Role::Leading { handle, .. } => Ok(handle.clone()),
+        Role::Standby(why) => Err(failure(StatusCode::SERVICE_UNAVAILABLE, format!("standby: {why}"))),
+    }
+}
+
 async fn view(State(role): Present) -> Result<View, Failure> {
-    let handle = match &*role.borrow() {
-        Role::Leading { handle, .. } => handle.clone(),
-        Role::Standby(why) => {
-            return Err(failure(StatusCode::SERVICE_UNAVAILABLE, format!("standby: {why}")));
-        }
-    };
+    let handle = leading(&role)?;
     let busy = || failure(StatusCode::SERVICE_UNAVAILABLE, "the scheduler's loop does not answer");
     timeout(ANSWER, handle.view()).await.ok().flatten().ok_or_else(busy)
 }

@@ -194,21 +194,16 @@ impl Core {
         let Some(disruption) = record.disrupted() else { return };
         let task_type = disruption.task_type;
         let why = self.why_unhealthy(record, disruption);
-        let mut agent = AgentRecord::clone(record);
-        if let Some(disruption) = &mut agent.disruption {
-            disruption.failure = Some(why.clone());
-        }
-        if let Some(task) = agent.tasks.get_mut(&task_type)
-            && matches!(task.phase, Phase::Backoff { .. })
-        {
-            task.phase = Phase::Held { since: now };
-        }
-        let change = if agent.aside && agent.is_over() {
-            StateChange::Forget { key: key.clone() }
-        } else {
-            StateChange::Agent(Arc::new(agent))
-        };
-        self.change(frame, change);
+        self.edit(key, frame, |agent| {
+            if let Some(disruption) = &mut agent.disruption {
+                disruption.failure = Some(why.clone());
+            }
+            if let Some(task) = agent.tasks.get_mut(&task_type)
+                && matches!(task.phase, Phase::Backoff { .. })
+            {
+                task.phase = Phase::Held { since: now };
+            }
+        });
         let slot = Slot::of(task_type, key);
         frame.decisions.push(Decision::DisruptionFailed { slot, reason: why });
     }

@@ -232,19 +232,25 @@ impl Core {
                 self.change(frame, StateChange::Cluster(cluster));
             }
             Slot::Agent(key, task_type) => {
-                // A slot comes from the index, which is derived from the records.
-                let Some(agent) = self.state.agents.get(key) else { return };
-                let mut agent = AgentRecord::clone(agent);
-                agent.tasks.insert(*task_type, record);
-                edit(&mut agent);
-                if agent.aside && agent.is_over() {
-                    // Nothing of ours is left there.
-                    self.change(frame, StateChange::Forget { key: key.clone() });
-                } else {
-                    self.change(frame, StateChange::Agent(Arc::new(agent)));
-                }
+                self.edit(key, frame, |agent| {
+                    agent.tasks.insert(*task_type, record);
+                    edit(agent);
+                });
             }
         }
+    }
+
+    /// Stores `edit` of an agent's record, where there is one. What is kept aside goes when nothing of ours is left there.
+    fn edit(&mut self, key: &AgentKey, frame: &mut Frame, edit: impl FnOnce(&mut AgentRecord)) {
+        let Some(record) = self.state.agents.get(key) else { return };
+        let mut record = AgentRecord::clone(record);
+        edit(&mut record);
+        let change = if record.aside && record.is_over() {
+            StateChange::Forget { key: key.clone() }
+        } else {
+            StateChange::Agent(Arc::new(record))
+        };
+        self.change(frame, change);
     }
 
     /// The record that a slot is in, of an agent's slot.

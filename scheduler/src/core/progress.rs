@@ -141,11 +141,7 @@ impl Core {
     fn open_at_first(&self, agent: &AgentRecord) -> Option<(TaskType, Next)> {
         let mut nexts = self
             .specs(Scope::Agent)
-            .filter(|(task_type, spec)| {
-                Self::is_step(*task_type)
-                    && !Self::is_left_out(agent, *task_type, spec)
-                    && self.skipped(*task_type, spec, agent).is_none()
-            })
+            .filter(|(task_type, spec)| Self::is_step(*task_type) && self.gets(agent, *task_type, spec))
             .map(|(task_type, spec)| (task_type, Self::next_on_agent(task_type, spec, agent)));
         nexts.find(|(_, next)| *next != Next::Complete)
     }

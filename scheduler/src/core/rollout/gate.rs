@@ -11,6 +11,16 @@ use super::record::{Place, Plan, Stage};
 use super::rolling::Rank;
 use super::settings::RolloutStrategy;
 
+/// What stands against that any agent begins.
+enum Closed<'a> {
+    /// The rollout has halted; why.
+    Halted(&'a str),
+    Stopped,
+    Paused,
+    Window,
+    MassFailure,
+}
+
 impl Core {
     /// Ends a frame: what has changed on agents with a place, who gets one, and how far the rollout is.
     pub(in super::super) fn settle_rollout(&mut self, now: Timestamp, frame: &mut Frame) {
@@ -66,27 +76,32 @@ impl Core {
         }
     }
 
-    /// Why no agent may begin now, if none may.
-    pub(in super::super) fn closed_for(&self, now: Timestamp) -> Option<String> {
+    /// What stands against that any agent begins now, if anything does: asked in each frame.
+    fn closed_for(&self, now: Timestamp) -> Option<Closed<'_>> {
         let rollout = &self.state.cluster.rollout;
-        if let Some(why) = &rollout.halted {
-            return Some(format!("halted: {why}"));
+        match () {
+            () if rollout.halted.is_some() => rollout.halted.as_deref().map(Closed::Halted),
+            () if rollout.stopped => Some(Closed::Stopped),
+            () if rollout.paused.contains(&Plan::Update) => Some(Closed::Paused),
+            () if !self.settings.rollout.windows.is_open(now) => Some(Closed::Window),
+            () if self.held_since().is_some() => Some(Closed::MassFailure),
+            () => None,
         }
-        if rollout.stopped {
-            return Some("stopped by an operator".to_owned());
-        }
-        if rollout.paused.contains(&Plan::Update) {
-            return Some("paused by an operator".to_owned());
-        }
-        if !self.settings.rollout.windows.is_open(now) {
-            let opens = self.settings.rollout.windows.opens(now);
-            let opens = opens.map_or("never again".to_owned(), |opens| format!("again at {opens}"));
-            return Some(format!("no window of rollout.windows is open, {opens}"));
-        }
-        if self.held_since().is_some() {
-            return Some(format!("mass failure, {}", self.extent()));
-        }
-        None
+    }
+
+    /// Why no agent may begin now, if none may, for people.
+    pub(in super::super) fn why_closed(&self, now: Timestamp) -> Option<String> {
+        Some(match self.closed_for(now)? {
+            Closed::Halted(why) => format!("halted: {why}"),
+            Closed::Stopped => "stopped by an operator".to_owned(),
+            Closed::Paused => "paused by an operator".to_owned(),
+            Closed::Window => {
+                let opens = self.settings.rollout.windows.opens(now);
+                let opens = opens.map_or("never again".to_owned(), |opens| format!("again at {opens}"));
+                format!("no window of rollout.windows is open, {opens}")
+            }
+            Closed::MassFailure => format!("mass failure, {}", self.extent()),
+        })
     }
 
     /// How many agents may be under way at the same time, and how many more may begin.
@@ -136,12 +151,11 @@ impl Core {
             (Some(domain), Some(most)) => self.rolling.held_in.get(&**domain).is_none_or(|held| *held < most),
             _ => true,
         };
-        let may = |(rank, key): &&(Rank, AgentKey)| {
+        let may = |(_, key): &&(Rank, AgentKey)| {
             let agent = self.state.agents.get(key);
-            (!only_ordered || *rank == Rank::Ordered)
-                && agent.is_some_and(|agent| {
-                    !self.maintenance.holds(now, &agent.id.0, self.settings.maintenance_lead)
-                })
+            agent.is_some_and(|agent| {
+                !self.maintenance.holds(now, &agent.id.0, self.settings.maintenance_lead)
+            })
         };
         let groups = self.rolling.waiting.iter().filter(|(domain, _)| has_room(domain));
         let first = groups.filter_map(|(_, group)| {

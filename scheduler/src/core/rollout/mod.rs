@@ -93,9 +93,8 @@ fn as_before(
 
 /// The spec of a stored target: what it needs of others is as it is `like` today.
 fn spec(target: &TargetHash, definition: &Definition, like: Option<&Spec>) -> Spec {
-    let of_today = like.cloned();
     let spec = Spec::new(definition.goal, definition.needs, target.clone());
-    match of_today {
+    match like.cloned() {
         Some(like) => Spec { target: spec.target, goal: spec.goal, needs: spec.needs, ..like },
         None => spec,
     }
@@ -151,11 +150,9 @@ impl Core {
             stored.map(|(target, definition)| (target.clone(), definition.clone())).collect();
         let wanted = self.settings.specs.values().chain(self.settings.rollout.undo.values());
         for spec in wanted {
-            if let Some(definition) = self.settings.rollout.definitions.get(&spec.target) {
-                definitions.insert(spec.target.clone(), definition.clone());
-            } else if let Some(definition) = self.state.cluster.definitions.get(&spec.target) {
-                definitions.insert(spec.target.clone(), definition.clone());
-            }
+            let of_today = self.settings.rollout.definitions.get(&spec.target);
+            let definition = of_today.or_else(|| self.state.cluster.definitions.get(&spec.target));
+            definitions.extend(definition.map(|definition| (spec.target.clone(), definition.clone())));
         }
         definitions
     }

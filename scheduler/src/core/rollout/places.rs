@@ -1,6 +1,5 @@
 //! What is done on an agent that has a place in a rollout.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::Core;
@@ -9,24 +8,11 @@ use super::super::ids::{AgentKey, TaskType, Timestamp};
 use super::super::listing::Presence;
 use super::super::progress::Next;
 use super::super::spec::Spec;
-use super::super::state::{AgentRecord, Phase, Slot, StateChange, TaskRecord};
+use super::super::state::{AgentRecord, Phase, Slot, TaskRecord};
 use super::news::RolloutNews;
 use super::record::Order;
 
 impl Core {
-    /// Stores `edit` of an agent's record.
-    pub(super) fn edit(&mut self, key: &AgentKey, frame: &mut Frame, edit: impl FnOnce(&mut AgentRecord)) {
-        let Some(record) = self.state.agents.get(key) else { return };
-        let mut record = AgentRecord::clone(record);
-        edit(&mut record);
-        let change = if record.aside && record.is_over() {
-            StateChange::Forget { key: key.clone() }
-        } else {
-            StateChange::Agent(Arc::new(record))
-        };
-        self.change(frame, change);
-    }
-
     /// Looks at an agent that has changed: what is to be ended, what has failed, and whether all is done.
     pub(super) fn look_at(&mut self, now: Timestamp, key: &AgentKey, frame: &mut Frame) {
         let Some(agent) = self.state.agents.get(key).cloned() else { return };

@@ -31,7 +31,7 @@ pub(in super::super) struct Rolling {
     pub(super) waiting: BTreeMap<Option<Arc<str>>, BTreeSet<(Rank, AgentKey)>>,
     /// Where each of them is in there.
     pub(super) ranked: FxHashMap<AgentKey, (Option<Arc<str>>, Rank)>,
-    /// The agents' domains, where only so many of one may be under way.
+    /// The agents' domains, where they have one.
     pub(super) domains: FxHashMap<AgentKey, Arc<str>>,
     /// Places that are held, and since when their step is under way.
     pub(super) held: Dated<AgentKey>,
@@ -117,20 +117,19 @@ impl Rolling {
 
     /// Counts the place of an agent's record, or that it has none.
     fn count(&mut self, old: Option<&AgentRecord>, new: Option<&AgentRecord>, number: u64) {
-        let place = |record: Option<&AgentRecord>| record.and_then(AgentRecord::holds).cloned();
-        let domain = |place: &Option<Place>| place.as_ref().and_then(|place| place.domain.clone());
-        let (before, after) = (place(old), place(new));
-        if let Some(count) = domain(&before).and_then(|domain| self.held_in.get_mut(&domain)) {
+        let (before, after) = (old.and_then(AgentRecord::holds), new.and_then(AgentRecord::holds));
+        let domain = |place: Option<&Place>| place.and_then(|place| place.domain.clone());
+        if let Some(count) = domain(before).and_then(|domain| self.held_in.get_mut(&domain)) {
             *count = count.saturating_sub(1);
         }
-        if let Some(domain) = domain(&after) {
+        if let Some(domain) = domain(after) {
             *self.held_in.entry(domain).or_default() += 1;
         }
         let Some(key) = new.or(old).map(|record| &record.key) else { return };
-        match (&before, &after) {
+        match (before, after) {
             (None, None) => {}
             (_, Some(place)) => {
-                let moved = before.as_ref().is_none_or(|before| before.step_since != place.step_since);
+                let moved = before.is_none_or(|before| before.step_since != place.step_since);
                 if moved || self.held.get(key).is_none() {
                     self.held.insert(key.clone(), place.step_since);
                 }

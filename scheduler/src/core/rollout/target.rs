@@ -4,7 +4,7 @@
 //! earlier target, is left on that, and what breaks there comes back as it was, until it gets its place in a rollout.
 
 use super::super::Core;
-use super::super::ids::{Scope, TargetHash, TaskType};
+use super::super::ids::{TargetHash, TaskType};
 use super::super::progress::Next;
 use super::super::resources::Needs;
 use super::super::spec::{Goal, Spec};
@@ -79,6 +79,11 @@ impl Core {
         }
     }
 
+    /// Whether an agent gets a task type: neither its operator nor what it is leaves that out.
+    pub(in super::super) fn gets(&self, agent: &AgentRecord, task_type: TaskType, spec: &Spec) -> bool {
+        !Self::is_left_out(agent, task_type, spec) && self.skipped(task_type, spec, agent).is_none()
+    }
+
     /// Whether an agent that was complete has something to be brought to the operator's target.
     pub(in super::super) fn is_behind(&self, agent: &AgentRecord) -> bool {
         if self.is_free(agent) {
@@ -101,15 +106,14 @@ impl Core {
             return self.surplus(agent).any(|(unwanted, ..)| unwanted == task_type);
         };
         let record = agent.tasks.get(&task_type);
-        !Self::is_left_out(agent, task_type, spec)
-            && self.skipped(task_type, spec, agent).is_none()
+        self.gets(agent, task_type, spec)
             && record.is_none_or(|record| self.is_outdated(agent, task_type, spec, record))
     }
 
     /// The task types that an agent gets, in order.
     fn steps(&self) -> impl Iterator<Item = (TaskType, &Spec)> {
         let specs = self.settings.specs.iter().map(|(task_type, spec)| (*task_type, spec));
-        specs.filter(|(task_type, _)| task_type.scope() == Scope::Agent && *task_type != TaskType::Prefetch)
+        specs.filter(|(task_type, _)| Self::is_step(*task_type))
     }
 
     /// What is on an agent and no longer wanted, the last first, with what takes it back.
@@ -146,9 +150,7 @@ impl Core {
         if let Some(next) = self.next_fetch(agent) {
             return Some((TaskType::Prefetch, next));
         }
-        let mut steps = self.steps().filter(|(task_type, spec)| {
-            !Self::is_left_out(agent, *task_type, spec) && self.skipped(*task_type, spec, agent).is_none()
-        });
+        let mut steps = self.steps().filter(|(task_type, spec)| self.gets(agent, *task_type, spec));
         steps.find_map(|(task_type, spec)| {
             let next = self.next_change(agent, place, task_type, spec);
             (next != Next::Complete).then_some((task_type, next))
@@ -214,7 +216,7 @@ impl Core {
         let mut first = None;
         for (task_type, record) in records {
             let Some(spec) = self.spec_of(*task_type, record.target.as_ref()) else { continue };
-            if Self::is_left_out(agent, *task_type, spec) || self.skipped(*task_type, spec, agent).is_some() {
+            if !self.gets(agent, *task_type, spec) {
                 continue;
             }
             let known = record.target.as_ref() == Some(&spec.target);

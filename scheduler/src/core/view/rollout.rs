@@ -101,7 +101,7 @@ impl Core {
                 "the canaries are done, the others follow at {until} (rollout.canary-soak), or by the command continue"
             )
         };
-        self.closed_for(self.clock.now()).or_else(|| match rollout.stage {
+        self.why_closed(self.clock.now()).or_else(|| match rollout.stage {
             _ if !self.cluster_is_current() => Some("waits for the task types of the cluster".to_owned()),
             Stage::Soak { since } => Some(soak(since)),
             Stage::Canary if self.room().1 == 0 && self.rolling.under_way() > 0 => {
@@ -133,9 +133,8 @@ impl Core {
     pub(super) fn update_plan(&self) -> PlanView {
         let rollout = &self.state.cluster.rollout;
         let held = self.why_none_begins();
-        let agents: Vec<&AgentRecord> = self.state.agents.values().map(AsRef::as_ref).collect();
+        let agents = self.state.agents.values().map(AsRef::as_ref);
         let agents: Vec<&AgentRecord> = agents
-            .into_iter()
             .filter(|agent| !agent.aside && agent.settled > 0)
             .filter(|agent| {
                 self.presence(&agent.key).is_some_and(Presence::counts) || agent.holds().is_some()
@@ -155,17 +154,7 @@ impl Core {
                     steps.collect()
                 }
             };
-            if !steps.is_empty() {
-                let (id, name) = (task_type.name().to_owned(), task_type.name());
-                let status = combined(steps.iter().map(|step| step.status));
-                phases.push(PhaseView {
-                    id,
-                    name,
-                    status,
-                    strategy: self.settings.rollout.strategy.name(),
-                    steps,
-                });
-            }
+            phases.extend(phase(task_type, self.settings.rollout.strategy.name(), steps));
         }
         let mut errors: Vec<String> = self.rolling.refused.clone();
         errors.extend(rollout.halted.iter().map(|why| format!("halted: {why}")));
@@ -209,7 +198,9 @@ impl Core {
         let place = agent.holds();
         let under_way = place.and_then(|place| place.step) == Some(task_type);
         if task_type == TaskType::Prefetch {
-            record.filter(|_| place.is_some()).map(|_| ()).or(under_way.then_some(()))?;
+            if !under_way && (place.is_none() || record.is_none()) {
+                return None;
+            }
         } else if spec.is_none() && !surplus() {
             return None;
         }
@@ -271,11 +262,7 @@ impl Core {
                     StepView { id: format!("{task_type}.{name}"), name, status: view.status, message }
                 })
                 .collect();
-            if !steps.is_empty() {
-                let (id, name) = (task_type.name().to_owned(), task_type.name());
-                let status = combined(steps.iter().map(|step| step.status));
-                phases.push(PhaseView { id, name, status, strategy: "parallel", steps });
-            }
+            phases.extend(phase(task_type, "parallel", steps));
         }
         let paused = self.state.cluster.rollout.paused.contains(&Plan::Recovery);
         let status = match combined(phases.iter().map(|phase| phase.status)) {
@@ -291,4 +278,11 @@ impl Core {
         let spec = self.spec_on(agent, task_type);
         spec.is_some_and(|spec| self.skipped(task_type, spec, agent).is_none())
     }
+}
+
+/// The phase of these steps, where there are some.
+fn phase(task_type: TaskType, strategy: &'static str, steps: Vec<StepView>) -> Option<PhaseView> {
+    let (id, name) = (task_type.name().to_owned(), task_type.name());
+    let status = combined(steps.iter().map(|step| step.status));
+    (!steps.is_empty()).then_some(PhaseView { id, name, status, strategy, steps })
 }
