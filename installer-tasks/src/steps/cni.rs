@@ -13,11 +13,11 @@ use crate::host::{Host, artifact, name};
 use crate::journal::{Entry, Recorded, What};
 use crate::options::{CniOptions, CniUndoOptions, FindAgentOptions};
 use crate::say;
-use crate::steps::StepName;
 use crate::steps::model::{
     Acts, Back, Content, Direction, NoAction, Plan, Proposal, Stage, Step, Undo, WantedFile,
 };
 use crate::steps::status::{Installed, Seen};
+use crate::steps::{StepName, users};
 use crate::values::{Artifact, NetworkName};
 
 pub mod config;
@@ -370,19 +370,6 @@ impl<'a> Users<'a> {
             Some(network) => format!("the network {network}"),
             None => "CNI networks".to_owned(),
         };
-        if users.is_empty() {
-            return Ok(());
-        }
-        let list = users.join(", ");
-        if force {
-            say::progress(format_args!("containers use {network}, going on as asked: {list}"));
-            return Ok(());
-        }
-        Err(Failure::new(
-            Exit::TryAgain,
-            format!(
-                "containers use {network}, and need its plugins when they end: {list}; end them, or use --force"
-            ),
-        ))
+        users::refuse(&network, "its plugins", &users, force)
     }
 }

@@ -15,5 +15,6 @@ pub mod preflight;
 pub mod status;
 pub mod supervise;
 pub mod undo_all;
+mod users;
 
 pub use name::StepName;

@@ -15,12 +15,12 @@ use crate::host::{Host, docker};
 use crate::journal::{Recorded, What};
 use crate::options::{DockerUnitOptions, ServiceUndoOptions, StateOptions};
 use crate::say;
-use crate::steps::StepName;
 use crate::steps::model::{
     Acts, Back, Direction, Engine, NoAction, Plan, Proposal, Restarts, Stage, Step, Undo, Undone, UndoneItem,
     Verdict,
 };
 use crate::steps::status::{Installed, Seen};
+use crate::steps::{StepName, users};
 
 /// Seconds from SIGTERM to SIGKILL.
 const STOP_GRACE: i32 = 10;
@@ -152,20 +152,7 @@ async fn refuse_users(docker: &Docker, plugins: &[&str], force: bool) -> Result<
             users.extend(docker.on_network(&id).await?);
         }
     }
-    if users.is_empty() {
-        return Ok(());
-    }
-    let list = users.join(", ");
-    if force {
-        say::progress(format_args!("containers use Docker's network, going on as asked: {list}"));
-        return Ok(());
-    }
-    Err(Failure::new(
-        Exit::TryAgain,
-        format!(
-            "containers use Docker's network, and need its plugin when they end: {list}; end them, or use --force"
-        ),
-    ))
+    users::refuse("Docker's network", "its plugin", &users, force)
 }
 
 /// This host's Docker; `None` when it has none.
