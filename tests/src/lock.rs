@@ -2,6 +2,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -27,13 +29,23 @@ pub(crate) fn wait(name: &str) -> Result<Lock> {
     Ok(Lock { _file: file })
 }
 
+/// How long a lock may still be held by what a dead process has left: the child that it forked last holds the lock, too,
+/// until it executes its program.
+const AFTER_DEATH: Duration = Duration::from_secs(2);
+
 /// Takes the lock of a cluster's `up` and `down`, or says that another process holds it.
 pub(crate) fn of_cluster(name: &str) -> Result<Lock> {
     let (path, file) = open(&format!("cluster-{name}"))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Lock { _file: file }),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Busy(name.to_owned())),
-        Err(error) => Err(error).at("lock", &path),
+    let started = Instant::now();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Lock { _file: file }),
+            Err(rustix::io::Errno::WOULDBLOCK) if started.elapsed() < AFTER_DEATH => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::Busy(name.to_owned())),
+            Err(error) => return Err(error).at("lock", &path),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use cluster::{Cluster, Progress, Spec, get_json, product, test_lock};
 use serde_json::json;
 
 use crate::history::framework;
+use crate::rollouts::later;
 use crate::{INSTALL, deployed, operator, wait};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -68,7 +69,8 @@ fn a_refusal_says_what_happened_what_is_kept_and_what_to_do() {
     assert!(said.starts_with("calico-scheduler: the master does not take this principal"), "{said}");
     assert!(said.contains("service.principal") && running(&cluster) == tasks, "{said}");
 
-    // Another user: the framework keeps its first one, and goes on. What can change is changed.
+    // Another user: the framework keeps its first one, and goes on; the tasks wait for the rollout's window. What can change
+    // is changed.
     let log = || cluster.process("scheduler").unwrap().log().unwrap();
     let subscribed = log().matches(": subscribed ").count();
     let changes = [
@@ -76,10 +78,15 @@ fn a_refusal_says_what_happened_what_is_kept_and_what_to_do() {
         ("CALICO_SERVICE_USER", "daemon"),
         ("CALICO_SERVICE_ROLE", "bare,second"),
         ("CALICO_SERVICE_FAILOVER_TIMEOUT", "200h"),
+        ("CALICO_ROLLOUT_WINDOWS", &later().0),
     ];
     scheduler.restart_with(&changes).unwrap();
     wait("the subscription", INSTALL, || (log().matches(": subscribed ").count() > subscribed).then_some(()));
     deployed(&scheduler, 1);
+    wait("the rollout that waits", INSTALL, || {
+        let (_, rollout) = scheduler.api().get("/v1/rollout").ok()?;
+        (rollout["waiting"] == 1 && rollout["held"].is_string()).then_some(())
+    });
     let master = get_json(&format!("{}/master/state", cluster.master_urls()[0])).unwrap();
     assert_eq!(
         (&master["frameworks"][0]["user"], running(&cluster)),
@@ -105,7 +112,8 @@ fn a_refusal_says_what_happened_what_is_kept_and_what_to_do() {
         "{said}"
     );
     deployed(&second, 1);
-    assert_eq!((framework(&cluster).id, running(&cluster)), (id.clone(), tasks));
+    assert_eq!(framework(&cluster).id, id);
+    wait("the same tasks, with no other beside them", INSTALL, || (running(&cluster) == tasks).then_some(()));
 
     // Removed, and started again.
     operator::teardown(&cluster, &id);

@@ -215,7 +215,7 @@ fn efficiency(story: &Story<'_>, spans: &[Span]) {
 }
 
 /// A window of one minute, in two hours; and when it begins, as the API says that.
-fn later() -> (String, String) {
+pub(crate) fn later() -> (String, String) {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds since 1970")]
     let minute = (now() as u64 / 60 + 120) % (24 * 60);
     let time = |minute: u64| format!("{:02}:{:02}", minute / 60 % 24, minute % 60);
