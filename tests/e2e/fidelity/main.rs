@@ -20,9 +20,31 @@ use crate::target::{Fake, Real, Target};
 /// What each scenario recorded.
 type Recorded = BTreeMap<&'static str, Vec<String>>;
 
-fn recorded(target: &impl Target) -> Recorded {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(scenarios::all(target))
+/// What all scenarios record, each group of them on a target of its own.
+fn recorded<T: Target>(target: impl Fn(usize) -> T + Sync) -> Recorded {
+    let recorded = |group| {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        runtime.block_on(scenarios::recorded(group, &target(group)))
+    };
+    std::thread::scope(|scope| {
+        let groups: Vec<_> =
+            (0..scenarios::GROUPS).map(|group| scope.spawn(move || recorded(group))).collect();
+        groups.into_iter().flat_map(|group| group.join().unwrap()).collect()
+    })
+}
+
+/// A real cluster for a group of scenarios.
+fn real(group: usize) -> Real {
+    // An agent that cannot be reached is given up soon.
+    let settings = [("MESOS_AGENT_PING_TIMEOUT", "2secs"), ("MESOS_MAX_AGENT_PING_TIMEOUTS", "4")];
+    let spec = Spec {
+        name: format!("e2e-fidelity-{group}"),
+        agents: 2,
+        master_env: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        ..Spec::default()
+    };
+    Real::new(Cluster::up(&spec, &Progress::stderr()).unwrap())
 }
 
 /// The lines of both; those that only one has are marked.
@@ -42,20 +64,9 @@ fn difference(real: &[String], fake: &[String]) -> Option<String> {
 
 #[test]
 fn the_fake_master_does_what_the_real_one_does() {
-    let fake = std::thread::spawn(|| recorded(&Fake::start()));
+    let fake = std::thread::spawn(|| recorded(|_| Fake::start()));
     let lock = test_lock().unwrap();
-    // An agent that cannot be reached is given up soon.
-    let settings = [("MESOS_AGENT_PING_TIMEOUT", "2secs"), ("MESOS_MAX_AGENT_PING_TIMEOUTS", "4")];
-    let spec = Spec {
-        name: "e2e-fidelity".to_owned(),
-        agents: 2,
-        master_env: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        ..Spec::default()
-    };
-    let cluster = Cluster::up(&spec, &Progress::stderr()).unwrap();
-    let real = Real::new(cluster);
-    let expected = recorded(&real);
-    drop(real);
+    let expected = recorded(real);
     drop(lock);
     let fake = fake.join().unwrap();
     if let Ok(folder) = std::env::var("FIDELITY_RECORDS") {

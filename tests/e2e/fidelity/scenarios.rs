@@ -23,24 +23,30 @@ pub const BOTH: &[&str] = &["*", "slave_public"];
 /// Longer than several allocations take, with their interval of 0.2 s.
 pub const ALLOCATION: Duration = Duration::from_millis(1200);
 
-pub async fn all(target: &impl Target) -> Recorded {
+/// How many groups there are: each is run on a cluster of its own, all at the same time, for most of it is waiting.
+pub const GROUPS: usize = 4;
+
+/// What the scenarios of a group record.
+pub async fn recorded(group: usize, target: &impl Target) -> Recorded {
     // For whoever works on one of them: `FIDELITY_SCENARIOS=filters,teardown`.
     let only = std::env::var("FIDELITY_SCENARIOS").ok();
     let mut recorded = Recorded::new();
     macro_rules! run {
-        ($($scenario:ident)+) => {$(
-            if only.as_ref().is_none_or(|only| only.split(',').any(|name| name == stringify!($scenario))) {
+        ($($of:literal: $($scenario:ident)+;)+) => {$($(
+            let name = stringify!($scenario);
+            if group == $of && only.as_ref().is_none_or(|only| only.split(',').any(|only| only == name)) {
                 let start = std::time::Instant::now();
-                recorded.insert(stringify!($scenario), $scenario(target).await);
-                eprintln!("{}: {:.1} s", stringify!($scenario), start.elapsed().as_secs_f64());
+                recorded.insert(name, $scenario(target).await);
+                eprintln!("{}: {:.1} s", name, start.elapsed().as_secs_f64());
             }
-        )+};
+        )+)+};
     }
+    // About as long as each other.
     run! {
-        subscription refusals filters suppressing launching bad_launches stale_offers reconciling
-        redelivery resubscription teardown reservations public_agent constraints
-        maintenance agent_restart draining
-        unreachable gone rebuilt failover
+        0: subscription refusals filters suppressing launching;
+        1: bad_launches stale_offers reconciling redelivery resubscription draining;
+        2: teardown reservations public_agent constraints maintenance unreachable;
+        3: agent_restart gone rebuilt failover;
     }
     recorded
 }
