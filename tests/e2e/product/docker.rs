@@ -47,7 +47,7 @@ pub fn workload(cluster: &Cluster, host: &Host<'_>) {
 }
 
 /// All that may be another after an install that is taken back, byte by byte.
-fn look(host: &Host<'_>) -> Vec<String> {
+pub(crate) fn look(host: &Host<'_>) -> Vec<String> {
     let script = "cd /; folders=$(ls -d etc opt usr/local usr/libexec usr/lib/cni lib/modules run/docker/plugins var/lib/calico* \
                   var/log/calico run/calico 2>/dev/null || true); find $folders -printf '%p %y %m %U %G %l\\n' | sort; \
                   find $folders -xdev -type f -size -9M -print0 | sort -z | xargs -0 sha256sum";

@@ -23,6 +23,7 @@ mod masters;
 mod offers;
 mod operator;
 mod options;
+mod pages;
 mod partition;
 mod rebuilt;
 mod recovery;

@@ -1,7 +1,10 @@
 //! Which resources of an offer a task takes, and the task that is launched with them.
 
+use std::collections::BTreeMap;
+
 use mesos_v1::{
-    CommandInfo, ContainerInfo, NetworkInfo, Offer, Resource, TaskId, TaskInfo, container_info, value,
+    CommandInfo, ContainerInfo, Label, Labels, NetworkInfo, Offer, Resource, TaskId, TaskInfo,
+    container_info, value,
 };
 
 use super::ProbeTask;
@@ -12,7 +15,11 @@ pub(super) fn task_info(id: &TaskId, task: &ProbeTask, offer: &Offer) -> Result<
     resources.extend(take(&offer.resources, "mem", task.mem)?);
     let network = task.network.as_ref().map(|name| ContainerInfo {
         r#type: container_info::Type::Mesos.into(),
-        network_infos: vec![NetworkInfo { name: Some(name.clone()), ..Default::default() }],
+        network_infos: vec![NetworkInfo {
+            name: Some(name.clone()),
+            labels: labels(&task.network_labels),
+            ..Default::default()
+        }],
         ..Default::default()
     });
     Ok(TaskInfo {
@@ -30,6 +37,11 @@ pub(super) fn task_info(id: &TaskId, task: &ProbeTask, offer: &Offer) -> Result<
         container: network,
         ..Default::default()
     })
+}
+
+fn labels(labels: &BTreeMap<String, String>) -> Option<Labels> {
+    let label = |(key, value): (&String, &String)| Label { key: key.clone(), value: Some(value.clone()) };
+    (!labels.is_empty()).then(|| Labels { labels: labels.iter().map(label).collect() })
 }
 
 /// Takes `wanted` of the scalar `name`, from reservations first; each part keeps the reservation

@@ -16,6 +16,7 @@ pub mod cni;
 pub mod ctl;
 pub mod datastore;
 pub mod ipam;
+pub mod labels;
 pub mod libnetwork;
 #[cfg(test)]
 mod memory;

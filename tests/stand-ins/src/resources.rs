@@ -1,5 +1,7 @@
 //! Calico's resources (`projectcalico.org/v3`) as they are kept in etcd, and their keys.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -15,7 +17,10 @@ pub const POOLS: &str = "/calico/resources/v3/projectcalico.org/ippools/";
 pub const PROFILES: &str = "/calico/resources/v3/projectcalico.org/profiles/";
 /// All nodes.
 pub const NODES: &str = "/calico/resources/v3/projectcalico.org/nodes/";
-const ENDPOINTS: &str = "/calico/resources/v3/projectcalico.org/workloadendpoints/default/";
+/// All policies that are for the whole cluster.
+pub const POLICIES: &str = "/calico/resources/v3/projectcalico.org/globalnetworkpolicies/";
+/// All endpoints of workloads.
+pub const ENDPOINTS: &str = "/calico/resources/v3/projectcalico.org/workloadendpoints/default/";
 
 /// The key of a block.
 pub fn block_key(block: Cidr) -> String {
@@ -46,7 +51,7 @@ pub fn endpoint_name(node: &str, orchestrator: &str, workload: &str, endpoint: &
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Resource<S> {
-    /// `IPPool`, `Profile`, `Node`, `WorkloadEndpoint`.
+    /// `IPPool`, `Profile`, `Node`, `WorkloadEndpoint`, `GlobalNetworkPolicy`.
     pub kind: String,
     /// Always [`API_VERSION`].
     pub api_version: String,
@@ -82,6 +87,9 @@ pub struct Metadata {
     /// Kept as given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub creation_timestamp: Option<String>,
+    /// Of workload endpoints only: by them policies choose.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// When an encapsulation is used.
@@ -143,6 +151,36 @@ pub struct ProfileSpec {
     /// Labels of every workload that names it.
     #[serde(default)]
     pub labels_to_apply: serde_json::Map<String, Value>,
+}
+
+/// Rules for the workloads that a selector chooses; the stand-ins check and keep them, but filter nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PolicySpec {
+    /// The lowest comes first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<f64>,
+    /// Which workloads; kept as given.
+    #[serde(default)]
+    pub selector: String,
+    /// Which of the two lists of rules hold.
+    #[serde(default)]
+    pub types: Vec<Direction>,
+    /// Towards the workload.
+    #[serde(default)]
+    pub ingress: Vec<Rule>,
+    /// From the workload.
+    #[serde(default)]
+    pub egress: Vec<Rule>,
+}
+
+/// Of a policy's rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Direction {
+    /// Towards the workload.
+    Ingress,
+    /// From the workload.
+    Egress,
 }
 
 /// One rule; its conditions are kept as given.

@@ -142,6 +142,7 @@ async fn write_endpoint(
     let name = endpoint_name(node, call);
     let mut endpoint = Resource::new("WorkloadEndpoint", &name, spec);
     endpoint.metadata.namespace = Some("default".to_owned());
+    endpoint.metadata.labels = call.config.labels().unwrap_or_default();
     etcd.commit(vec![Write::json(resources::endpoint_key(&name), Expect::Any, &endpoint)?]).await?;
     Ok(())
 }

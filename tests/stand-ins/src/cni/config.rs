@@ -1,5 +1,6 @@
 //! The network configuration, in the form of Calico's plugin.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -8,6 +9,7 @@ use serde_json::{Map, Value};
 use super::{CniError, Code, VERSIONS};
 use crate::cidr::Cidr;
 use crate::datastore::{DatastoreError, Settings, Tls};
+use crate::labels;
 
 /// Written by calico-node when it starts.
 pub const NODENAME_FILE: &str = "/var/lib/calico/nodename";
@@ -125,7 +127,13 @@ impl NetworkConfig {
         if let Err(error) = config.datastore() {
             faults.push(error.to_string());
         }
+        faults.extend(config.labels().err());
         if faults.is_empty() { Ok(config) } else { Err(invalid(&faults.join("; "))) }
+    }
+
+    /// The labels of the task's network; or what is wrong with them.
+    pub fn labels(&self) -> Result<BTreeMap<String, String>, String> {
+        labels::of_mesos(&self.args)
     }
 
     /// Where etcd is.
@@ -212,6 +220,10 @@ mod tests {
             (json!({"nodename": "Host_A"}), "Host_A"),
             (json!({"datastore_type": "kubernetes"}), "kubernetes"),
             (json!({"log_level": "loud"}), "loud"),
+            (
+                json!({"args": {"org.apache.mesos": {"network_info": {"labels": {"labels": [{"key": "a b"}]}}}}}),
+                "a b",
+            ),
         ] {
             let error = parse(&changes).unwrap_err();
             assert_eq!(error.code, Code::InvalidConfig as u32, "{changes}");

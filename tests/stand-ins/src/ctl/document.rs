@@ -7,7 +7,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::cidr::Cidr;
-use crate::resources::{API_VERSION, IpPoolSpec, Mode, ProfileSpec, Resource};
+use crate::resources::{API_VERSION, Direction, IpPoolSpec, Mode, PolicySpec, ProfileSpec, Resource};
 
 /// Why a file is refused.
 #[derive(Debug, Error)]
@@ -19,7 +19,9 @@ pub enum DocumentError {
     #[error("the input holds no resource; expected an object with kind and apiVersion, or a list of them")]
     Empty,
     /// A resource of a kind that is not known.
-    #[error("resource {number}: kind {kind:?} is not supported; expected IPPool, Profile or List")]
+    #[error(
+        "resource {number}: kind {kind:?} is not supported; expected IPPool, Profile, GlobalNetworkPolicy or List"
+    )]
     Kind {
         /// Counted from 1.
         number: usize,
@@ -45,6 +47,8 @@ pub enum Document {
     Pool(Resource<IpPoolSpec>),
     /// A profile.
     Profile(Resource<ProfileSpec>),
+    /// A policy for the whole cluster.
+    Policy(Resource<PolicySpec>),
 }
 
 /// Reads one resource, an array of them, or a `List`.
@@ -70,6 +74,9 @@ fn resource(number: usize, item: Value) -> Result<Document, DocumentError> {
     match item.get("kind").and_then(Value::as_str) {
         Some("IPPool") => typed(number, "IPPool", item, check_pool).map(Document::Pool),
         Some("Profile") => typed(number, "Profile", item, |_| Vec::new()).map(Document::Profile),
+        Some("GlobalNetworkPolicy") => {
+            typed(number, "GlobalNetworkPolicy", item, check_policy).map(Document::Policy)
+        }
         Some(kind) => Err(DocumentError::Kind { number, kind: kind.to_owned() }),
         None => Err(DocumentError::Kind { number, kind: String::new() }),
     }
@@ -95,6 +102,9 @@ fn typed<S: DeserializeOwned>(
     }
     if resource.metadata.namespace.is_some() {
         faults.push("metadata.namespace is not allowed: the resource belongs to no namespace".to_owned());
+    }
+    if !resource.metadata.labels.is_empty() {
+        faults.push("metadata.labels: this stand-in keeps labels of workload endpoints only".to_owned());
     }
     faults.extend(check(&resource.spec));
     if faults.is_empty() { Ok(resource) } else { Err(invalid(faults.join("; "))) }
@@ -129,6 +139,14 @@ fn check_pool(pool: &IpPoolSpec) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Rules of a direction that the policy is not for would never hold.
+fn check_policy(policy: &PolicySpec) -> Vec<String> {
+    let has = |direction| policy.types.contains(&direction);
+    let rules = [(Direction::Ingress, policy.ingress.len()), (Direction::Egress, policy.egress.len())];
+    let unused = rules.into_iter().filter(|(direction, rules)| *rules > 0 && !has(*direction));
+    unused.map(|(direction, _)| format!("spec.types lacks {direction:?}, of which there are rules")).collect()
 }
 
 #[cfg(test)]
@@ -174,6 +192,28 @@ mod tests {
     }
 
     #[test]
+    fn reads_policies_and_refuses_rules_that_never_hold() {
+        let policy = |spec: &Value| {
+            let policy = json!({"kind": "GlobalNetworkPolicy", "apiVersion": API_VERSION,
+                "metadata": {"name": "web"}, "spec": spec});
+            parse(&policy.to_string())
+        };
+        let rules =
+            json!([{"action": "Allow", "protocol": "TCP", "source": {"selector": "role == 'client'"}}]);
+        let spec = json!({"selector": "role == 'web'", "types": ["Ingress"], "ingress": rules});
+        assert!(matches!(policy(&spec).unwrap()[..], [Document::Policy(_)]));
+        for (spec, word) in [
+            (json!({"types": ["Egress"], "ingress": rules}), "types lacks Ingress"),
+            (json!({"types": ["Inbound"]}), "Inbound"),
+            (json!({"ingres": rules}), "ingres"),
+            (json!({"types": ["Ingress"], "ingress": [{"action": "allow"}]}), "allow"),
+        ] {
+            let error = policy(&spec).unwrap_err().to_string();
+            assert!(error.contains(word), "{spec}: {error}");
+        }
+    }
+
+    #[test]
     fn refuses_other_documents() {
         let wrong = |change: fn(&mut Value)| {
             let mut document = pool(&json!({"cidr": "10.1.0.0/16"}));
@@ -183,7 +223,7 @@ mod tests {
         assert!(wrong(|document| document["kind"] = json!("ipPool")).contains("ipPool"));
         assert!(wrong(|document| document["apiVersion"] = json!("v1")).contains("v1"));
         assert!(wrong(|document| document["metadata"]["name"] = json!("Calico")).contains("Calico"));
-        assert!(wrong(|document| document["metadata"]["labels"] = json!({})).contains("labels"));
+        assert!(wrong(|document| document["metadata"]["labels"] = json!({"a": "b"})).contains("labels"));
         assert!(wrong(|document| document["metadata"]["namespace"] = json!("x")).contains("namespace"));
         assert!(parse("kind: IPPool").unwrap_err().to_string().contains("YAML"));
         assert!(matches!(parse("[]"), Err(DocumentError::Empty)));

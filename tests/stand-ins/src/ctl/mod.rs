@@ -1,4 +1,4 @@
-//! `calicoctl`: pools and profiles in the datastore.
+//! `calicoctl`: pools, profiles and policies in the datastore.
 
 mod document;
 
@@ -24,7 +24,7 @@ const DATASTORE_LIMIT: Duration = Duration::from_secs(6);
 #[command(
     name = "calicoctl",
     version = concat!("stand-in ", env!("CARGO_PKG_VERSION"), " (calico-dcos; this is not Calico)"),
-    about = "Stand-in for calicoctl: writes IP pools and profiles to etcd. This is not Calico."
+    about = "Stand-in for calicoctl: writes IP pools, profiles and policies to etcd. This is not Calico."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -70,6 +70,10 @@ enum Kind {
     Profile,
     #[value(alias = "nodes")]
     Node,
+    #[value(aliases = ["globalnetworkpolicies", "gnp", "gnps"])]
+    Globalnetworkpolicy,
+    #[value(aliases = ["workloadendpoints", "wep", "weps"])]
+    Workloadendpoint,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -183,6 +187,7 @@ async fn apply<S: Store>(store: &S, documents: Vec<Document>, create: bool) -> R
                 write(store, resources::POOLS, pool, create).await?;
             }
             Document::Profile(profile) => write(store, resources::PROFILES, profile, create).await?,
+            Document::Policy(policy) => write(store, resources::POLICIES, policy, create).await?,
         }
     }
     Ok(format!("Successfully {} {count} resource(s)", if create { "created" } else { "applied" }))
@@ -237,6 +242,8 @@ async fn get<S: Store>(store: &S, what: &GetArgs) -> Result<String, CtlError> {
         Kind::Ippool => (resources::POOLS, "IPPool"),
         Kind::Profile => (resources::PROFILES, "Profile"),
         Kind::Node => (resources::NODES, "Node"),
+        Kind::Globalnetworkpolicy => (resources::POLICIES, "GlobalNetworkPolicy"),
+        Kind::Workloadendpoint => (resources::ENDPOINTS, "WorkloadEndpoint"),
     };
     let entries = match &what.name {
         Some(name) => {
