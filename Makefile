@@ -59,6 +59,7 @@ test-long: deps build
 bench: deps build
 	base=$$($(BUILD)/cluster prepare) && \
 	  ETCD_BINARY=$$base/usr/bin/etcd cargo bench --locked --profile figures -p calico-scheduler --bench figures
+	cargo bench --locked --profile release -p calico-installer --bench figures
 
 lint:
 	cargo fmt --check
