@@ -43,6 +43,15 @@ pub enum Effect {
         /// How long resources that are no more than these stay away.
         refuse: Duration,
     },
+    /// Reserve a part of an offer, and launch nothing with it yet. The rest goes back.
+    Reserve {
+        /// The offer.
+        offer: OfferId,
+        /// The part, with the reservations that it is to have.
+        resources: Vec<Resource>,
+        /// How long resources that are no more than these stay away.
+        refuse: Duration,
+    },
     /// Agree that agents go down for maintenance.
     AcceptInverse(Vec<OfferId>),
     /// Confirm that an update is stored.
