@@ -43,8 +43,8 @@ pub use input::{
 pub use offered::Resources;
 pub use resources::{Needs, RESERVATION_LABEL, Reservation, Resource, Shortage, thousandths};
 pub use rollout::{
-    Command, Earlier, GivenUp, OnFailure, Order, Place, Plan, Rollout, RolloutNews, RolloutRecord,
-    RolloutStrategy, Stage, Verb, WindowError, Windows,
+    Command, CommandError, Earlier, GivenUp, OnFailure, Order, Place, Plan, Rollout, RolloutNews,
+    RolloutRecord, RolloutStrategy, Stage, Verb, WindowError, Windows,
 };
 pub use share::{Share, ShareError};
 pub use spec::{Goal, MesosVersion, MostAgents, Reservations, Restart, Selector, Settings, Spec};

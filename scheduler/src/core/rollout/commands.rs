@@ -53,6 +53,20 @@ pub enum Verb {
     Forget,
 }
 
+/// Why a command is not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// It names an agent that there is not.
+    #[error("no agent '{0}' is known; name it host:port, as /v1/agents does")]
+    UnknownAgent(AgentKey),
+    /// It is not said as it must be.
+    #[error("{0}")]
+    Misused(String),
+    /// It would change nothing, or may not be.
+    #[error("{0}")]
+    Refused(String),
+}
+
 impl Verb {
     /// All there are, as operators name them.
     pub const ALL: [(&'static str, Self); 11] = [
@@ -82,11 +96,11 @@ impl Core {
         now: Timestamp,
         command: &Command,
         frame: &mut Frame,
-    ) -> Result<String, String> {
+    ) -> Result<String, CommandError> {
         if let Some(agent) = &command.agent
             && !self.state.agents.contains_key(agent)
         {
-            return Err(format!("no agent '{agent}' is known; name it host:port, as /v1/agents does"));
+            return Err(CommandError::UnknownAgent(agent.clone()));
         }
         let answer = match command.verb {
             Verb::Start | Verb::Stop | Verb::Pause | Verb::Resume | Verb::Continue => {
@@ -104,13 +118,15 @@ impl Core {
         Ok(answer)
     }
 
-    fn command_plan(&mut self, command: &Command, frame: &mut Frame) -> Result<String, String> {
+    fn command_plan(&mut self, command: &Command, frame: &mut Frame) -> Result<String, CommandError> {
         let (plan, verb) = (command.plan, command.verb);
         if command.phase.is_some() || command.agent.is_some() {
-            return Err(format!("'{}' is of a whole plan: leave out phase and step", verb.name()));
+            let why = format!("'{}' is of a whole plan: leave out phase and step", verb.name());
+            return Err(CommandError::Misused(why));
         }
         if plan != Plan::Update && matches!(verb, Verb::Start | Verb::Stop) {
-            return Err(format!("'{}' is of the plan update; {plan} can be paused and resumed", verb.name()));
+            let why = format!("'{}' is of the plan update; {plan} can be paused and resumed", verb.name());
+            return Err(CommandError::Misused(why));
         }
         let before = &self.state.cluster.rollout;
         let mut rollout = before.clone();
@@ -129,7 +145,7 @@ impl Core {
             }
         }
         if rollout == *before {
-            return Err(self.why_unchanged(plan, verb));
+            return Err(CommandError::Refused(self.why_unchanged(plan, verb)));
         }
         self.edit_rollout(frame, |stored| *stored = rollout);
         self.reconsider_all();
@@ -153,13 +169,13 @@ impl Core {
     }
 
     /// What a rollout has given up is tried again.
-    fn command_again(&mut self, now: Timestamp, frame: &mut Frame) -> Result<String, String> {
+    fn command_again(&mut self, now: Timestamp, frame: &mut Frame) -> Result<String, CommandError> {
         if self.try_again(now, frame) {
             return Ok(format!("restart: the plan update, as rollout {}", self.number()));
         }
-        Err("'restart' needs a phase (a task type), a step (an agent, host:port), or both; only a rollout that was rolled \
-             back is done again as a whole"
-            .to_owned())
+        let why = "'restart' needs a phase (a task type), a step (an agent, host:port), or both; only a rollout that was \
+                   rolled back is done again as a whole";
+        Err(CommandError::Misused(why.to_owned()))
     }
 
     fn command_forget(
@@ -167,14 +183,14 @@ impl Core {
         now: Timestamp,
         command: &Command,
         frame: &mut Frame,
-    ) -> Result<String, String> {
+    ) -> Result<String, CommandError> {
         let Some(key) = &command.agent else {
-            return Err("'forget' needs an agent: step=host:port".to_owned());
+            return Err(CommandError::Misused("'forget' needs an agent: step=host:port".to_owned()));
         };
         if self.presence(key) != Some(&Presence::Absent) {
-            return Err(format!(
-                "{key} is in the master's list of agents: only one that is away can be forgotten"
-            ));
+            let why =
+                format!("{key} is in the master's list of agents: only one that is away can be forgotten");
+            return Err(CommandError::Refused(why));
         }
         self.forget_agent(now, key, frame);
         Ok(format!("forget: {key}"))
@@ -185,22 +201,23 @@ impl Core {
         now: Timestamp,
         command: &Command,
         frame: &mut Frame,
-    ) -> Result<String, String> {
+    ) -> Result<String, CommandError> {
         let Command { verb, phase, agent, .. } = command;
         if phase.is_none() && agent.is_none() && *verb != Verb::Retry {
-            return Err(format!(
+            return Err(CommandError::Misused(format!(
                 "'{}' needs a phase (a task type), a step (an agent, host:port), or both",
                 verb.name()
-            ));
+            )));
         }
         if let Some(task_type) = phase
             && !self.settings.specs.contains_key(task_type)
             && !self.settings.rollout.undo.contains_key(task_type)
         {
-            return Err(format!("{task_type} is not configured"));
+            return Err(CommandError::Refused(format!("{task_type} is not configured")));
         }
         if phase.is_some_and(|phase| !Self::is_step(phase)) && *verb != Verb::Retry {
-            return Err(format!("'{}' is of task types that run on each agent", verb.name()));
+            let why = format!("'{}' is of task types that run on each agent", verb.name());
+            return Err(CommandError::Misused(why));
         }
         let keys: Vec<AgentKey> = match agent {
             Some(key) => vec![key.clone()],
@@ -216,7 +233,8 @@ impl Core {
         let of = phase.map_or("all task types", TaskType::name);
         let on = agent.as_ref().map_or("all agents".to_owned(), ToString::to_string);
         if steps == 0 {
-            return Err(format!("'{}' changes nothing: no step of {of} on {on} is such", verb.name()));
+            let why = format!("'{}' changes nothing: no step of {of} on {on} is such", verb.name());
+            return Err(CommandError::Refused(why));
         }
         Ok(format!("{}: {of} on {on}, {steps} steps", verb.name()))
     }

@@ -23,7 +23,7 @@ mod windows;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub use commands::{Command, Verb};
+pub use commands::{Command, CommandError, Verb};
 pub use news::RolloutNews;
 pub use record::{Earlier, GivenUp, Order, Place, Plan, RolloutRecord, Stage};
 pub(super) use rolling::{Rolling, has_failed};

@@ -204,7 +204,7 @@ fn growing() -> Script {
     script.restart_with(settings);
     script.resumes(&["a"]);
     for task in ready {
-        script.update("a", &task, super::script::ready());
+        script.update("a", &task, script::ready());
     }
     let fetch = launch(&script.offer_of("a", offered_to("infra", 4000, 1_000_000))).unwrap();
     script.finished("a", &fetch.task);

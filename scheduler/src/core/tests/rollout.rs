@@ -17,13 +17,18 @@ const NODE: TaskType = TaskType::CalicoNode;
 
 /// Settings under which `task_type` is launched with something else, and fetched before.
 fn changed(mut settings: Settings, types: &[TaskType], version: u32) -> Settings {
-    let spec_of_fetch = || Spec::new(Goal::Finished, Needs { cpus: 100, mem: 64_000 }, "prefetch".into());
-    settings.specs.entry(TaskType::Prefetch).or_insert_with(spec_of_fetch);
+    fetching(&mut settings);
     for task_type in types.iter().chain(&[TaskType::Prefetch]) {
         let spec = settings.specs.get_mut(task_type).unwrap();
         spec.target = TargetHash::from(format!("version {version} of {task_type}"));
     }
     with_definitions(settings)
+}
+
+/// What services that are replaced need is fetched before.
+fn fetching(settings: &mut Settings) {
+    let spec = || Spec::new(Goal::Finished, Needs { cpus: 100, mem: 64_000 }, "prefetch".into());
+    settings.specs.entry(TaskType::Prefetch).or_insert_with(spec);
 }
 
 /// All that may be launched can be launched again later.
@@ -108,7 +113,8 @@ impl Script {
         host: Option<&str>,
     ) -> Result<String, String> {
         let agent = host.map(|host| AgentKey::from(format!("{host}:5051")));
-        self.send(Input::Command(Command { plan, verb, phase, agent })).answer.unwrap()
+        let answer = self.send(Input::Command(Command { plan, verb, phase, agent })).answer.unwrap();
+        answer.map_err(|why| why.to_string())
     }
 
     fn update_status(&self) -> Status {

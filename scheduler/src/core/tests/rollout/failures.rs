@@ -89,10 +89,12 @@ fn an_agent_that_has_failed_with_its_last_step_stays_failed() {
 
 /// Rollouts go back when they fail.
 fn going_back(edit: impl FnOnce(&mut Rollout)) -> Settings {
-    rollout(|rollout| {
+    let mut settings = rollout(|rollout| {
         (rollout.on_failure, rollout.max_attempts) = (OnFailure::Rollback, 1);
         edit(rollout);
-    })
+    });
+    fetching(&mut settings);
+    with_definitions(settings)
 }
 
 impl Script {
@@ -108,7 +110,10 @@ impl Script {
     /// Brings calico-node of `host`, which has its place, to a target.
     fn comes_to(&mut self, host: &str, target: &str) {
         if self.phase(host, NODE).unwrap().live().is_some() {
-            self.reaches(host, TaskType::Prefetch);
+            let wanted = &self.stored.cluster.rollout.targets[&TaskType::Prefetch];
+            if self.target(host, TaskType::Prefetch) != wanted.to_string() {
+                self.reaches(host, TaskType::Prefetch);
+            }
             let old = self.task(host, NODE);
             self.failed(host, &old, "Command terminated with signal Terminated");
         }
