@@ -309,6 +309,9 @@ fn a_rollout_is_as_the_operator_says() {
     assert_eq!((rollout.strategy, rollout.on_failure), (RolloutStrategy::Serial, OnFailure::Rollback));
     assert_eq!(rollout.strategy, RolloutStrategy::Serial);
     assert_eq!((rollout.max_per_domain, rollout.domain_attribute.as_deref()), (Some(2), Some("rack")));
+    env.insert("CALICO_ROLLOUT_ON_FAILURE".to_owned(), "pause".to_owned());
+    let refused = Config::from_env(&env).unwrap_err().to_string();
+    assert!(refused.contains("rollout.on-failure = 'pause'") && refused.contains("rollback"), "{refused}");
     // The first of January 1970 was a Thursday.
     let hour = 60 * 60 * 1000;
     assert!(!rollout.windows.is_open(Timestamp(20 * hour)) && rollout.windows.is_open(Timestamp(22 * hour)));

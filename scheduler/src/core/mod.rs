@@ -232,7 +232,7 @@ impl Core {
             Slot::Cluster(task_type) => {
                 let mut cluster = self.state.cluster.clone();
                 cluster.tasks.insert(*task_type, record);
-                self.change(frame, StateChange::Cluster(cluster));
+                self.change(frame, StateChange::Cluster(cluster.into()));
             }
             Slot::Agent(key, task_type) => {
                 self.edit(key, frame, |agent| {

@@ -41,7 +41,7 @@ pub enum Verb {
     Continue,
     /// Steps count as complete with the present target.
     ForceComplete,
-    /// Steps are done again, also those that are complete.
+    /// Steps are done again, also those that are complete; without any, what was given up and rolled back.
     Restart,
     /// Steps are left as they are, whatever the target.
     Skip,
@@ -307,9 +307,12 @@ impl Core {
         agent: &mut AgentRecord,
         orders: &mut Orders,
     ) -> usize {
-        let waiting = concerned(phase)
-            .filter(|task_type| agent.tasks.get_mut(task_type).is_some_and(|task| retry(now, task)));
-        let mut steps = waiting.count();
+        let mut steps = 0;
+        for task_type in concerned(phase) {
+            if let Some(task) = agent.tasks.get_mut(&task_type) {
+                steps += usize::from(retry(now, task));
+            }
+        }
         let failed = agent.place.as_ref().is_some_and(|place| place.failure.is_some());
         if failed && (phase.is_none() || steps > 0) {
             agent.place = None;

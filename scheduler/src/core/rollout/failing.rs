@@ -66,6 +66,10 @@ impl Core {
                 }
             }
         });
+        if self.has_reservations() {
+            // What was reserved for a successor may be so for nobody.
+            self.demand.give_back(now);
+        }
         frame.tell(RolloutNews::AgentFailed { agent: key.clone(), why: why.to_owned() });
         let rollout = &self.state.cluster.rollout;
         let is_canary = rollout.stage == Stage::Canary && rollout.canaries.contains(key);

@@ -89,7 +89,7 @@ impl Core {
     fn replace_rollout(&mut self, rollout: RolloutRecord, frame: &mut Frame) {
         let definitions = Arc::new(self.definitions_in_use(&rollout));
         let cluster = ClusterRecord { rollout, definitions, ..self.state.cluster.clone() };
-        self.change(frame, StateChange::Cluster(cluster));
+        self.change(frame, StateChange::Cluster(cluster.into()));
         self.recount_places();
     }
 
@@ -115,7 +115,7 @@ impl Core {
     fn edit_rollout(&mut self, frame: &mut Frame, edit: impl FnOnce(&mut RolloutRecord)) {
         let mut cluster = self.state.cluster.clone();
         edit(&mut cluster.rollout);
-        self.change(frame, StateChange::Cluster(cluster));
+        self.change(frame, StateChange::Cluster(cluster.into()));
     }
 
     /// Whether the task types of the cluster that others wait for have the operator's target.

@@ -97,6 +97,13 @@ impl Script {
         assert_eq!(self.phase(host, NODE).and_then(Phase::live).map(|(task, _)| task), Some(&old));
         let frame = self.finished(host, &fetch);
         assert_eq!(killed(&frame), std::slice::from_ref(&old));
+        let ended = |decision: &Decision| match decision {
+            Decision::Rollout(news) => news.kind() == "ended" && !news.is_trouble(),
+            _ => false,
+        };
+        assert!(frame.decisions.iter().any(ended), "{frame:?}");
+        let is_alarming = |decision: &Decision| matches!(decision, Decision::Killed { .. });
+        assert!(!frame.decisions.iter().any(is_alarming), "what is intended is no trouble: {frame:?}");
         self.failed(host, &old, "Command terminated with signal Terminated");
         let new = self.launches(host, NODE);
         self.ready(host, &new);
