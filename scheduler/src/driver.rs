@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
 
 use crate::core::{
-    AfterFailure, Command, Core, Decision, Effect, Event, Frame, Input, Slot, Timestamp, View,
+    AfterFailure, Command, CommandError, Core, Decision, Effect, Event, Frame, Input, Slot, Timestamp, View,
 };
 use crate::mesos::{self, ClientEvent, Link, Refusal, StreamNumber};
 use crate::pulse::Pulse;
@@ -51,7 +51,7 @@ pub enum Query {
     /// A picture of everything.
     View(oneshot::Sender<View>),
     /// To carry out an operator's command.
-    Command(Command, oneshot::Sender<Result<String, String>>),
+    Command(Command, oneshot::Sender<Result<String, CommandError>>),
 }
 
 /// The API's end of the loop.
@@ -81,7 +81,7 @@ impl Handle {
 
     /// Carries out a command: what was done, or why it cannot be. It is stored when this returns; none when the loop has
     /// ended, and then it may or may not be.
-    pub async fn command(&self, command: Command) -> Option<Result<String, String>> {
+    pub async fn command(&self, command: Command) -> Option<Result<String, CommandError>> {
         let (sender, receiver) = oneshot::channel();
         self.queries.send(Query::Command(command, sender)).await.ok()?;
         receiver.await.ok()

@@ -131,22 +131,13 @@ impl Program {
 
 /// How a changed target comes to the agents.
 fn rollout(config: &Config, tasks: &TaskTypes) -> Rollout {
-    let options = &config.rollout;
     Rollout {
-        strategy: options.strategy,
-        canary_count: options.canary_count,
-        canary_soak: options.canary_soak,
-        max_agents: options.max_concurrent_agents,
-        max_per_domain: options.max_per_domain,
-        domain_attribute: options.domain_attribute.clone(),
-        windows: options.windows.clone(),
-        max_attempts: options.max_attempts,
-        max_failures: options.max_failures,
         own_host: config.service.host.clone(),
         undo: tasks.undo(),
+        unwanted: tasks.unwanted(),
         definitions: tasks.definitions(),
         guarded: config.target.guarded(),
-        allow_unsafe: options.allow_unsafe.clone(),
+        ..config.rollout.pace.clone()
     }
 }
 

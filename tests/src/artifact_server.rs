@@ -29,6 +29,9 @@ pub(crate) const NODE_IMAGE: ServedImage =
     ServedImage { repository: "calico/node", tag: "v3.14.0", program: "calico-node" };
 /// The same of another version: what an upgrade brings.
 pub(crate) const NEXT_NODE_IMAGE: ServedImage = ServedImage { tag: "v3.14.1", ..NODE_IMAGE };
+/// One that calls itself another version of it, and ends at once with an error: it is no service.
+pub(crate) const BROKEN_NODE_IMAGE: ServedImage =
+    ServedImage { tag: "v3.14.2", program: "calicoctl", ..NODE_IMAGE };
 /// The image of Calico's plugin for Docker's networks.
 pub(crate) const LIBNETWORK_IMAGE: ServedImage =
     ServedImage { repository: "calico/libnetwork-plugin", tag: "v1.1.3", program: "libnetwork-plugin" };
@@ -42,7 +45,9 @@ struct Shelf {
 /// Serves the files of `folder` at `/NAME`, and below `/v2/` the images of those programs that it has.
 pub fn serve(listen: SocketAddr, folder: &Path) -> io::Result<()> {
     let mut images = Vec::new();
-    for ServedImage { repository, tag, program } in [NODE_IMAGE, NEXT_NODE_IMAGE, LIBNETWORK_IMAGE] {
+    for ServedImage { repository, tag, program } in
+        [NODE_IMAGE, NEXT_NODE_IMAGE, BROKEN_NODE_IMAGE, LIBNETWORK_IMAGE]
+    {
         match std::fs::read(folder.join(program)) {
             Ok(bytes) => images.push(Image::of_program(repository, tag, program, &bytes)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -180,6 +180,11 @@ impl Cluster {
         self.image(&server::NEXT_NODE_IMAGE)
     }
 
+    /// An image of `calico/node` there that ends at once, with an error.
+    pub fn broken_node_image(&self) -> String {
+        self.image(&server::BROKEN_NODE_IMAGE)
+    }
+
     /// The image `calico/libnetwork-plugin` in the cluster's registry.
     pub fn libnetwork_image(&self) -> String {
         self.image(&server::LIBNETWORK_IMAGE)

@@ -97,6 +97,6 @@ pub async fn store(state: &str, changes: &[StateChange]) {
 /// Everything, as changes.
 pub fn changes(state: &State) -> Vec<StateChange> {
     let framework = state.framework_id.iter().map(|id| StateChange::Framework { id: id.clone() });
-    let cluster = [StateChange::Cluster(state.cluster.clone())];
+    let cluster = [StateChange::Cluster(state.cluster.clone().into())];
     framework.chain(cluster).chain(state.agents.values().cloned().map(StateChange::Agent)).collect()
 }

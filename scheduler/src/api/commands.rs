@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{ANSWER, Failure, Present, failure, leading};
-use crate::core::{AgentKey, Command, Plan, TaskType, Verb};
+use crate::core::{AgentKey, Command, CommandError, Plan, TaskType, Verb};
 
 /// The DC/OS SDK's names of verbs that have another one here.
 const SDK_NAMES: [(&str, Verb); 2] = [("interrupt", Verb::Pause), ("forceComplete", Verb::ForceComplete)];
@@ -46,7 +46,14 @@ pub(super) async fn command(
     };
     match timeout(ANSWER, handle.command(command)).await.ok().flatten().ok_or_else(unanswered)? {
         Ok(done) => Ok(Json(json!({ "message": done })).into_response()),
-        Err(why) => Err(failure(StatusCode::CONFLICT, why)),
+        Err(why) => {
+            let status = match why {
+                CommandError::UnknownAgent(_) => StatusCode::NOT_FOUND,
+                CommandError::Misused(_) => StatusCode::BAD_REQUEST,
+                CommandError::Refused(_) => StatusCode::CONFLICT,
+            };
+            Err(failure(status, why.to_string()))
+        }
     }
 }
 

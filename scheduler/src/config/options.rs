@@ -156,6 +156,12 @@ pub const OPTIONS: &[OptionDef] = &[
     ),
     option("rollout.max-failures", "1", "With how many failed agents no further one begins"),
     option(
+        "rollout.on-failure",
+        "halt",
+        "What follows then, or when a canary fails: halt (nothing further, until an operator says so) or rollback (all agents go \
+         back to what they had before)",
+    ),
+    option(
         "rollout.undo-disabled",
         "false",
         "Whether what is no longer wanted (cni.enable, docker.enable, node.enable or libnetwork.enable = false) is taken back \

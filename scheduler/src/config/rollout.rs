@@ -7,39 +7,21 @@ use std::time::Duration;
 use super::agents::share;
 use super::reader::{Reader, parse};
 use super::{Target, at_least};
-use crate::core::{RolloutStrategy, Share, WindowError, Windows};
+use crate::core::{self, OnFailure, RolloutStrategy, Share, WindowError};
 
 /// `rollout.*`
 #[derive(Debug, Clone)]
 pub struct Rollout {
-    /// In which order.
-    pub strategy: RolloutStrategy,
-    /// How many agents go first.
-    pub canary_count: usize,
-    /// How long it is waited after them.
-    pub canary_soak: Duration,
+    /// In which order, at what rate and when, and what ends that; what it depends on besides is filled in by who launches.
+    pub pace: core::Rollout,
     /// How many agents are disrupted at the same time.
     pub max_concurrent_restarts: Share,
-    /// How many agents are under way at the same time.
-    pub max_concurrent_agents: Share,
-    /// How many of one domain.
-    pub max_per_domain: Option<usize>,
-    /// The attribute that says an agent's domain; without one its region and zone do.
-    pub domain_attribute: Option<String>,
-    /// When agents may begin.
-    pub windows: Windows,
     /// For how long an agent must be healthy until that is believed.
     pub stability: Duration,
     /// How long an agent has to become healthy.
     pub agent_timeout: Duration,
-    /// With so many failures in a row of a step its agent has failed.
-    pub max_attempts: u32,
-    /// With so many failed agents nothing new is begun.
-    pub max_failures: usize,
     /// Whether task types that are no longer wanted are taken back on the hosts.
     pub undo_disabled: bool,
-    /// The guarded options whose change is wanted all the same.
-    pub allow_unsafe: BTreeSet<String>,
 }
 
 /// An option's value in a target: what is equal is written equally.
@@ -66,21 +48,8 @@ impl Target {
 
 pub(super) fn read(reader: &mut Reader) -> Rollout {
     Rollout {
-        strategy: reader.required("rollout.strategy", RolloutStrategy::Canary, |value| {
-            use RolloutStrategy::{Canary, Parallel, Serial};
-            parse::one_of(value, &[("canary", Canary), ("serial", Serial), ("parallel", Parallel)])
-        }),
-        canary_count: reader.required("rollout.canary-count", 1, number),
-        canary_soak: reader.required("rollout.canary-soak", Duration::ZERO, parse::duration),
+        pace: pace(reader),
         max_concurrent_restarts: share(reader, "rollout.max-concurrent-restarts"),
-        max_concurrent_agents: share(reader, "rollout.max-concurrent-agents"),
-        max_per_domain: reader.optional("rollout.max-per-domain", number),
-        domain_attribute: reader.optional("rollout.domain-attribute", attribute),
-        windows: reader
-            .optional("rollout.windows", |value| {
-                value.parse().map_err(|error: WindowError| error.to_string())
-            })
-            .unwrap_or_default(),
         stability: reader.required("rollout.stability", Duration::ZERO, at_least(Duration::from_secs(1))),
         // A daemon takes its time to stop and to start, and what needs it to be ready again.
         agent_timeout: reader.required(
@@ -88,10 +57,33 @@ pub(super) fn read(reader: &mut Reader) -> Rollout {
             Duration::ZERO,
             at_least(Duration::from_mins(1)),
         ),
+        undo_disabled: reader.required("rollout.undo-disabled", false, parse::boolean),
+    }
+}
+
+fn pace(reader: &mut Reader) -> core::Rollout {
+    core::Rollout {
+        strategy: reader.required("rollout.strategy", RolloutStrategy::Canary, |value| {
+            use RolloutStrategy::{Canary, Parallel, Serial};
+            parse::one_of(value, &[("canary", Canary), ("serial", Serial), ("parallel", Parallel)])
+        }),
+        canary_count: reader.required("rollout.canary-count", 1, number),
+        canary_soak: reader.required("rollout.canary-soak", Duration::ZERO, parse::duration),
+        max_agents: share(reader, "rollout.max-concurrent-agents"),
+        max_per_domain: reader.optional("rollout.max-per-domain", number),
+        domain_attribute: reader.optional("rollout.domain-attribute", attribute),
+        windows: reader
+            .optional("rollout.windows", |value| {
+                value.parse().map_err(|error: WindowError| error.to_string())
+            })
+            .unwrap_or_default(),
         max_attempts: reader.required("rollout.max-attempts", 1, number),
         max_failures: reader.required("rollout.max-failures", 1, number),
-        undo_disabled: reader.required("rollout.undo-disabled", false, parse::boolean),
+        on_failure: reader.required("rollout.on-failure", OnFailure::Halt, |value| {
+            parse::one_of(value, &[("halt", OnFailure::Halt), ("rollback", OnFailure::Rollback)])
+        }),
         allow_unsafe: reader.list("rollout.allow-unsafe", guarded).into_iter().collect(),
+        ..core::Rollout::default()
     }
 }
 

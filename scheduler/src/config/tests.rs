@@ -287,27 +287,11 @@ fn recoveries_are_limited_by_numbers_or_percentages() {
 
 #[test]
 fn a_rollout_is_as_the_operator_says() {
-    use crate::core::{RolloutStrategy, Share, Timestamp, Windows};
-    let Rollout {
-        strategy,
-        canary_count,
-        canary_soak,
-        max_concurrent_agents,
-        max_per_domain,
-        domain_attribute,
-        windows,
-        stability,
-        max_attempts,
-        max_failures,
-        undo_disabled,
-        allow_unsafe,
-        ..
-    } = Config::from_env(&env()).unwrap().rollout;
-    assert_eq!((strategy, canary_count, canary_soak), (RolloutStrategy::Canary, 1, Duration::from_mins(1)));
-    assert_eq!((max_concurrent_agents, max_per_domain, domain_attribute), (Share::Percent(10), None, None));
-    assert_eq!((windows, stability), (Windows::default(), Duration::from_secs(10)));
-    assert_eq!((max_attempts, max_failures, undo_disabled), (5, 1, false));
-    assert!(allow_unsafe.is_empty());
+    use crate::core::{self, OnFailure, RolloutStrategy, Timestamp};
+    let rollout = Config::from_env(&env()).unwrap().rollout;
+    // What operators find in the options is what the core has without any.
+    assert_eq!(rollout.pace, core::Rollout::default());
+    assert_eq!((rollout.stability, rollout.undo_disabled), (Duration::from_secs(10), false));
 
     let mut env = env();
     for (name, value) in [
@@ -316,17 +300,22 @@ fn a_rollout_is_as_the_operator_says() {
         ("DOMAIN_ATTRIBUTE", "rack"),
         ("WINDOWS", "Mon-Fri 22:00-04:00 Europe/Berlin, Sun 00:00-24:00"),
         ("UNDO_DISABLED", "true"),
+        ("ON_FAILURE", "rollback"),
         ("ALLOW_UNSAFE", "etcd.endpoints, network.name"),
     ] {
         env.insert(format!("CALICO_ROLLOUT_{name}"), value.to_owned());
     }
-    let rollout = Config::from_env(&env).unwrap().rollout;
+    let Rollout { pace: rollout, undo_disabled, .. } = Config::from_env(&env).unwrap().rollout;
+    assert_eq!((rollout.strategy, rollout.on_failure), (RolloutStrategy::Serial, OnFailure::Rollback));
     assert_eq!(rollout.strategy, RolloutStrategy::Serial);
     assert_eq!((rollout.max_per_domain, rollout.domain_attribute.as_deref()), (Some(2), Some("rack")));
+    env.insert("CALICO_ROLLOUT_ON_FAILURE".to_owned(), "pause".to_owned());
+    let refused = Config::from_env(&env).unwrap_err().to_string();
+    assert!(refused.contains("rollout.on-failure = 'pause'") && refused.contains("rollback"), "{refused}");
     // The first of January 1970 was a Thursday.
     let hour = 60 * 60 * 1000;
     assert!(!rollout.windows.is_open(Timestamp(20 * hour)) && rollout.windows.is_open(Timestamp(22 * hour)));
-    assert!(rollout.undo_disabled);
+    assert!(undo_disabled);
     assert_eq!(rollout.allow_unsafe, ["etcd.endpoints", "network.name"].map(str::to_owned).into());
 }
 

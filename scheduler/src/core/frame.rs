@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ids::{AgentId, OfferId, TargetHash, TaskId, TaskType};
 use super::resources::Resource;
-use super::rollout::RolloutNews;
+use super::rollout::{CommandError, RolloutNews};
 use super::state::{Slot, StateChange};
 
 /// The answer to one input.
@@ -18,7 +18,7 @@ pub struct Frame {
     /// Why: for logs.
     pub decisions: Vec<Decision>,
     /// What became of an operator's command; none without one.
-    pub answer: Option<Result<String, String>>,
+    pub answer: Option<Result<String, CommandError>>,
 }
 
 /// Something to be done in the world. Each may be lost; the core sees to it that none is needed twice, or that
@@ -39,6 +39,15 @@ pub enum Effect {
         /// The offer.
         offer: OfferId,
         /// The reserved resources.
+        resources: Vec<Resource>,
+        /// How long resources that are no more than these stay away.
+        refuse: Duration,
+    },
+    /// Reserve a part of an offer, and launch nothing with it yet. The rest goes back.
+    Reserve {
+        /// The offer.
+        offer: OfferId,
+        /// The part, with the reservations that it is to have.
         resources: Vec<Resource>,
         /// How long resources that are no more than these stay away.
         refuse: Duration,

@@ -43,8 +43,8 @@ pub use input::{
 pub use offered::Resources;
 pub use resources::{Needs, RESERVATION_LABEL, Reservation, Resource, Shortage, thousandths};
 pub use rollout::{
-    Command, Order, Place, Plan, Rollout, RolloutNews, RolloutRecord, RolloutStrategy, Stage, Verb,
-    WindowError, Windows,
+    Command, CommandError, Earlier, GivenUp, OnFailure, Order, Place, Plan, Rollout, RolloutNews,
+    RolloutRecord, RolloutStrategy, Stage, Verb, WindowError, Windows,
 };
 pub use share::{Share, ShareError};
 pub use spec::{Goal, MesosVersion, MostAgents, Reservations, Restart, Selector, Settings, Spec};
@@ -87,6 +87,8 @@ pub struct Core {
     notices: Notices,
     /// Whose last words are being read.
     reading: HashMap<Slot, TaskId>,
+    /// Tasks that have ended, as the master told when it was asked, and of which nobody has said how.
+    untold: HashMap<TaskId, Slot>,
     /// Whose launches Mesos dropped, and how often in a row.
     dropped: HashMap<Slot, u32>,
     clock: Clock,
@@ -113,6 +115,7 @@ impl Core {
             rolling,
             notices: Notices::default(),
             reading: HashMap::new(),
+            untold: HashMap::new(),
             dropped: HashMap::new(),
             clock: Clock::default(),
         };
@@ -229,7 +232,7 @@ impl Core {
             Slot::Cluster(task_type) => {
                 let mut cluster = self.state.cluster.clone();
                 cluster.tasks.insert(*task_type, record);
-                self.change(frame, StateChange::Cluster(cluster));
+                self.change(frame, StateChange::Cluster(cluster.into()));
             }
             Slot::Agent(key, task_type) => {
                 self.edit(key, frame, |agent| {

@@ -223,10 +223,19 @@ impl Core {
         };
         let before = self.state.task(&slot).filter(|record| record.phase.live().is_some());
         if let Some(more) = before.map(|record| self.more_than(needs, task_type, record)) {
-            // Its predecessor goes when there is room for what it needs beyond.
-            self.take(now, task_type, more, offer)?;
-            self.end(now, key, task_type, frame);
-            return Err(NoRoom);
+            // Its predecessor goes when there is room for what it needs beyond, which nobody else can take then.
+            let mut taken = self.take(now, task_type, more, offer)?;
+            if self.awaits_our_role(now, key, task_type, &taken) {
+                return Err(NoRoom);
+            }
+            let resources = self.reserve_ahead(now, key, task_type, &mut taken, frame);
+            if resources.is_empty() {
+                self.end(now, key, task_type, frame);
+                return Err(NoRoom);
+            }
+            let (offer, refuse) = (offer.id.clone(), self.settings.turn_filter);
+            frame.effects.push(Effect::Reserve { offer, resources, refuse });
+            return Ok(());
         }
         let mut resources = self.take(now, task_type, needs, offer)?;
         if self.awaits_our_role(now, key, task_type, &resources) {
@@ -252,6 +261,7 @@ impl Core {
             failure: before.and_then(|record| record.failure.clone()),
         };
         self.begin(now, frame, &slot, record);
+        self.untold.retain(|_, of| *of != slot);
         let reserve = self.reserve(now, task_type, &task, &mut resources);
         self.reconciliation.expected(now.after(self.settings.launch_timeout), task.clone());
         frame.decisions.push(Decision::Launched { slot, task: task.clone(), target: target.clone() });

@@ -3,7 +3,7 @@
 use super::Core;
 use super::ids::{AgentKey, Scope, TaskType, Timestamp};
 use super::listing::Presence;
-use super::rollout::{Order, Plan};
+use super::rollout::{Order, Plan, is_tried_again, waits_for_turn};
 use super::spec::{MesosVersion, MostAgents, Restart, Spec};
 use super::state::{AgentRecord, Disruption, Phase, Run, TaskRecord};
 
@@ -142,7 +142,10 @@ impl Core {
         let mut nexts = self
             .specs(Scope::Agent)
             .filter(|(task_type, spec)| Self::is_step(*task_type) && self.gets(agent, *task_type, spec))
-            .map(|(task_type, spec)| (task_type, Self::next_on_agent(task_type, spec, agent)));
+            .map(|(task_type, spec)| {
+                let next = Self::next_on_agent(task_type, spec, agent);
+                (task_type, if is_tried_again(agent, task_type) { waits_for_turn(task_type) } else { next })
+            });
         nexts.find(|(_, next)| *next != Next::Complete)
     }
 

@@ -1,4 +1,5 @@
-//! Services' resources are reserved with their launch, so that a replacement finds room.
+//! Services' resources are reserved with their launch, so that a replacement finds room; and what it needs beyond that
+//! before it takes the place of the one that runs.
 
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ const PAUSE: Duration = Duration::from_mins(15);
 /// For so long offers in a role in which nothing can be reserved are sent away, for the same resources come in ours then:
 /// filters are a role's. Unless none comes at all.
 const OUR_ROLE: Duration = Duration::from_secs(30);
+/// So often it is asked for what a successor needs beyond, in vain.
+const TRIES: u32 = 3;
 /// Mesos' words when a task's resources are not in its offer (`src/master/validation.cpp`): those that were to be reserved
 /// are not, for the operation before the launch was dropped without a word.
 const NOT_RESERVED: &str = "more than available";
@@ -29,6 +32,8 @@ pub(super) struct Reserving {
     /// Launches with a reservation, of which nothing was heard.
     tried: FxHashSet<TaskId>,
     paused_until: Option<Timestamp>,
+    /// How often it was asked for what a successor needs beyond, on agents where that is not reserved yet.
+    ahead: FxHashMap<AgentKey, u32>,
     /// Since when agents are waited for with an offer in our role.
     awaited: FxHashMap<AgentKey, Timestamp>,
 }
@@ -43,6 +48,42 @@ impl Core {
         task: &TaskId,
         taken: &mut [Resource],
     ) -> Vec<Resource> {
+        let reserved = self.reservable(now, task_type, taken);
+        if !reserved.is_empty() {
+            self.reserving.tried.insert(task.clone());
+        }
+        reserved
+    }
+
+    /// The same before the successor of a service that runs takes its place: what is to be reserved of what it needs
+    /// beyond. Nothing when that is done, or cannot be.
+    pub(super) fn reserve_ahead(
+        &mut self,
+        now: Timestamp,
+        key: &AgentKey,
+        task_type: TaskType,
+        taken: &mut [Resource],
+        frame: &mut Frame,
+    ) -> Vec<Resource> {
+        let reserved = self.reservable(now, task_type, taken);
+        if reserved.is_empty() {
+            self.reserving.ahead.remove(key);
+            return reserved;
+        }
+        let tries = self.reserving.ahead.entry(key.clone()).or_default();
+        *tries += 1;
+        if *tries <= TRIES {
+            return reserved;
+        }
+        // The offers that came since did not have it reserved: the master has dropped that without a word.
+        self.reserving.ahead.remove(key);
+        let why = format!("what {task_type} needs more on {key} was not, {TRIES} times in a row");
+        self.pause_reserving(now, &why, frame);
+        Vec::new()
+    }
+
+    /// What of `taken` can be reserved for a service and is not: it becomes what it is then.
+    fn reservable(&self, now: Timestamp, task_type: TaskType, taken: &mut [Resource]) -> Vec<Resource> {
         let ours = &self.settings.reservations;
         if !self.reserves(now, task_type) {
             return Vec::new();
@@ -54,10 +95,19 @@ impl Core {
                 reserved.push(resource.clone());
             }
         }
-        if !reserved.is_empty() {
-            self.reserving.tried.insert(task.clone());
-        }
         reserved
+    }
+
+    /// The master does not reserve: what that means, and what helps.
+    fn pause_reserving(&mut self, now: Timestamp, why: &str, frame: &mut Frame) -> String {
+        self.reserving.paused_until = Some(now.after(PAUSE));
+        let reason = format!(
+            "its resources could not be reserved; for {} min nothing is: permit it to our principal (the master's \
+             ACLs: reserve_resources), or set service.reserve to false ({why})",
+            PAUSE.as_secs() / 60,
+        );
+        frame.decisions.push(Decision::NotReserved { reason: reason.clone() });
+        reason
     }
 
     /// Whether what this task type takes is reserved.
@@ -93,14 +143,7 @@ impl Core {
     pub(super) fn judge_reservation(&mut self, now: Timestamp, update: &mut Update, frame: &mut Frame) {
         let tried = self.reserving.tried.remove(&update.task);
         if tried && update.state == TaskState::Failed && update.message.contains(NOT_RESERVED) {
-            self.reserving.paused_until = Some(now.after(PAUSE));
-            update.message = format!(
-                "its resources could not be reserved; for {} min nothing is: permit it to our principal (the master's \
-                 ACLs: reserve_resources), or set service.reserve to false ({})",
-                PAUSE.as_secs() / 60,
-                update.message
-            );
-            frame.decisions.push(Decision::NotReserved { reason: update.message.clone() });
+            update.message = self.pause_reserving(now, &update.message, frame);
         }
     }
 
@@ -146,8 +189,8 @@ impl Core {
         let wanted = !matches!(self.presence(key), Some(Presence::Excluded(_)))
             && matches!(spec.goal, Goal::Running { .. })
             && self.skipped(task_type, spec, agent).is_none();
-        // What is offered is not what the one that lives has.
-        let slot = Slot::Agent(key.clone(), task_type);
-        wanted && self.state.task(&slot).is_none_or(|record| record.phase.live().is_none())
+        // What is offered is not what the one that lives has; but its successor may need more.
+        let lives = agent.tasks.get(&task_type).is_some_and(|record| record.phase.live().is_some());
+        wanted && (!lives || agent.holds().is_some() && self.changes(agent, task_type))
     }
 }

@@ -343,7 +343,7 @@ pub enum StateChange {
         id: FrameworkId,
     },
     /// The cluster's record.
-    Cluster(ClusterRecord),
+    Cluster(Box<ClusterRecord>),
     /// One agent's record.
     Agent(Arc<AgentRecord>),
     /// An agent's record is no longer kept under this address.
@@ -359,7 +359,7 @@ pub enum Replaced {
     /// Another ID, or none.
     Framework(Option<FrameworkId>),
     /// The cluster's record.
-    Cluster(ClusterRecord),
+    Cluster(Box<ClusterRecord>),
     /// The agent's record, if there was one at its address.
     Agent(Option<Arc<AgentRecord>>),
 }
@@ -369,7 +369,9 @@ impl State {
     pub fn apply(&mut self, change: StateChange) -> Replaced {
         match change {
             StateChange::Framework { id } => Replaced::Framework(self.framework_id.replace(id)),
-            StateChange::Cluster(record) => Replaced::Cluster(std::mem::replace(&mut self.cluster, record)),
+            StateChange::Cluster(record) => {
+                Replaced::Cluster(Box::new(std::mem::replace(&mut self.cluster, *record)))
+            }
             StateChange::Agent(record) => Replaced::Agent(self.agents.insert(record.key.clone(), record)),
             StateChange::Forget { key } => Replaced::Agent(self.agents.remove(&key)),
         }

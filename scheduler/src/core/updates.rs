@@ -18,6 +18,11 @@ const EXIT_CANNOT_WORK: i32 = 78;
 const EXIT_NEEDS_RESTART: i32 = 79;
 /// The installer's exit status for 'this host cannot have that step at all; nothing was changed'.
 const EXIT_NOT_APPLICABLE: i32 = 80;
+/// Mesos' words when it is asked about a task whose agent has told of its end, in place of the agent's own
+/// (`src/master/master.cpp`). Those come later, for they were not acknowledged.
+const LATEST_STATE: &str = "Reconciliation: Latest task state";
+/// What is said until then.
+const UNTOLD: &str = "it has ended, and the master does not say how";
 /// So many launches in a row may be dropped before that counts as a failure, with its wait.
 const DROPS: u32 = 3;
 
@@ -45,7 +50,7 @@ impl Core {
         }
         match self.index.tasks.get(&update.task).cloned() {
             Some(slot) => self.known(now, &slot, &update, ended, frame),
-            None if ended => {}
+            None if ended => self.told_late(now, &update, frame),
             None if self.inventory.is_none() => {
                 // Too early to judge: without an acknowledgement it comes again.
                 return;
@@ -185,17 +190,9 @@ impl Core {
         let earlier = if self.was_stable(now, before) { 0 } else { before.failures };
         let failures = earlier.saturating_add(1);
         let phase = self.after_failure(now, slot, before, Verdict::of(reason), failures);
+        let is_told = reason != LATEST_STATE;
         let reason = explain(reason);
-        let (place, told) = (slot.clone(), reason.clone());
-        frame.decisions.push(match phase {
-            Phase::NeedsRestart { .. } => Decision::NeedsRestart { slot: place, reason: told },
-            Phase::Skipped { .. } => Decision::Skipped { slot: place, reason: told },
-            Phase::Backoff { until } => {
-                let then = AfterFailure::Retry(until.since(now));
-                Decision::Failed { slot: place, reason: told, then }
-            }
-            _ => Decision::Failed { slot: place, reason: told, then: AfterFailure::Hold },
-        });
+        frame.decisions.push(what_failed(now, slot, &phase, &reason));
         let failures = match phase {
             // What changed nothing has not failed.
             Phase::NeedsRestart { .. } | Phase::Skipped { .. } => 0,
@@ -203,6 +200,9 @@ impl Core {
         };
         if let Some((task, agent)) = before.phase.live() {
             let (task, agent) = (task.clone(), agent.clone());
+            if !is_told {
+                self.untold.insert(task.clone(), slot.clone());
+            }
             self.reading.insert(slot.clone(), task.clone());
             frame.effects.push(Effect::ReadOutput { slot: slot.clone(), task, agent });
         }
@@ -210,6 +210,35 @@ impl Core {
         let target = before.target.clone();
         let disruptive = before.disruptive;
         TaskRecord { phase, target, failures, failure: Some(reason), reached, recovery: None, disruptive }
+    }
+
+    /// How a task ended of which the master told first that it has: its agent says that later, and that counts, unless the
+    /// next launch was made meanwhile.
+    fn told_late(&mut self, now: Timestamp, update: &Update, frame: &mut Frame) {
+        if update.message.is_empty() || update.message == LATEST_STATE {
+            return;
+        }
+        let Some(slot) = self.untold.remove(&update.task) else { return };
+        let Some(before) = self.state.task(&slot).cloned() else { return };
+        let failure = before.failure.as_deref().filter(|failure| failure.starts_with(UNTOLD));
+        let (Phase::Backoff { .. } | Phase::Held { .. }, Some(known)) = (&before.phase, failure) else {
+            return;
+        };
+        let explained = known.replacen(UNTOLD, &explain(&update.message), 1);
+        let mut record = TaskRecord { failure: Some(explained.clone()), ..before.clone() };
+        match self.after_failure(now, &slot, &before, Verdict::of(&update.message), before.failures) {
+            // Its wait has begun.
+            Phase::Backoff { .. } => {}
+            phase => {
+                frame.decisions.push(what_failed(now, &slot, &phase, &explained));
+                if !matches!(phase, Phase::Held { .. }) {
+                    record.failures = 0;
+                }
+                record.phase = phase;
+            }
+        }
+        self.explain_failure(&slot, known, &explained, frame);
+        self.put(frame, &slot, record);
     }
 
     fn after_failure(
@@ -351,6 +380,19 @@ fn drained_record(now: Timestamp, before: &TaskRecord) -> TaskRecord {
     }
 }
 
+/// What is told of a failure that leads to this phase.
+fn what_failed(now: Timestamp, slot: &Slot, phase: &Phase, reason: &str) -> Decision {
+    let (slot, reason) = (slot.clone(), reason.to_owned());
+    match phase {
+        Phase::NeedsRestart { .. } => Decision::NeedsRestart { slot, reason },
+        Phase::Skipped { .. } => Decision::Skipped { slot, reason },
+        Phase::Backoff { until } => {
+            Decision::Failed { slot, reason, then: AfterFailure::Retry(until.since(now)) }
+        }
+        _ => Decision::Failed { slot, reason, then: AfterFailure::Hold },
+    }
+}
+
 /// What the end of a task means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -398,6 +440,7 @@ fn explain(message: &str) -> String {
         Some(EXIT_CANNOT_WORK) => "the configuration or this host cannot work",
         Some(EXIT_NEEDS_RESTART) => "a restart is needed and not allowed",
         Some(EXIT_NOT_APPLICABLE) => "this host cannot have it",
+        _ if message == LATEST_STATE => return UNTOLD.to_owned(),
         _ if message.is_empty() => return "no reason was given".to_owned(),
         _ => return message.to_owned(),
     };

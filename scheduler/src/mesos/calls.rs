@@ -17,7 +17,7 @@ use mesos_v1::scheduler::{AttributeConstraint, Call, OfferConstraints};
 use tracing::error;
 
 use super::convert::to_mesos;
-use crate::core::{AgentKey, AgentRecord, Effect, Launch, Phase, Resource, TargetHash, TaskType};
+use crate::core::{AgentKey, AgentRecord, Effect, Launch, OfferId, Phase, Resource, TargetHash, TaskType};
 use crate::tasks::{Place, TaskTypes};
 
 /// What is known of the agent of a launch.
@@ -55,15 +55,8 @@ pub fn call(
             }),
             ..Call::default()
         },
-        Effect::Unreserve { offer, resources, refuse } => Call {
-            r#type: Some(Type::Accept.into()),
-            accept: Some(Accept {
-                offer_ids: vec![(&*offer.0).into()],
-                operations: vec![unreserve(resources)],
-                filters: Some(filters(*refuse)),
-            }),
-            ..Call::default()
-        },
+        Effect::Unreserve { offer, resources, refuse } => change(offer, unreserve(resources), *refuse),
+        Effect::Reserve { offer, resources, refuse } => change(offer, reserve(resources), *refuse),
         Effect::AcceptInverse(offers) => Call {
             r#type: Some(Type::AcceptInverseOffers.into()),
             accept_inverse_offers: Some(AcceptInverseOffers {
@@ -142,14 +135,7 @@ fn accept(launch: &Launch, tasks: &TaskTypes, site: Site) -> Option<Call> {
         error!(task = %launch.task, target = %launch.target, "nothing is launched: its target is not known");
         return None;
     };
-    let reserve = (!launch.reserve.is_empty()).then(|| Operation {
-        r#type: Some(operation::Type::Reserve.into()),
-        reserve: Some(operation::Reserve {
-            resources: launch.reserve.iter().map(to_mesos).collect(),
-            source: Vec::new(),
-        }),
-        ..Operation::default()
-    });
+    let reserve = (!launch.reserve.is_empty()).then(|| reserve(&launch.reserve));
     let operation = Operation {
         r#type: Some(operation::Type::Launch.into()),
         launch: Some(operation::Launch { task_infos: vec![info] }),
@@ -165,6 +151,28 @@ fn accept(launch: &Launch, tasks: &TaskTypes, site: Site) -> Option<Call> {
         }),
         ..Call::default()
     })
+}
+
+/// What is offered becomes something else, and is offered again.
+fn change(offer: &OfferId, operation: Operation, refuse: Duration) -> Call {
+    Call {
+        r#type: Some(Type::Accept.into()),
+        accept: Some(Accept {
+            offer_ids: vec![(&*offer.0).into()],
+            operations: vec![operation],
+            filters: Some(filters(refuse)),
+        }),
+        ..Call::default()
+    }
+}
+
+fn reserve(resources: &[Resource]) -> Operation {
+    let resources = resources.iter().map(to_mesos).collect();
+    Operation {
+        r#type: Some(operation::Type::Reserve.into()),
+        reserve: Some(operation::Reserve { resources, source: Vec::new() }),
+        ..Operation::default()
+    }
 }
 
 fn unreserve(resources: &[Resource]) -> Operation {
@@ -258,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn reservations_are_given_back_with_the_offer() {
+    fn reservations_are_made_and_given_back_with_the_offer() {
         let labels = Some(vec![("k".to_owned(), None)]);
         let reservation = Reservation { is_static: false, role: "a".into(), principal: None, labels };
         let resource = Resource {
@@ -268,13 +276,17 @@ mod tests {
             reservations: vec![reservation],
             special: false,
         };
-        let resources = vec![resource.clone()];
-        let call =
-            effect(&Effect::Unreserve { offer: "o".into(), resources, refuse: Duration::from_secs(1) });
-        let accept = call.accept.unwrap();
-        assert_eq!(accept.offer_ids, ["o".into()]);
-        assert_eq!(accept.operations[0].r#type(), operation::Type::Unreserve);
-        assert_eq!(accept.operations[0].unreserve.as_ref().unwrap().resources, [to_mesos(&resource)]);
-        assert_eq!(accept.operations.len(), 1);
+        let (resources, refuse) = (vec![resource.clone()], Duration::from_secs(1));
+        let give = Effect::Unreserve { offer: "o".into(), resources: resources.clone(), refuse };
+        let take = Effect::Reserve { offer: "o".into(), resources, refuse };
+        for (what, kind) in [(give, operation::Type::Unreserve), (take, operation::Type::Reserve)] {
+            let accept = effect(&what).accept.unwrap();
+            assert_eq!(accept.offer_ids, ["o".into()]);
+            let [operation] = &accept.operations[..] else { panic!("{accept:?}") };
+            assert_eq!(operation.r#type(), kind);
+            let given = operation.unreserve.as_ref().map(|unreserve| &unreserve.resources);
+            let taken = operation.reserve.as_ref().map(|reserve| &reserve.resources);
+            assert_eq!(given.or(taken).unwrap()[..], [to_mesos(&resource)]);
+        }
     }
 }

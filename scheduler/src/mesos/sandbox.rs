@@ -17,6 +17,8 @@ const TAIL: u64 = 4096;
 const LINES: usize = 5;
 /// How the installer begins the line that says why it failed.
 const ERROR: &str = "error: ";
+/// How it begins what a container that has ended wrote last, which goes before that line.
+const OF_CONTAINER: &str = "the last lines of ";
 
 /// `/files/read`'s answer.
 #[derive(Deserialize)]
@@ -41,14 +43,21 @@ pub async fn last_words(
     Some(telling(&text))
 }
 
-/// The installer's own word on its failure; without one, the last lines that are not the executor's or the
-/// dynamic linker's.
+/// The installer's own word on its failure, and what its container wrote last, where that is the reason; without one, the
+/// last lines that are not the executor's or the dynamic linker's.
 fn telling(stderr: &str) -> String {
-    let lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
-    if let Some(error) = lines.clone().rfind(|line| line.starts_with(ERROR)) {
-        return error[ERROR.len()..].to_owned();
+    let lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty() && !is_noise(line));
+    let lines: Vec<&str> = lines.collect();
+    let Some(last) = lines.iter().rposition(|line| line.starts_with(ERROR)) else { return end_of(&lines) };
+    let (before, error) = (&lines[..last], &lines[last][ERROR.len()..]);
+    let container = before.iter().rposition(|line| line.starts_with(OF_CONTAINER));
+    match container.map(|at| end_of(&before[at + 1..])).filter(|lines| !lines.is_empty()) {
+        Some(lines) => format!("{error}; it wrote last: {lines}"),
+        None => error.to_owned(),
     }
-    let lines: Vec<&str> = lines.filter(|line| !is_noise(line)).collect();
+}
+
+fn end_of(lines: &[&str]) -> String {
     lines[lines.len().saturating_sub(LINES)..].join("; ")
 }
 
@@ -78,6 +87,16 @@ mod tests {
     fn the_installers_error_tells_most() {
         let stderr = "reading\nerror: no address\nmesos-executor: Command exited with status 78\n";
         assert_eq!(telling(stderr), "no address");
+    }
+
+    #[test]
+    fn what_a_container_wrote_last_is_told_with_the_installers_error() {
+        let stderr = "error: of before\nthe last lines of calico-node:\none\nerror: no such flag\n\n\
+                      error: calico-node ended by itself with exit status 2\n";
+        let expected =
+            "calico-node ended by itself with exit status 2; it wrote last: one; error: no such flag";
+        assert_eq!(telling(stderr), expected);
+        assert_eq!(telling("the last lines of calico-node:\nerror: it ended\n"), "it ended");
     }
 
     #[test]

@@ -24,6 +24,10 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         ("node-name", node.name.clone()),
         ("registry-mirror", node.registry_mirror.clone()),
     ]));
-    let conditions = Conditions { after: vec![TaskType::ClusterInit], ..Conditions::default() };
+    let conditions = conditions();
     Some(Template { conditions, ..Template::container(config, needs, "node", args) })
+}
+
+pub(super) fn conditions() -> Conditions {
+    Conditions { after: vec![TaskType::ClusterInit], ..Conditions::default() }
 }

@@ -19,15 +19,16 @@ pub(super) fn template(config: &Config) -> Option<Template> {
     let artifacts = vec![file("calico", &cni.plugin), file("calico-ipam", &cni.ipam)];
     args.push(artifact_flag("artifacts-cni", &artifacts[0]));
     args.push(artifact_flag("artifacts-cni-ipam", &artifacts[1]));
-    let conditions = Conditions {
-        // Mesos knows CNI since then.
-        min_mesos: Some(MesosVersion(1, 0)),
-        restart: Some(restart(target)),
-        ..Conditions::default()
-    };
+    let conditions = conditions(target);
     Some(Template { conditions, ..Template::install(config, target.needs.cni, args, artifacts) })
 }
 
-fn restart(target: &Target) -> Restart {
-    Restart { what: "the Mesos agent", option: "mesos.allow-restart", allowed: target.restarts.mesos }
+pub(super) fn conditions(target: &Target) -> Conditions {
+    let allowed = target.restarts.mesos;
+    Conditions {
+        // Mesos knows CNI since then.
+        min_mesos: Some(MesosVersion(1, 0)),
+        restart: Some(Restart { what: "the Mesos agent", option: "mesos.allow-restart", allowed }),
+        ..Conditions::default()
+    }
 }

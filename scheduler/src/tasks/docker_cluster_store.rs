@@ -1,7 +1,7 @@
 //! `docker-cluster-store`: gives Docker the store that networks of more than one host need.
 
 use super::{Conditions, Template, docker_socket, etcd_flags, flag, optional_flags, words};
-use crate::config::{Config, Target};
+use crate::config::{Config, DockerStore, Target};
 use crate::core::{MostAgents, Restart};
 
 pub(super) fn template(config: &Config) -> Option<Template> {
@@ -23,13 +23,18 @@ pub(super) fn template(config: &Config) -> Option<Template> {
     if store.replace {
         args.extend(words(&["--docker-replace-store"]));
     }
-    let conditions = Conditions {
-        restart: Some(restart(target)),
-        most_agents: Some(MostAgents { option: "docker.max-agents", number: store.max_agents }),
-        ..Conditions::default()
-    };
     let install = Template::install(config, target.needs.docker_cluster_store, args, Vec::new());
-    Some(Template { conditions, ..install })
+    Some(Template { conditions: conditions(target), ..install })
+}
+
+pub(super) fn conditions(target: &Target) -> Conditions {
+    let most_agents =
+        |store: &DockerStore| MostAgents { option: "docker.max-agents", number: store.max_agents };
+    Conditions {
+        restart: Some(restart(target)),
+        most_agents: target.docker.as_ref().map(most_agents),
+        ..Conditions::default()
+    }
 }
 
 pub(super) fn restart(target: &Target) -> Restart {

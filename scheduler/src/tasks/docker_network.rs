@@ -14,6 +14,9 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         docker_socket(target),
     ]);
     let install = Template::install(config, target.needs.docker_network, args, Vec::new());
-    let conditions = Conditions { beside: Some(TaskType::Libnetwork), ..Conditions::default() };
-    Some(Template { conditions, ..install })
+    Some(Template { conditions: conditions(), ..install })
+}
+
+pub(super) fn conditions() -> Conditions {
+    Conditions { beside: Some(TaskType::Libnetwork), ..Conditions::default() }
 }

@@ -20,6 +20,10 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         ("node-name", node.name.clone()),
         ("registry-mirror", node.registry_mirror.clone()),
     ]));
-    let conditions = Conditions { requires: vec![TaskType::DockerClusterStore], ..Conditions::default() };
+    let conditions = conditions();
     Some(Template { conditions, ..Template::container(config, needs, "libnetwork", args) })
+}
+
+pub(super) fn conditions() -> Conditions {
+    Conditions { requires: vec![TaskType::DockerClusterStore], ..Conditions::default() }
 }

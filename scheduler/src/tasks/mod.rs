@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::config::{Artifact, Config, Etcd, Proxy, Target};
-use crate::core::{Definition, Spec, TargetHash, TaskType};
+use crate::core::{Definition, Goal, Needs, Spec, TargetHash, TaskType};
 use template::{Conditions, File, Probe, Template};
 
 pub use launch::Place;
@@ -28,6 +28,7 @@ pub use launch::Place;
 pub struct TaskTypes {
     specs: BTreeMap<TaskType, Spec>,
     undo: BTreeMap<TaskType, Spec>,
+    unwanted: BTreeMap<TaskType, Spec>,
     definitions: BTreeMap<TargetHash, Definition>,
     templates: BTreeMap<TargetHash, (TaskType, Arc<Template>)>,
 }
@@ -56,7 +57,11 @@ impl TaskTypes {
             if let Some(template) = wanted(config, task_type) {
                 let spec = tasks.add(task_type, template);
                 tasks.specs.insert(task_type, spec);
-            } else if config.rollout.undo_disabled
+                continue;
+            }
+            let nothing = Spec::new(Goal::Finished, Needs { cpus: 0, mem: 0 }, TargetHash::from("none"));
+            tasks.unwanted.insert(task_type, conditions(config, task_type).of(nothing));
+            if config.rollout.undo_disabled
                 && let Some(template) = undo::template(config, task_type)
             {
                 let spec = tasks.add(task_type, template);
@@ -74,6 +79,12 @@ impl TaskTypes {
     /// How task types that are not wanted are taken back on an agent, where the operator wants that.
     pub fn undo(&self) -> BTreeMap<TaskType, Spec> {
         self.undo.clone()
+    }
+
+    /// What task types that are not wanted need of others, should one of an earlier configuration be launched: nothing else
+    /// of these is meant.
+    pub fn unwanted(&self) -> BTreeMap<TaskType, Spec> {
+        self.unwanted.clone()
     }
 
     /// What all that this configuration may launch is launched with, to be stored before it is.
@@ -121,6 +132,18 @@ fn wanted(config: &Config, task_type: TaskType) -> Option<Template> {
         TaskType::CalicoNode => calico_node::template(config),
         TaskType::Libnetwork => libnetwork::template(config),
         TaskType::DockerNetwork => docker_network::template(config),
+    }
+}
+
+/// When a task type is launched, whether it is wanted or not.
+fn conditions(config: &Config, task_type: TaskType) -> Conditions {
+    match task_type {
+        TaskType::ClusterInit | TaskType::Prefetch | TaskType::EtcdProxy => Conditions::default(),
+        TaskType::DockerClusterStore => docker_cluster_store::conditions(&config.target),
+        TaskType::Cni => cni::conditions(&config.target),
+        TaskType::CalicoNode => calico_node::conditions(),
+        TaskType::Libnetwork => libnetwork::conditions(),
+        TaskType::DockerNetwork => docker_network::conditions(),
     }
 }
 

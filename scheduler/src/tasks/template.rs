@@ -58,6 +58,15 @@ pub(super) struct Conditions {
     pub min_mesos: Option<MesosVersion>,
 }
 
+impl Conditions {
+    /// The spec of what is launched when these hold.
+    pub fn of(self, spec: Spec) -> Spec {
+        let Self { after, requires, beside, restart, most_agents, min_mesos } = self;
+        let min_mesos = min_mesos.unwrap_or(spec.min_mesos);
+        Spec { after, requires, beside, restart, most_agents, min_mesos, ..spec }
+    }
+}
+
 /// A command that the executor runs again and again beside the task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -135,10 +144,7 @@ impl Template {
 
     /// What the core needs to know.
     pub fn spec(&self, target: TargetHash) -> Spec {
-        let Conditions { after, requires, beside, restart, most_agents, min_mesos } = self.conditions.clone();
-        let spec = Spec::new(self.goal(), self.needs, target);
-        let min_mesos = min_mesos.unwrap_or(spec.min_mesos);
-        Spec { after, requires, beside, restart, most_agents, min_mesos, ..spec }
+        self.conditions.clone().of(Spec::new(self.goal(), self.needs, target))
     }
 
     /// Everything that it fetches.

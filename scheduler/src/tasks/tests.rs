@@ -431,3 +431,20 @@ fn a_definition_that_cannot_be_read_is_told_and_left_out() {
     }
     assert_eq!(unreadable.len(), 3);
 }
+
+#[test]
+fn what_a_task_type_needs_of_others_is_the_same_when_it_is_not_wanted() {
+    let (all, none) = (TaskTypes::new(&config(&[])), TaskTypes::new(&config(UNWANTED)));
+    assert_eq!(all.unwanted(), BTreeMap::new());
+    let unwanted: Vec<TaskType> = none.unwanted().into_keys().collect();
+    assert_eq!(unwanted.len() + none.specs().len(), TaskType::ALL.len());
+    for task_type in unwanted {
+        let (wanted, unwanted) = (&all.specs()[&task_type], &none.unwanted()[&task_type]);
+        let of = |spec: &Spec| {
+            let Spec { after, requires, beside, restart, min_mesos, .. } = spec.clone();
+            (after, requires, beside, restart, min_mesos)
+        };
+        assert_eq!(of(wanted), of(unwanted), "{task_type}");
+    }
+    assert_eq!(none.unwanted()[&TaskType::Libnetwork].requires, [TaskType::DockerClusterStore]);
+}

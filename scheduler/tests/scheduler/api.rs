@@ -1,8 +1,10 @@
 //! The API's paths, status codes and forms.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::http::Request;
+use axum::http::request::Builder;
 use calico_scheduler::api::{Role, router};
 use calico_scheduler::core::{ClusterRecord, Phase, State, TaskRecord, TaskType, Tasks, Timestamp};
 use calico_scheduler::driver::Handle;
@@ -19,7 +21,7 @@ use crate::loops::{config, start};
 use crate::master::{AGENT, Master, SOON};
 
 /// Serves the API of `handle`.
-async fn serve(handle: Handle) -> String {
+pub async fn serve(handle: Handle) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let authority = listener.local_addr().unwrap().to_string();
     let since = std::time::SystemTime::now();
@@ -28,15 +30,25 @@ async fn serve(handle: Handle) -> String {
     let (role, shown) = watch::channel(Role::Leading { handle, subscription });
     tokio::spawn(async move {
         let _shown = role;
-        axum::serve(listener, router(shown, Report::default())).await
+        let router = router(shown, Report::default());
+        axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await
     });
     authority
 }
 
 /// The answer to a GET: its status, and its body as JSON where it is that.
 pub async fn get(api: &str, path: &str) -> (u16, Value) {
+    ask(api, Request::get(path)).await
+}
+
+/// The same of a POST.
+pub async fn post(api: &str, path: &str) -> (u16, Value) {
+    ask(api, Request::post(path)).await
+}
+
+async fn ask(api: &str, request: Builder) -> (u16, Value) {
     let mut connection = Connection::open(api, SOON).await.unwrap();
-    let request = Request::get(path).body(Full::default()).unwrap();
+    let request = request.body(Full::default()).unwrap();
     let response = connection.send(request, SOON).await.unwrap();
     let status = response.status.as_u16();
     let body = response.bytes(1024 * 1024).await.unwrap();

@@ -70,9 +70,14 @@ pub fn config() -> Config {
 
 /// Starts a loop that goes on from `state`, with the master at `authority`.
 pub fn start(authority: &str, state: State) -> (TestStore, Handle, JoinHandle<Ended>) {
+    start_with(&config(), authority, state)
+}
+
+/// The same, of a scheduler that is configured so.
+pub fn start_with(config: &Config, authority: &str, state: State) -> (TestStore, Handle, JoinHandle<Ended>) {
     let store = TestStore::default();
     store.0.lock().unwrap().state = state.clone();
-    let tasks = TaskTypes::new(&config());
+    let tasks = TaskTypes::new(config);
     let id = state.framework_id.as_ref().map(|id| id.0.as_str().into());
     let framework = FrameworkInfo { user: "root".into(), name: "calico".into(), id, ..Default::default() };
     let (driver, handle) = Driver::new(

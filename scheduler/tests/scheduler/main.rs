@@ -4,6 +4,7 @@
 
 mod api;
 mod client;
+mod commands;
 mod docs;
 mod driver;
 #[path = "../support/environment.rs"]

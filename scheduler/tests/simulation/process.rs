@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use calico_scheduler::core::{Command, View};
+use calico_scheduler::core::{Command, CommandError, View};
 use calico_scheduler::driver::Handle;
 use calico_scheduler::lead::{Ended, Program, Stage};
 use calico_scheduler::state::etcd::Candidate;
@@ -129,7 +129,7 @@ impl Process {
 }
 
 /// What becomes of a command.
-pub type Answer = Arc<Mutex<Option<Result<String, String>>>>;
+pub type Answer = Arc<Mutex<Option<Result<String, CommandError>>>>;
 
 impl Drop for Process {
     fn drop(&mut self) {

@@ -117,11 +117,15 @@ fn a_service_keeps_its_room_under_pressure_and_gives_it_back_when_it_is_not_want
     );
     assert_eq!(log().matches(": subscribed ").count(), 1, "{}", log());
 
-    // A service that is no longer wanted is ended in its agent's turn, and gives its room back.
+    // A service that is no longer wanted is ended in its agent's turn, and gives its room back. What one that is replaced
+    // needs beyond is reserved before.
+    let master = || cluster.process("master-1").unwrap().log().unwrap();
+    let before = master().len();
     scheduler.process().kill().unwrap();
     let all_at_once =
         [("CALICO_ROLLOUT_STRATEGY", "parallel"), ("CALICO_ROLLOUT_MAX_CONCURRENT_AGENTS", "100%")];
-    let direct = [&[("CALICO_ETCD_PROXY", "direct")], &all_at_once[..]].concat();
+    let direct =
+        [&[("CALICO_ETCD_PROXY", "direct"), ("CALICO_CALICO_NODE_MEM", "300")], &all_at_once[..]].concat();
     scheduler.restart_with(&direct).unwrap();
     for name in ["host1", "host2"] {
         let given_back = || (reserved(&cluster, &agent(name)) == ["calico-node"]).then_some(());
@@ -129,6 +133,12 @@ fn a_service_keeps_its_room_under_pressure_and_gives_it_back_when_it_is_not_want
     }
     replaced(&cluster, &id, "calico-node", 2);
     deployed(&scheduler, 3);
+    let log = master();
+    let lines: Vec<&str> = log[before..].lines().collect();
+    let first = |words: &[&str]| lines.iter().position(|line| words.iter().all(|word| line.contains(word)));
+    let reserved = first(&["RESERVE operation", &id]);
+    let ended = first(&["to kill task calico-node.", &host.address().to_string()]);
+    assert!(reserved.is_some() && reserved < ended, "{reserved:?}, {ended:?}: {lines:#?}");
 }
 
 #[test]

@@ -47,7 +47,9 @@ fn changes_come_to_agents_in_order_at_a_rate_and_stop_when_one_fails() {
     commands::mistyped(&cluster, &story.scheduler);
 
     an_upgrade_survives_its_scheduler(&mut story);
-    an_image_that_is_not_there_halts_it(&mut story);
+    let failed = an_image_that_is_not_there_halts_it(&mut story);
+    an_image_that_ends_at_once_is_taken_back(&mut story, &failed);
+    an_image_that_works_follows_in_order(&mut story);
     a_changed_option_and_a_disabled_service_wait_for_their_window(&mut story);
     nothing_was_interrupted(&story, &counters);
     an_agent_that_is_lost_with_its_place_has_failed_in_the_end(&mut story);
@@ -149,8 +151,8 @@ fn report(story: &Story<'_>, number: u64) {
     }
 }
 
-/// The third and the fourth rollout: an image that no registry has, and then one that it has.
-fn an_image_that_is_not_there_halts_it(story: &mut Story<'_>) {
+/// The third rollout: an image that no registry has. The agent that has failed with it.
+fn an_image_that_is_not_there_halts_it(story: &mut Story<'_>) -> String {
     let before = framework(story.cluster);
     let wrong = story.cluster.node_image().replace("v3.14.0", "v9.9.9");
     story.reconfigure(&[("CALICO_NODE_IMAGE", &wrong)]);
@@ -181,21 +183,59 @@ fn an_image_that_is_not_there_halts_it(story: &mut Story<'_>) {
     let new = after.tasks.iter().filter(|task| before.tasks.iter().all(|old| old.id != task.id));
     let new: Vec<(&str, &str)> = new.map(|task| (&*task.agent, &*task.name)).collect();
     assert!(new.len() == 2 && new[0] == new[1] && new[0].1 == "prefetch", "{new:?}");
+    canary
+}
 
+/// The fourth rollout: an image whose program ends at once. The fifth: its canary goes back to what it had.
+fn an_image_that_ends_at_once_is_taken_back(story: &mut Story<'_>, failed: &str) {
+    let before = framework(story.cluster);
+    let broken = story.cluster.broken_node_image();
+    story.reconfigure(&[("CALICO_NODE_IMAGE", &broken), ("CALICO_ROLLOUT_ON_FAILURE", "rollback")]);
+    let rollout = story.until("the way back", ROLLOUT, |rollout| {
+        rollout["number"] == 5 && rollout["stage"] == "rolled-back"
+    });
+    assert_eq!((&rollout["failed"], &rollout["waiting"]), (&json!([]), &json!(0)), "{rollout}");
+    assert_eq!(
+        story.agents(4, "update-begins")[0],
+        failed,
+        "what has failed goes first: nothing is lost there"
+    );
+    let (status, plan) = story.update();
+    let why = plan["errors"][0].as_str().unwrap_or_default();
+    // Which agent, what failed, how often, and the last it wrote.
+    for part in [failed, "the canary", "calico-node failed 2 times", "rollout 4 was given up", "calicoctl"] {
+        assert!(status == 417 && why.contains(part), "'{part}' is not in: {status} {plan}");
+    }
+    eprintln!("given up: {why}");
+    let after = framework(story.cluster);
+    let new = after.tasks.iter().filter(|task| before.tasks.iter().all(|old| old.id != task.id));
+    let agent = after.tasks.iter().find(|task| before.tasks.iter().all(|old| old.id != task.id));
+    let agent = agent.unwrap().agent.clone();
+    assert!(new.into_iter().all(|task| task.agent == agent), "another than the canary was touched");
+    for host in &story.hosts {
+        let image = sh(host, "docker inspect -f '{{.Config.Image}}' calico-node");
+        assert_eq!(image, story.cluster.next_node_image(), "on {}", host.name());
+    }
+    // The same configuration is not begun anew.
+    story.crash();
+    assert_eq!((&story.rollout()["number"], &story.update().1["status"]), (&json!(5), &json!("ERROR")));
+}
+
+/// The sixth rollout: an image that works.
+fn an_image_that_works_follows_in_order(story: &mut Story<'_>) {
     let outside = Outside::start(story.cluster);
-    story.reconfigure(&[("CALICO_NODE_IMAGE", &story.cluster.node_image())]);
-    story.completes(4);
+    let image = story.cluster.node_image();
+    story.reconfigure(&[("CALICO_NODE_IMAGE", &image), ("CALICO_ROLLOUT_ON_FAILURE", "halt")]);
+    story.completes(6);
     let spans = outside.replaced("calico-node", STABILITY);
     in_order(story, &spans);
-    let first = story.agents(4, "update-begins");
-    assert_eq!(first[0], canary, "what has failed goes first: nothing is to be lost there");
-    report(story, 4);
+    report(story, 6);
     efficiency(story, &spans);
 }
 
-/// How long the fourth rollout took, beside what its limits allow.
+/// How long the sixth rollout took, beside what its limits allow.
 fn efficiency(story: &Story<'_>, spans: &[Span]) {
-    let events = story.events(4);
+    let events = story.events(6);
     let last = events.iter().rfind(|event| event.what == "updated").unwrap().at;
     let length = last - events[0].at;
     let work: Vec<f64> = spans.iter().map(|span| span.end - span.begin).collect();
@@ -222,7 +262,7 @@ pub(crate) fn later() -> (String, String) {
     (format!("daily {}-{}", time(minute), time(minute + 1)), format!("T{}:00", time(minute)))
 }
 
-/// The fifth rollout: a changed option of the network, and a service that is not wanted any more. No window is open, then
+/// The seventh rollout: a changed option of the network, and a service that is not wanted any more. No window is open, then
 /// one is, then it is closed when some have begun, and opened again.
 fn a_changed_option_and_a_disabled_service_wait_for_their_window(story: &mut Story<'_>) {
     let socket = "test -e /run/docker/plugins/calico.sock && echo there || echo gone";
@@ -240,7 +280,7 @@ fn a_changed_option_and_a_disabled_service_wait_for_their_window(story: &mut Sto
         ("CALICO_ROLLOUT_WINDOWS", &closed),
     ]);
     let rollout = story.until("the closed window", ROLLOUT, |rollout| {
-        rollout["number"] == 5 && rollout["waiting"] == 5 && rollout["held"].is_string()
+        rollout["number"] == 7 && rollout["waiting"] == 5 && rollout["held"].is_string()
     });
     let held = rollout["held"].as_str().unwrap();
     assert!(held.contains("rollout.windows") && held.contains(&opens), "{held}, not {opens}");
@@ -251,15 +291,15 @@ fn a_changed_option_and_a_disabled_service_wait_for_their_window(story: &mut Sto
     story.until("the first agents", ROLLOUT, |rollout| rollout["under_way"] == 2);
     story.reconfigure(&[("CALICO_ROLLOUT_WINDOWS", &closed)]);
     let rollout = story.until("the end of those that had begun", ROLLOUT, |rollout| {
-        rollout["under_way"] == 0 && rollout["waiting"] != 0 && story.agents(5, "updated").len() > 1
+        rollout["under_way"] == 0 && rollout["waiting"] != 0 && story.agents(7, "updated").len() > 1
     });
-    let begun = story.agents(5, "update-begins").len();
+    let begun = story.agents(7, "update-begins").len();
     assert_eq!(
-        (rollout["waiting"].as_u64(), story.agents(5, "updated").len()),
+        (rollout["waiting"].as_u64(), story.agents(7, "updated").len()),
         (Some(5 - begun as u64), begun)
     );
     story.reconfigure(&[("CALICO_ROLLOUT_WINDOWS", "")]);
-    story.completes(5);
+    story.completes(7);
     for host in &story.hosts {
         assert_eq!((sh(host, socket), sh(host, container)), ("gone".to_owned(), "0".to_owned()));
         let configured =
@@ -268,13 +308,13 @@ fn a_changed_option_and_a_disabled_service_wait_for_their_window(story: &mut Sto
     }
 }
 
-/// The sixth rollout, on two agents, one at a time: the first one's power fails.
+/// The eighth rollout, on two agents, one at a time: the first one's power fails.
 fn an_agent_that_is_lost_with_its_place_has_failed_in_the_end(story: &mut Story<'_>) {
     story.order("update/pause");
     let image = story.cluster.next_node_image();
     story.reconfigure(&[("CALICO_NODE_IMAGE", &image), ("CALICO_ROLLOUT_MAX_CONCURRENT_AGENTS", "1")]);
     story.until("the pause", ROLLOUT, |rollout| {
-        rollout["number"] == 6
+        rollout["number"] == 8
             && rollout["waiting"] == 5
             && rollout["held"].as_str().is_some_and(|held| held.contains("paused by an operator"))
     });
@@ -283,7 +323,7 @@ fn an_agent_that_is_lost_with_its_place_has_failed_in_the_end(story: &mut Story<
     }
     story.order("update/resume");
     story.until("a first agent", ROLLOUT, |rollout| rollout["under_way"] == 1);
-    let lost = story.agents(6, "update-begins").remove(0);
+    let lost = story.agents(8, "update-begins").remove(0);
     let host = story.hosts.iter().find(|host| lost.starts_with(&format!("{}:", host.address()))).unwrap();
     host.unplug().unwrap();
     let rollout = story.until("its failure", ROLLOUT, |rollout| {
@@ -291,11 +331,11 @@ fn an_agent_that_is_lost_with_its_place_has_failed_in_the_end(story: &mut Story<
         assert!(failed || rollout["under_way"] == 1, "its place is held until then: {rollout}");
         failed
     });
-    let events = story.events(6);
+    let events = story.events(8);
     let at = |what: &str| events.iter().rfind(|event| event.what == what).unwrap().at;
     let held = at("update-failed") - at("update-begins");
     eprintln!("the place of an agent that was lost was held for {held:.1} s: {}", rollout["held"]);
-    assert!(held >= 60.0 && story.agents(6, "update-begins") == [lost.clone()], "{events:#?}");
+    assert!(held >= 60.0 && story.agents(8, "update-begins") == [lost.clone()], "{events:#?}");
     let why = rollout["held"].as_str().unwrap();
     assert!(why.contains("halted") && why.contains(&lost) && why.contains("rollout.agent-timeout"), "{why}");
     assert_eq!(story.update().0, 417);
@@ -306,8 +346,8 @@ fn an_agent_that_is_lost_with_its_place_has_failed_in_the_end(story: &mut Story<
     });
     story.order(&format!("update/retry?step={lost}"));
     story.order("update/continue");
-    story.completes(6);
-    let mut begun = story.agents(6, "update-begins");
+    story.completes(8);
+    let mut begun = story.agents(8, "update-begins");
     assert_eq!((begun.len(), &begun[1]), (3, &lost));
     begun.sort_unstable();
     begun.dedup();

@@ -10,6 +10,9 @@ use super::super::state::{AgentRecord, Phase, Slot, StateChange, TaskRecord};
 use super::news::RolloutNews;
 use super::record::{Order, Plan, Stage};
 
+/// What is ordered for an agent's steps.
+type Orders = BTreeMap<TaskType, Order>;
+
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
@@ -38,7 +41,7 @@ pub enum Verb {
     Continue,
     /// Steps count as complete with the present target.
     ForceComplete,
-    /// Steps are done again, also those that are complete.
+    /// Steps are done again, also those that are complete; without any, what was given up and rolled back.
     Restart,
     /// Steps are left as they are, whatever the target.
     Skip,
@@ -48,6 +51,20 @@ pub enum Verb {
     Retry,
     /// An agent that is away is forgotten.
     Forget,
+}
+
+/// Why a command is not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// It names an agent that there is not.
+    #[error("no agent '{0}' is known; name it host:port, as /v1/agents does")]
+    UnknownAgent(AgentKey),
+    /// It is not said as it must be.
+    #[error("{0}")]
+    Misused(String),
+    /// It would change nothing, or may not be.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl Verb {
@@ -79,32 +96,41 @@ impl Core {
         now: Timestamp,
         command: &Command,
         frame: &mut Frame,
-    ) -> Result<String, String> {
+    ) -> Result<String, CommandError> {
         if let Some(agent) = &command.agent
             && !self.state.agents.contains_key(agent)
         {
-            return Err(format!("no agent '{agent}' is known; name it host:port, as /v1/agents does"));
+            return Err(CommandError::UnknownAgent(agent.clone()));
         }
         let answer = match command.verb {
             Verb::Start | Verb::Stop | Verb::Pause | Verb::Resume | Verb::Continue => {
                 self.command_plan(command, frame)
             }
             Verb::Forget => self.command_forget(now, command, frame),
+            Verb::Restart
+                if command.plan == Plan::Update && command.phase.is_none() && command.agent.is_none() =>
+            {
+                self.command_again(now, frame)
+            }
             _ => self.command_steps(now, command, frame),
         }?;
         frame.tell(RolloutNews::Commanded { what: answer.clone() });
         Ok(answer)
     }
 
-    fn command_plan(&mut self, command: &Command, frame: &mut Frame) -> Result<String, String> {
+    fn command_plan(&mut self, command: &Command, frame: &mut Frame) -> Result<String, CommandError> {
         let (plan, verb) = (command.plan, command.verb);
         if command.phase.is_some() || command.agent.is_some() {
-            return Err(format!("'{}' is of a whole plan: leave out phase and step", verb.name()));
+            let why = format!("'{}' is of a whole plan: leave out phase and step", verb.name());
+            return Err(CommandError::Misused(why));
         }
         if plan != Plan::Update && matches!(verb, Verb::Start | Verb::Stop) {
-            return Err(format!("'{}' is of the plan update; {plan} can be paused and resumed", verb.name()));
+            let why = format!("'{}' is of the plan update; {plan} can be paused and resumed", verb.name());
+            return Err(CommandError::Misused(why));
         }
-        self.edit_rollout(frame, |rollout| match verb {
+        let before = &self.state.cluster.rollout;
+        let mut rollout = before.clone();
+        match verb {
             Verb::Stop => rollout.stopped = true,
             Verb::Pause => drop(rollout.paused.insert(plan)),
             Verb::Resume => drop(rollout.paused.remove(&plan)),
@@ -117,9 +143,39 @@ impl Core {
                     }
                 }
             }
-        });
+        }
+        if rollout == *before {
+            return Err(CommandError::Refused(self.why_unchanged(plan, verb)));
+        }
+        self.edit_rollout(frame, |stored| *stored = rollout);
         self.reconsider_all();
         Ok(format!("{}: the plan {plan}", verb.name()))
+    }
+
+    fn why_unchanged(&self, plan: Plan, verb: Verb) -> String {
+        let how = match (verb, &self.state.cluster.rollout.given_up) {
+            (Verb::Stop, _) => "stopped already".to_owned(),
+            (Verb::Pause, _) => "paused already".to_owned(),
+            (Verb::Resume, _) => "not paused".to_owned(),
+            (_, Some(given_up)) => {
+                format!(
+                    "neither held nor paused. Rollout {} was rolled back: to try its target again, 'restart' the plan",
+                    given_up.number
+                )
+            }
+            _ => "neither held nor paused".to_owned(),
+        };
+        format!("'{}' changes nothing: the plan {plan} is {how}", verb.name())
+    }
+
+    /// What a rollout has given up is tried again.
+    fn command_again(&mut self, now: Timestamp, frame: &mut Frame) -> Result<String, CommandError> {
+        if self.try_again(now, frame) {
+            return Ok(format!("restart: the plan update, as rollout {}", self.number()));
+        }
+        let why = "'restart' needs a phase (a task type), a step (an agent, host:port), or both; only a rollout that was \
+                   rolled back is done again as a whole";
+        Err(CommandError::Misused(why.to_owned()))
     }
 
     fn command_forget(
@@ -127,14 +183,14 @@ impl Core {
         now: Timestamp,
         command: &Command,
         frame: &mut Frame,
-    ) -> Result<String, String> {
+    ) -> Result<String, CommandError> {
         let Some(key) = &command.agent else {
-            return Err("'forget' needs an agent: step=host:port".to_owned());
+            return Err(CommandError::Misused("'forget' needs an agent: step=host:port".to_owned()));
         };
         if self.presence(key) != Some(&Presence::Absent) {
-            return Err(format!(
-                "{key} is in the master's list of agents: only one that is away can be forgotten"
-            ));
+            let why =
+                format!("{key} is in the master's list of agents: only one that is away can be forgotten");
+            return Err(CommandError::Refused(why));
         }
         self.forget_agent(now, key, frame);
         Ok(format!("forget: {key}"))
@@ -145,22 +201,23 @@ impl Core {
         now: Timestamp,
         command: &Command,
         frame: &mut Frame,
-    ) -> Result<String, String> {
+    ) -> Result<String, CommandError> {
         let Command { verb, phase, agent, .. } = command;
         if phase.is_none() && agent.is_none() && *verb != Verb::Retry {
-            return Err(format!(
+            return Err(CommandError::Misused(format!(
                 "'{}' needs a phase (a task type), a step (an agent, host:port), or both",
                 verb.name()
-            ));
+            )));
         }
         if let Some(task_type) = phase
             && !self.settings.specs.contains_key(task_type)
             && !self.settings.rollout.undo.contains_key(task_type)
         {
-            return Err(format!("{task_type} is not configured"));
+            return Err(CommandError::Refused(format!("{task_type} is not configured")));
         }
         if phase.is_some_and(|phase| !Self::is_step(phase)) && *verb != Verb::Retry {
-            return Err(format!("'{}' is of task types that run on each agent", verb.name()));
+            let why = format!("'{}' is of task types that run on each agent", verb.name());
+            return Err(CommandError::Misused(why));
         }
         let keys: Vec<AgentKey> = match agent {
             Some(key) => vec![key.clone()],
@@ -176,7 +233,8 @@ impl Core {
         let of = phase.map_or("all task types", TaskType::name);
         let on = agent.as_ref().map_or("all agents".to_owned(), ToString::to_string);
         if steps == 0 {
-            return Err(format!("'{}' changes nothing: no step of {of} on {on} is such", verb.name()));
+            let why = format!("'{}' changes nothing: no step of {of} on {on} is such", verb.name());
+            return Err(CommandError::Refused(why));
         }
         Ok(format!("{}: {of} on {on}, {steps} steps", verb.name()))
     }
@@ -190,64 +248,82 @@ impl Core {
         key: &AgentKey,
         frame: &mut Frame,
     ) -> usize {
-        let Some(record) = self.state.agents.get(key).cloned() else { return 0 };
-        let concerned =
-            |task_type: &TaskType| Self::is_step(*task_type) && phase.is_none_or(|p| p == *task_type);
-        let types: Vec<TaskType> = TaskType::ALL.into_iter().filter(concerned).collect();
-        let mut agent = AgentRecord::clone(&record);
-        let mut orders: BTreeMap<TaskType, Order> =
-            agent.orders.take().map(|orders| *orders).unwrap_or_default();
-        let mut steps = 0;
-        for task_type in types {
-            let target = self.settings.specs.get(&task_type).map(|spec| spec.target.clone());
-            let order = match verb {
-                Verb::Skip => Some(Order::Skip),
-                Verb::ForceComplete => target.map(|target| Order::Complete { target }),
-                Verb::Restart if agent.tasks.contains_key(&task_type) && target.is_some() => {
-                    Some(Order::Again)
-                }
-                Verb::Unskip => {
-                    let was = orders.remove(&task_type).is_some();
-                    steps += usize::from(was);
-                    // Its agent's turn is over: it has one of its own.
-                    if was && agent.settled >= self.number() && self.is_behind_in(&agent, task_type) {
-                        orders.insert(task_type, Order::Again);
-                    }
-                    None
-                }
-                Verb::Retry => {
-                    steps +=
-                        usize::from(agent.tasks.get_mut(&task_type).is_some_and(|task| retry(now, task)));
-                    None
-                }
-                _ => None,
-            };
-            if let Some(order) = order {
-                steps += 1;
-                orders.insert(task_type, order);
-            }
-        }
-        if verb == Verb::Retry {
-            let failed = agent.place.as_ref().is_some_and(|place| place.failure.is_some());
-            let given_up = agent.disruption.as_ref().is_some_and(|disruption| disruption.failure.is_some());
-            if failed && (phase.is_none() || steps > 0) {
-                // It takes its turn again, before all others.
-                agent.place = None;
-                for task_type in agent.tasks.keys().copied().collect::<Vec<_>>() {
-                    if self.is_behind_in(&agent, task_type) {
-                        orders.entry(task_type).or_insert(Order::Again);
-                    }
-                }
-                steps = steps.max(1);
-            }
-            if given_up {
-                agent.disruption = None;
-                steps = steps.max(1);
-            }
-        }
+        let Some(record) = self.state.agents.get(key) else { return 0 };
+        let mut agent = AgentRecord::clone(record);
+        let mut orders: Orders = agent.orders.take().map(|orders| *orders).unwrap_or_default();
+        let steps = match verb {
+            Verb::Retry => self.retry_agent(now, phase, &mut agent, &mut orders),
+            Verb::Unskip => self.unskip(phase, &agent, &mut orders),
+            _ => self.order(verb, phase, &agent, &mut orders),
+        };
         if steps > 0 {
             agent.orders = (!orders.is_empty()).then(|| Box::new(orders));
             self.change(frame, StateChange::Agent(agent.into()));
+        }
+        steps
+    }
+
+    /// Orders something of an agent's steps.
+    fn order(&self, verb: Verb, phase: Option<TaskType>, agent: &AgentRecord, orders: &mut Orders) -> usize {
+        let ordered = concerned(phase).filter_map(|task_type| {
+            let target = self.settings.specs.get(&task_type).map(|spec| &spec.target);
+            let order = match verb {
+                Verb::Skip => Some(Order::Skip),
+                Verb::ForceComplete => target.map(|target| Order::Complete { target: target.clone() }),
+                Verb::Restart => {
+                    (agent.tasks.contains_key(&task_type) && target.is_some()).then_some(Order::Again)
+                }
+                _ => None,
+            };
+            Some((task_type, order?))
+        });
+        let ordered: Vec<(TaskType, Order)> = ordered.collect();
+        let steps = ordered.len();
+        orders.extend(ordered);
+        steps
+    }
+
+    /// Takes back what was ordered.
+    fn unskip(&self, phase: Option<TaskType>, agent: &AgentRecord, orders: &mut Orders) -> usize {
+        let mut steps = 0;
+        for task_type in concerned(phase) {
+            if orders.remove(&task_type).is_none() {
+                continue;
+            }
+            steps += 1;
+            // Its agent's turn is over: it has one of its own.
+            if agent.settled >= self.number() && self.is_behind_in(agent, task_type) {
+                orders.insert(task_type, Order::Again);
+            }
+        }
+        steps
+    }
+
+    /// What waits on an agent is tried now; where the agent has failed, it takes its turn again, before all others.
+    fn retry_agent(
+        &self,
+        now: Timestamp,
+        phase: Option<TaskType>,
+        agent: &mut AgentRecord,
+        orders: &mut Orders,
+    ) -> usize {
+        let mut steps = 0;
+        for task_type in concerned(phase) {
+            if let Some(task) = agent.tasks.get_mut(&task_type) {
+                steps += usize::from(retry(now, task));
+            }
+        }
+        let failed = agent.place.as_ref().is_some_and(|place| place.failure.is_some());
+        if failed && (phase.is_none() || steps > 0) {
+            agent.place = None;
+            for (task_type, _) in agent.tasks.iter().filter(|(t, _)| self.is_behind_in(agent, **t)) {
+                orders.entry(*task_type).or_insert(Order::Again);
+            }
+            steps = steps.max(1);
+        }
+        if agent.disruption.as_ref().is_some_and(|disruption| disruption.failure.is_some()) {
+            agent.disruption = None;
+            steps = steps.max(1);
         }
         steps
     }
@@ -272,6 +348,13 @@ impl Core {
         }
         steps
     }
+}
+
+/// The task types of agents that a command is about.
+fn concerned(phase: Option<TaskType>) -> impl Iterator<Item = TaskType> {
+    TaskType::ALL
+        .into_iter()
+        .filter(move |task_type| Core::is_step(*task_type) && phase.is_none_or(|phase| phase == *task_type))
 }
 
 /// What waits for an operator, or for its backoff, may go on now.

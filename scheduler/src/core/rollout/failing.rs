@@ -8,7 +8,7 @@ use super::super::listing::Presence;
 use super::super::progress::Next;
 use super::super::state::{AgentRecord, Phase, Slot};
 use super::news::RolloutNews;
-use super::record::Stage;
+use super::record::{RolloutRecord, Stage};
 
 impl Core {
     /// Why an agent with a place has failed, if it has.
@@ -66,6 +66,10 @@ impl Core {
                 }
             }
         });
+        if self.has_reservations() {
+            // What was reserved for a successor may be so for nobody.
+            self.demand.give_back(now);
+        }
         frame.tell(RolloutNews::AgentFailed { agent: key.clone(), why: why.to_owned() });
         let rollout = &self.state.cluster.rollout;
         let is_canary = rollout.stage == Stage::Canary && rollout.canaries.contains(key);
@@ -77,8 +81,7 @@ impl Core {
                 let agents = if failed == 1 { "an agent has" } else { &*format!("{failed} agents have") };
                 format!("{agents} failed (rollout.max-failures = {most}), the last one is {key}: {why}")
             };
-            frame.tell(RolloutNews::Halted { why: reason.clone() });
-            self.edit_rollout(frame, |rollout| rollout.halted = Some(reason));
+            self.end_in_failure(now, reason, frame);
         }
     }
 
@@ -88,9 +91,14 @@ impl Core {
         if self.doubts(now) {
             return;
         }
-        let due = self.rolling.held.until(now.before(self.settings.agent_timeout));
+        let due_by = now.before(self.settings.agent_timeout);
+        let due = self.rolling.held.until(due_by);
         let due: Vec<AgentKey> = due.cloned().collect();
         for key in due {
+            // Where one that has failed makes all go back, the others have another target, and their time.
+            if self.rolling.held.get(&key).is_none_or(|since| since > due_by) {
+                continue;
+            }
             let Some(agent) = self.state.agents.get(&key).cloned() else { continue };
             if self.presence(&key) == Some(&Presence::Recovering)
                 || self.rolling.settling.get(&key).is_some()
@@ -142,13 +150,21 @@ impl Core {
         frame: &mut Frame,
     ) {
         let Slot::Agent(key, _) = slot else { return };
+        let explain = |why: &str| why.replacen(known, explained, 1);
+        let is_its = |why: &&str| why.contains(&*key.0) && why.ends_with(known);
+        let RolloutRecord { halted, given_up, .. } = &self.state.cluster.rollout;
+        let halted = halted.as_deref().filter(is_its).map(explain);
+        let given_up = given_up.as_ref().map(|given_up| &*given_up.why).filter(is_its).map(explain);
+        if halted.is_some() || given_up.is_some() {
+            self.edit_rollout(frame, |rollout| {
+                rollout.halted = halted.or_else(|| rollout.halted.take());
+                if let (Some(given_up), Some(why)) = (&mut rollout.given_up, given_up) {
+                    given_up.why = why;
+                }
+            });
+        }
         let of_agent = self.state.agents.get(key).and_then(|agent| agent.place.as_ref()?.failure.as_ref());
         let Some(failure) = of_agent.filter(|failure| failure.ends_with(known)).cloned() else { return };
-        let explain = |why: &str| why.replacen(known, explained, 1);
-        let halted = self.state.cluster.rollout.halted.clone();
-        if halted.as_ref().is_some_and(|why| why.contains(&*key.0) && why.ends_with(&failure)) {
-            self.edit_rollout(frame, |rollout| rollout.halted = halted.as_deref().map(explain));
-        }
         self.edit(key, frame, |agent| {
             if let Some(place) = &mut agent.place {
                 place.failure = Some(explain(&failure));

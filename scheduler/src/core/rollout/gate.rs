@@ -47,8 +47,9 @@ impl Core {
         }
     }
 
-    /// The rollout goes from the canaries to a pause, and from there to all others.
+    /// The rollout goes from the canaries to a pause, from there to all others, and comes to its end.
     fn advance(&mut self, now: Timestamp, frame: &mut Frame) {
+        self.complete(frame);
         let rollout = &self.state.cluster.rollout;
         if rollout.number == 0 || self.settings.rollout.strategy != RolloutStrategy::Canary {
             return;

@@ -8,11 +8,13 @@
 
 mod commands;
 mod failing;
+mod followed;
 mod gate;
 mod guard;
 mod news;
 mod places;
 mod record;
+mod rollback;
 mod rolling;
 mod settings;
 mod target;
@@ -21,84 +23,20 @@ mod windows;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-pub use commands::{Command, Verb};
+pub use commands::{Command, CommandError, Verb};
 pub use news::RolloutNews;
-pub use record::{Order, Place, Plan, RolloutRecord, Stage};
+pub use record::{Earlier, GivenUp, Order, Place, Plan, RolloutRecord, Stage};
 pub(super) use rolling::{Rolling, has_failed};
-pub use settings::{Rollout, RolloutStrategy};
+pub use settings::{OnFailure, Rollout, RolloutStrategy};
+pub(super) use target::{is_tried_again, waits_for_turn};
 pub use windows::{WindowError, Windows};
 
 use super::Core;
 use super::frame::{Decision, Frame};
 use super::ids::{Scope, TargetHash, TaskType, Timestamp};
-use super::spec::{Settings, Spec};
-use super::state::{ClusterRecord, Definition, State, StateChange};
-
-impl Rolling {
-    /// Compares what the operator wants with what is stored. Where that is refused, `settings` become those of before.
-    pub fn new(settings: &mut Settings, state: &State) -> Self {
-        let rollout = &state.cluster.rollout;
-        let wanted = settings.specs.clone();
-        let refused = guard::contradictions(
-            &rollout.guarded,
-            &settings.rollout.guarded,
-            &settings.rollout.allow_unsafe,
-        );
-        if !refused.is_empty() {
-            let before = as_before(&rollout.targets, &state.cluster.definitions, &wanted);
-            (settings.rollout.undo, settings.specs) =
-                before.into_iter().partition(|(task_type, _)| rollout.undone.contains(task_type));
-            settings.rollout.guarded.clone_from(&rollout.guarded);
-        }
-        let begins = rollout.number == 0 || !is_same(&targets(settings), &rollout.targets);
-        let undo = settings.rollout.undo.values().map(|spec| (spec.target.clone(), spec.clone()));
-        let stored = state.cluster.definitions.iter().map(|(target, definition)| {
-            let like =
-                settings.specs.get(&definition.task_type).or_else(|| wanted.get(&definition.task_type));
-            (target.clone(), spec(target, definition, like))
-        });
-        let known = stored.chain(undo).collect();
-        let mut rolling = Self::default();
-        (rolling.known, rolling.refused, rolling.begins) = (known, refused, begins);
-        rolling
-    }
-}
-
-/// What each task type is launched with, and taken back with.
-fn targets(settings: &Settings) -> BTreeMap<TaskType, TargetHash> {
-    let undo = settings.rollout.undo.iter();
-    let specs = settings.specs.iter().chain(undo);
-    specs.map(|(task_type, spec)| (*task_type, spec.target.clone())).collect()
-}
-
-/// Whether agents that have the one have the other: what is fetched is there for what comes then.
-fn is_same(one: &BTreeMap<TaskType, TargetHash>, other: &BTreeMap<TaskType, TargetHash>) -> bool {
-    let stays = |(task_type, _): &(&TaskType, &TargetHash)| **task_type != TaskType::Prefetch;
-    one.iter().filter(stays).eq(other.iter().filter(stays))
-}
-
-/// The specs of targets that were the operator's before.
-fn as_before(
-    targets: &BTreeMap<TaskType, TargetHash>,
-    definitions: &BTreeMap<TargetHash, Definition>,
-    wanted: &BTreeMap<TaskType, Spec>,
-) -> BTreeMap<TaskType, Spec> {
-    let specs = targets.iter().filter_map(|(task_type, target)| {
-        let like = wanted.get(task_type);
-        let before = definitions.get(target).map(|definition| spec(target, definition, like));
-        Some((*task_type, before.or_else(|| like.cloned())?))
-    });
-    specs.collect()
-}
-
-/// The spec of a stored target: what it needs of others is as it is `like` today.
-fn spec(target: &TargetHash, definition: &Definition, like: Option<&Spec>) -> Spec {
-    let spec = Spec::new(definition.goal, definition.needs, target.clone());
-    match like.cloned() {
-        Some(like) => Spec { target: spec.target, goal: spec.goal, needs: spec.needs, ..like },
-        None => spec,
-    }
-}
+use super::spec::Spec;
+use super::state::{ClusterRecord, Definition, StateChange};
+use followed::targets;
 
 impl Frame {
     /// Tells what happens in a rollout.
@@ -116,35 +54,51 @@ impl Core {
         if !std::mem::take(&mut self.rolling.begins) {
             return;
         }
+        self.start_rollout(now, frame);
+    }
+
+    /// The operator's target is brought to all agents.
+    fn start_rollout(&mut self, now: Timestamp, frame: &mut Frame) {
         let before = &self.state.cluster.rollout;
-        // A state from before there were rollouts has agents that were complete with whatever target.
-        let settled = self.state.agents.values().map(|agent| agent.settled).max().unwrap_or_default();
-        let number = settled.max(before.number) + 1;
         let targets = targets(&self.settings);
         let differs = |t: &TaskType| *t != TaskType::Prefetch && before.targets.get(t) != targets.get(t);
         let changed = TaskType::ALL.into_iter().filter(differs).collect();
-        if number > 1 {
-            frame.tell(RolloutNews::Begins { number, changed });
-        }
         let rollout = RolloutRecord {
-            number,
-            since: now,
             targets,
             undone: self.settings.rollout.undo.keys().copied().collect(),
             guarded: self.settings.rollout.guarded.clone(),
             paused: before.paused.clone(),
-            ..RolloutRecord::default()
+            before: before.to_go_back_to(),
+            ..self.next_rollout(now)
         };
-        let definitions = Arc::new(self.definitions_in_use());
+        if rollout.number > 1 {
+            frame.tell(RolloutNews::Begins { number: rollout.number, changed });
+        }
+        self.replace_rollout(rollout, frame);
+    }
+
+    /// A rollout that comes after all that there were.
+    fn next_rollout(&self, now: Timestamp) -> RolloutRecord {
+        // A state from before there were rollouts has agents that were complete with whatever target.
+        let settled = self.state.agents.values().map(|agent| agent.settled).max().unwrap_or_default();
+        let number = settled.max(self.state.cluster.rollout.number) + 1;
+        RolloutRecord { number, since: now, ..RolloutRecord::default() }
+    }
+
+    /// Stores another rollout, and what its targets stand for.
+    fn replace_rollout(&mut self, rollout: RolloutRecord, frame: &mut Frame) {
+        let definitions = Arc::new(self.definitions_in_use(&rollout));
         let cluster = ClusterRecord { rollout, definitions, ..self.state.cluster.clone() };
-        self.change(frame, StateChange::Cluster(cluster));
+        self.change(frame, StateChange::Cluster(cluster.into()));
         self.recount_places();
     }
 
-    /// What the operator's targets stand for, and those that are still somewhere.
-    fn definitions_in_use(&self) -> BTreeMap<TargetHash, Definition> {
+    /// What the targets of `rollout` stand for, those that it may go back to, and those that are still somewhere.
+    fn definitions_in_use(&self, rollout: &RolloutRecord) -> BTreeMap<TargetHash, Definition> {
         let records = self.state.slots().filter_map(|(_, record)| record.target.clone());
-        let used: BTreeSet<TargetHash> = records.collect();
+        let before = rollout.before.iter().flat_map(|before| before.targets.values().cloned());
+        let given_up = rollout.given_up.iter().flat_map(|given_up| given_up.targets.values().cloned());
+        let used: BTreeSet<TargetHash> = records.chain(before).chain(given_up).collect();
         let stored = self.state.cluster.definitions.iter().filter(|(target, _)| used.contains(*target));
         let mut definitions: BTreeMap<TargetHash, Definition> =
             stored.map(|(target, definition)| (target.clone(), definition.clone())).collect();
@@ -161,7 +115,7 @@ impl Core {
     fn edit_rollout(&mut self, frame: &mut Frame, edit: impl FnOnce(&mut RolloutRecord)) {
         let mut cluster = self.state.cluster.clone();
         edit(&mut cluster.rollout);
-        self.change(frame, StateChange::Cluster(cluster));
+        self.change(frame, StateChange::Cluster(cluster.into()));
     }
 
     /// Whether the task types of the cluster that others wait for have the operator's target.

@@ -25,6 +25,15 @@ pub enum RolloutNews {
         /// Its address.
         agent: AgentKey,
     },
+    /// A service is ended for its successor, or because it is no longer wanted.
+    Ended {
+        /// Where.
+        agent: AgentKey,
+        /// What.
+        task_type: TaskType,
+        /// For which rollout.
+        number: u64,
+    },
     /// A service has its successor.
     Replaced {
         /// Where.
@@ -58,6 +67,16 @@ pub enum RolloutNews {
         /// Why.
         why: String,
     },
+    /// All agents go back to what they had before.
+    RollsBack {
+        /// Why.
+        why: String,
+    },
+    /// No agent is behind any more, and none has failed.
+    Complete {
+        /// Which rollout.
+        number: u64,
+    },
     /// An operator has commanded something.
     Commanded {
         /// What.
@@ -72,11 +91,14 @@ impl RolloutNews {
             Self::Begins { .. } => "rollout-begins",
             Self::Refused { .. } => "rollout-refused",
             Self::AgentBegins { .. } => "update-begins",
+            Self::Ended { .. } => "ended",
             Self::Replaced { .. } => "replaced",
             Self::AgentUpdated { .. } => "updated",
             Self::AgentFailed { .. } => "update-failed",
             Self::CanariesDone { .. } => "canaries-done",
             Self::Halted { .. } => "halted",
+            Self::RollsBack { .. } => "rolls-back",
+            Self::Complete { .. } => "complete",
             Self::Commanded { .. } => "commanded",
         }
     }
@@ -85,6 +107,7 @@ impl RolloutNews {
     pub fn agent(&self) -> Option<&AgentKey> {
         match self {
             Self::AgentBegins { agent }
+            | Self::Ended { agent, .. }
             | Self::Replaced { agent, .. }
             | Self::AgentUpdated { agent, .. }
             | Self::AgentFailed { agent, .. } => Some(agent),
@@ -94,7 +117,10 @@ impl RolloutNews {
 
     /// Whether an operator should see to it.
     pub fn is_trouble(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::AgentFailed { .. } | Self::Halted { .. })
+        matches!(
+            self,
+            Self::Refused { .. } | Self::AgentFailed { .. } | Self::Halted { .. } | Self::RollsBack { .. }
+        )
     }
 }
 
@@ -104,10 +130,14 @@ impl fmt::Display for RolloutNews {
         match self {
             Self::Begins { number, changed } => {
                 let changed: Vec<&str> = changed.iter().map(|task_type| task_type.name()).collect();
-                write!(f, "rollout {number} begins; changed: {}", changed.join(", "))
+                let changed = if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") };
+                write!(f, "rollout {number} begins; changed: {changed}")
             }
             Self::Refused { why } => write!(f, "the configuration is not followed: {why}"),
             Self::AgentBegins { .. } => f.write_str("the agent has its place in the rollout"),
+            Self::Ended { task_type, number, .. } => {
+                write!(f, "{task_type} is ended for rollout {number}, as intended")
+            }
             Self::Replaced { task_type, gap, .. } => {
                 write!(f, "{task_type} is replaced; there was none for {}", lasting(gap))
             }
@@ -119,6 +149,10 @@ impl fmt::Display for RolloutNews {
                 write!(f, "the canaries have the new target, the others follow in {}", lasting(wait))
             }
             Self::Halted { why } => write!(f, "the rollout has halted, nothing new is begun: {why}"),
+            Self::RollsBack { why } => {
+                write!(f, "the rollout has failed, all agents go back to what they had before: {why}")
+            }
+            Self::Complete { number } => write!(f, "rollout {number} is complete"),
             Self::Commanded { what } => write!(f, "an operator has commanded: {what}"),
         }
     }

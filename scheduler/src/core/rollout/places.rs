@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::Core;
-use super::super::frame::{Decision, Effect, Frame};
+use super::super::frame::{Effect, Frame};
 use super::super::ids::{AgentKey, TaskType, Timestamp};
 use super::super::listing::Presence;
 use super::super::progress::Next;
@@ -99,8 +99,8 @@ impl Core {
         });
         self.rolling.touched.remove(key);
         self.reconciliation.kill(now, task.clone(), id.clone());
-        let reason = format!("{task_type} is ended for rollout {}", self.number());
-        frame.decisions.push(Decision::Killed { task: task.clone(), reason });
+        let (agent, number) = (key.clone(), self.number());
+        frame.tell(RolloutNews::Ended { agent, task_type, number });
         frame.effects.push(Effect::Kill { task, agent: id });
     }
 

@@ -20,6 +20,15 @@ pub struct RolloutRecord {
     pub undone: BTreeSet<TaskType>,
     /// The options whose change is not safe, as this target has them.
     pub guarded: BTreeMap<String, String>,
+    /// The last target before whose rollout came to its end: what agents go back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<Earlier>>,
+    /// What the operator wants, when this rollout goes back from that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<Box<GivenUp>>,
+    /// Whether it has come to its end: no agent waited, had its place or had failed any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub complete: bool,
     /// How far it is.
     #[serde(default)]
     pub stage: Stage,
@@ -35,6 +44,29 @@ pub struct RolloutRecord {
     /// The plans that the operator has paused.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub paused: BTreeSet<Plan>,
+}
+
+/// A target that was the operator's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Earlier {
+    /// What each task type is launched with.
+    pub targets: BTreeMap<TaskType, TargetHash>,
+    /// Those of them that are not wanted.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub undone: BTreeSet<TaskType>,
+    /// The options whose change is not safe, as it has them.
+    pub guarded: BTreeMap<String, String>,
+}
+
+/// A target that is the operator's still, and has failed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GivenUp {
+    /// The rollout that has failed.
+    pub number: u64,
+    /// Why.
+    pub why: String,
+    /// What each task type was launched with.
+    pub targets: BTreeMap<TaskType, TargetHash>,
 }
 
 /// A plan's name.

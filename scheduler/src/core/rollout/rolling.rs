@@ -13,6 +13,7 @@ use super::super::listing::Presence;
 use super::super::progress::Next;
 use super::super::spec::Spec;
 use super::super::state::AgentRecord;
+use super::followed::Wanted;
 use super::record::Place;
 use super::target::is_ordered;
 
@@ -23,6 +24,8 @@ pub(in super::super) struct Rolling {
     pub known: FxHashMap<TargetHash, Spec>,
     /// Why the operator's configuration is not followed.
     pub refused: Vec<String>,
+    /// What the operator wants, while that has failed and the target of before is followed.
+    pub given_up: Option<Box<Wanted>>,
     /// Whether the target is another than the stored one: a rollout begins when the agents are known.
     pub begins: bool,
     /// Whether agents may begin.
@@ -39,6 +42,8 @@ pub(in super::super) struct Rolling {
     pub(super) held_in: BTreeMap<String, usize>,
     /// Agents that have failed in this rollout.
     pub(super) failed: BTreeSet<AgentKey>,
+    /// Whether any agent was brought to its end.
+    pub(super) arrived: bool,
     /// Agents with a place, or whose first install is complete, that have changed in this frame.
     pub(super) touched: BTreeSet<AgentKey>,
     /// Agents that hold a place and have nothing to do any more, and since when.
@@ -156,6 +161,7 @@ impl Core {
     /// Counts what is stored, once.
     pub(in super::super) fn count_places(&mut self) {
         let number = self.number();
+        self.rolling.arrived = number > 0 && self.state.agents.values().any(|agent| agent.settled == number);
         for record in self.state.agents.values() {
             self.rolling.count(None, Some(record), number);
         }
@@ -171,6 +177,7 @@ impl Core {
     /// An agent's record has changed.
     pub(in super::super) fn count_place(&mut self, old: Option<&AgentRecord>, new: Option<&AgentRecord>) {
         let number = self.number();
+        self.rolling.arrived |= number > 0 && new.is_some_and(|new| new.settled == number);
         if old.is_some_and(|old| old.place.is_some()) || new.is_some_and(|new| new.place.is_some()) {
             self.rolling.count(old, new, number);
         }

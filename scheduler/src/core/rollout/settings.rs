@@ -30,10 +30,15 @@ pub struct Rollout {
     pub max_attempts: u32,
     /// With so many failed agents nothing new is begun.
     pub max_failures: usize,
+    /// What follows then for those that have begun.
+    pub on_failure: OnFailure,
     /// The host that this scheduler runs on: its agents come last.
     pub own_host: Option<String>,
     /// How task types that are no longer wanted are taken back, where the operator wants that.
     pub undo: BTreeMap<TaskType, Spec>,
+    /// Task types that are not wanted: what they need of others, should they come from an earlier configuration. Their goal,
+    /// needs and target are that one's.
+    pub unwanted: BTreeMap<TaskType, Spec>,
     /// What all that may be launched is launched with, so that it can be done again under another configuration.
     pub definitions: BTreeMap<TargetHash, Definition>,
     /// The options whose change is not safe, and their values.
@@ -54,8 +59,10 @@ impl Default for Rollout {
             windows: Windows::default(),
             max_attempts: 5,
             max_failures: 1,
+            on_failure: OnFailure::Halt,
             own_host: None,
             undo: BTreeMap::new(),
+            unwanted: BTreeMap::new(),
             definitions: BTreeMap::new(),
             guarded: BTreeMap::new(),
             allow_unsafe: BTreeSet::new(),
@@ -72,6 +79,15 @@ impl RolloutStrategy {
             Self::Parallel => "parallel",
         }
     }
+}
+
+/// What follows when a rollout has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Nothing new is begun before an operator says so.
+    Halt,
+    /// All agents go back to what they had before.
+    Rollback,
 }
 
 /// In which order agents are brought to a new target.

@@ -225,12 +225,8 @@ impl Core {
             let is_new = self.settings.specs.get(task_type).is_some_and(|now| now.target == spec.target);
             let next = match &record.phase {
                 // What failed for good waits for its place, whatever the operator wants by now.
-                Phase::Held { .. } | Phase::NeedsRestart { .. } if !known => {
-                    Next::Held(format!("{task_type} waits for the agent's turn in the update"))
-                }
-                Phase::Backoff { .. } if ordered && is_new => {
-                    Next::Held(format!("{task_type} waits for the agent's turn in the update"))
-                }
+                Phase::Held { .. } | Phase::NeedsRestart { .. } if !known => waits_for_turn(*task_type),
+                Phase::Backoff { .. } if ordered && is_new => waits_for_turn(*task_type),
                 Phase::Skipped { .. } => continue,
                 _ => Self::next_on_agent(*task_type, spec, agent),
             };
@@ -248,6 +244,22 @@ impl Core {
 /// Whether an operator has ordered that something is done again.
 pub(in super::super) fn is_ordered(agent: &AgentRecord) -> bool {
     agent.orders.iter().any(|orders| orders.values().any(|order| *order == Order::Again))
+}
+
+/// Whether a step of an agent that was complete with this target has failed, and an operator has ordered that it is tried
+/// again: as what it was ordered for, with a place. What has died by itself meanwhile has a failure counted.
+pub(in super::super) fn is_tried_again(agent: &AgentRecord, task_type: TaskType) -> bool {
+    agent.settled > 0
+        && agent.order(task_type) == Some(&Order::Again)
+        && agent
+            .tasks
+            .get(&task_type)
+            .is_some_and(|record| matches!(record.phase, Phase::Backoff { .. }) && record.failures == 0)
+}
+
+/// A step that its agent's place is needed for.
+pub(in super::super) fn waits_for_turn(task_type: TaskType) -> Next {
+    Next::Held(format!("{task_type} waits for the agent's turn in the update"))
 }
 
 /// A service of an earlier target, or one that is not wanted, is ended.

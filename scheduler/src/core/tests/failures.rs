@@ -319,3 +319,47 @@ fn an_offer_that_is_rescinded_before_or_after_its_launch_was_dropped_costs_nothi
         assert_eq!(script.agent_view("a").tasks[0].failures, 0);
     }
 }
+
+#[test]
+fn an_end_that_the_master_told_first_is_what_the_agent_says_of_it_later() {
+    const LATEST: &str = "Reconciliation: Latest task state";
+    let told = |words: &str| {
+        let mut script = initialised();
+        let proxy = script.reaches("a", TaskType::EtcdProxy);
+        // The scheduler was away when it died: it asks, and the master answers before the agent says it again.
+        script.restart();
+        script.resumes(&["a"]);
+        script.update("a", &proxy, Update { message: LATEST.into(), ..state(TaskState::Failed) });
+        let before = script.agent_view("a").reason;
+        assert!(before.contains("does not say how") && !before.contains("Latest"), "{before}");
+        let slot = Slot::Agent("a:5051".into(), TaskType::EtcdProxy);
+        script.send(Input::Output { slot, task: proxy.clone(), text: "address in use".into() });
+        let frame = script.failed("a", &proxy, words);
+        assert!(acknowledged(&frame));
+        (script, proxy)
+    };
+    let (script, _) = told("Command exited with status 69");
+    let reason = script.agent_view("a").reason;
+    assert!(reason.contains("status 69 (a service") && reason.ends_with(": address in use"), "{reason}");
+    assert!(matches!(script.phase("a", TaskType::EtcdProxy), Some(Phase::Backoff { .. })));
+    // What it says counts.
+    let (mut script, proxy) = told("Command exited with status 78");
+    assert!(matches!(script.phase("a", TaskType::EtcdProxy), Some(Phase::Held { .. })));
+    // Once.
+    script.failed("a", &proxy, "Command exited with status 69");
+    assert!(matches!(script.phase("a", TaskType::EtcdProxy), Some(Phase::Held { .. })));
+}
+
+#[test]
+fn what_an_agent_says_of_an_earlier_launch_is_not_said_of_the_next() {
+    let mut script = initialised();
+    let proxy = script.reaches("a", TaskType::EtcdProxy);
+    let latest = "Reconciliation: Latest task state";
+    script.update("a", &proxy, Update { message: latest.into(), ..state(TaskState::Failed) });
+    script.wait(Duration::from_secs(1));
+    let again = script.launches("a", TaskType::EtcdProxy);
+    script.failed("a", &again, "Command terminated with signal Killed");
+    script.failed("a", &proxy, "Command exited with status 78");
+    assert!(matches!(script.phase("a", TaskType::EtcdProxy), Some(Phase::Backoff { .. })));
+    assert!(script.agent_view("a").reason.contains("signal Killed"));
+}

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::script::{Script, declined, launch, state};
+use super::super::resources::Claim;
+use super::script::{Script, declined, killed, launch, state};
 use super::*;
 
 fn reserving() -> Settings {
@@ -159,4 +160,108 @@ fn offers_are_let_in_for_what_is_left_reserved_when_a_service_has_ended_and_when
     script.wait(Duration::from_secs(10));
     let node = launch(&script.offer_of("a", offered_to("infra", 1000, 256_000))).unwrap();
     assert!(has(&script.ready("a", &node.task), &Effect::Suppress));
+}
+
+/// The frame's one RESERVE without a launch.
+fn reserved_ahead(frame: &Frame) -> Option<Vec<Resource>> {
+    frame.effects.iter().find_map(|effect| match effect {
+        Effect::Reserve { resources, .. } => Some(resources.clone()),
+        _ => None,
+    })
+}
+
+/// All is installed in our role; then calico-node is to have 40 thousandths of a CPU and 192 MB more.
+fn growing() -> Script {
+    let mut settings = reserving();
+    settings.specs.insert(
+        TaskType::Prefetch,
+        Spec::new(Goal::Finished, Needs { cpus: 100, mem: 64_000 }, "prefetch".into()),
+    );
+    let define = |settings: &mut Settings| {
+        let definition = |(task_type, spec): (&TaskType, &Spec)| {
+            let (goal, needs, template) = (spec.goal, spec.needs, spec.target.to_string());
+            (spec.target.clone(), Definition { task_type: *task_type, goal, needs, template })
+        };
+        settings.rollout.definitions = settings.specs.iter().map(definition).collect();
+    };
+    define(&mut settings);
+    let mut script = Script::with_agents(settings.clone(), &["a"]);
+    let mut ready = Vec::new();
+    for task_type in [TaskType::ClusterInit, TaskType::EtcdProxy, TaskType::Cni, TaskType::CalicoNode] {
+        let launch = launch(&script.offer_of("a", offered_to("infra", 4000, 1_000_000))).unwrap();
+        assert_eq!(launch.task_type, task_type);
+        match settings.specs[&task_type].goal {
+            Goal::Finished => drop(script.finished("a", &launch.task)),
+            Goal::Running { .. } => {
+                script.ready("a", &launch.task);
+                ready.push(launch.task);
+            }
+        }
+    }
+    let node = settings.specs.get_mut(&TaskType::CalicoNode).unwrap();
+    (node.needs, node.target) = (Needs { cpus: 140, mem: 256_000 }, "bigger".into());
+    define(&mut settings);
+    script.restart_with(settings);
+    script.resumes(&["a"]);
+    for task in ready {
+        script.update("a", &task, script::ready());
+    }
+    let fetch = launch(&script.offer_of("a", offered_to("infra", 4000, 1_000_000))).unwrap();
+    script.finished("a", &fetch.task);
+    script
+}
+
+#[test]
+fn what_a_successor_needs_beyond_is_reserved_before_the_one_that_runs_is_ended() {
+    let mut script = growing();
+    // Too little: nothing is reserved, and nothing ended.
+    let frame = script.offer_of("a", offered_to("infra", 4000, 100_000));
+    assert_eq!((reserved_ahead(&frame), killed(&frame)), (None, vec![]));
+    let frame = script.offer_of("a", offered_to("infra", 4000, 1_000_000));
+    let beyond = reserved(TaskType::CalicoNode, 40, 192_000);
+    assert_eq!((reserved_ahead(&frame), killed(&frame)), (Some(beyond.clone()), vec![]));
+    assert_eq!(declined(&frame), None, "its offer is used");
+    // It is there, and kept: now the one that runs goes.
+    let mut offer = beyond.clone();
+    offer.extend(offered_to("infra", 3900, 800_000));
+    let frame = script.offer_of("a", offer.clone());
+    assert_eq!((killed(&frame).len(), reserved_ahead(&frame), unreserved(&frame)), (1, None, None));
+    let [ended] = &killed(&frame)[..] else { panic!("{frame:?}") };
+    assert_eq!(unreserved(&script.offer_of("a", offer.clone())), None, "it is kept while that ends");
+    script.failed("a", ended, "Command terminated with signal Terminated");
+    // What both have is all that the successor takes.
+    offer.extend(reserved(TaskType::CalicoNode, 100, 64_000));
+    let node = launch(&script.offer_of("a", offer)).unwrap();
+    assert_eq!((node.task_type, node.reserve), (TaskType::CalicoNode, vec![]));
+    let ours = |resource: &Resource| matches!(resource.claim("calico"), Claim::Ours(_));
+    assert!(node.resources.iter().all(ours), "{:?}", node.resources);
+    script.ready("a", &node.task);
+    // Nobody needs more than that.
+    assert!(unreserved(&script.offer_of("a", beyond)).is_some());
+}
+
+#[test]
+fn what_cannot_be_reserved_ahead_is_asked_for_three_times_and_then_done_without() {
+    let mut script = growing();
+    for _ in 0..3 {
+        let frame = script.offer_of("a", offered_to("infra", 4000, 1_000_000));
+        assert!(reserved_ahead(&frame).is_some() && killed(&frame).is_empty());
+    }
+    let frame = script.offer_of("a", offered_to("infra", 4000, 1_000_000));
+    assert_eq!((killed(&frame).len(), reserved_ahead(&frame)), (1, None));
+    let said = frame.decisions.iter().find_map(|decision| match decision {
+        Decision::NotReserved { reason } => Some(reason.clone()),
+        _ => None,
+    });
+    assert!(said.is_some_and(|said| said.contains("reserve_resources") && said.contains("on a:5051")));
+    // Nor is anything reserved where operators do not want that.
+    let mut script = growing();
+    let mut settings = reserving();
+    settings.reservations.roles.clear();
+    let node = settings.specs.get_mut(&TaskType::CalicoNode).unwrap();
+    (node.needs, node.target) = (Needs { cpus: 140, mem: 256_000 }, "bigger".into());
+    script.restart_with(settings);
+    script.resumes(&["a"]);
+    let frame = script.offer_of("a", offered_to("infra", 4000, 1_000_000));
+    assert_eq!((killed(&frame).len(), reserved_ahead(&frame)), (1, None));
 }

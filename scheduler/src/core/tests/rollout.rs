@@ -1,5 +1,10 @@
 //! Rollouts: who begins when, what is done on an agent, what becomes of failures, and what operators command.
 
+mod commands;
+mod failures;
+mod refused;
+mod windows;
+
 use std::time::Duration;
 
 use super::script::{Script, asked, killed, launch, not_ready, state};
@@ -12,13 +17,18 @@ const NODE: TaskType = TaskType::CalicoNode;
 
 /// Settings under which `task_type` is launched with something else, and fetched before.
 fn changed(mut settings: Settings, types: &[TaskType], version: u32) -> Settings {
-    let spec_of_fetch = || Spec::new(Goal::Finished, Needs { cpus: 100, mem: 64_000 }, "prefetch".into());
-    settings.specs.entry(TaskType::Prefetch).or_insert_with(spec_of_fetch);
+    fetching(&mut settings);
     for task_type in types.iter().chain(&[TaskType::Prefetch]) {
         let spec = settings.specs.get_mut(task_type).unwrap();
         spec.target = TargetHash::from(format!("version {version} of {task_type}"));
     }
     with_definitions(settings)
+}
+
+/// What services that are replaced need is fetched before.
+fn fetching(settings: &mut Settings) {
+    let spec = || Spec::new(Goal::Finished, Needs { cpus: 100, mem: 64_000 }, "prefetch".into());
+    settings.specs.entry(TaskType::Prefetch).or_insert_with(spec);
 }
 
 /// All that may be launched can be launched again later.
@@ -87,6 +97,13 @@ impl Script {
         assert_eq!(self.phase(host, NODE).and_then(Phase::live).map(|(task, _)| task), Some(&old));
         let frame = self.finished(host, &fetch);
         assert_eq!(killed(&frame), std::slice::from_ref(&old));
+        let ended = |decision: &Decision| match decision {
+            Decision::Rollout(news) => news.kind() == "ended" && !news.is_trouble(),
+            _ => false,
+        };
+        assert!(frame.decisions.iter().any(ended), "{frame:?}");
+        let is_alarming = |decision: &Decision| matches!(decision, Decision::Killed { .. });
+        assert!(!frame.decisions.iter().any(is_alarming), "what is intended is no trouble: {frame:?}");
         self.failed(host, &old, "Command terminated with signal Terminated");
         let new = self.launches(host, NODE);
         self.ready(host, &new);
@@ -103,7 +120,8 @@ impl Script {
         host: Option<&str>,
     ) -> Result<String, String> {
         let agent = host.map(|host| AgentKey::from(format!("{host}:5051")));
-        self.send(Input::Command(Command { plan, verb, phase, agent })).answer.unwrap()
+        let answer = self.send(Input::Command(Command { plan, verb, phase, agent })).answer.unwrap();
+        answer.map_err(|why| why.to_string())
     }
 
     fn update_status(&self) -> Status {
@@ -189,76 +207,6 @@ fn what_dies_before_its_turn_comes_back_as_it_was_and_what_joins_gets_the_new_ta
 }
 
 #[test]
-fn a_canary_that_fails_halts_the_rollout_with_its_reason_and_its_old_services_go_on() {
-    let settings = rollout(|rollout| (rollout.max_attempts, rollout.max_failures) = (2, 5));
-    let mut script = updating(&settings, &["a", "b"], &[NODE, TaskType::EtcdProxy]);
-    for attempt in 1..=2 {
-        let fetch = script.launches("a", TaskType::Prefetch);
-        script.failed("a", &fetch, "Command exited with status 75");
-        assert_eq!(script.under_way().len(), usize::from(attempt < 2));
-        // Its sandbox is read after that.
-        let slot = Slot::Agent(AgentKey::from("a:5051"), TaskType::Prefetch);
-        let text = format!("no such image, {attempt}");
-        script.send(Input::Output { slot, task: fetch, text });
-        script.wait(2 * SECOND);
-    }
-    let view = script.core.view();
-    let halted = view.rollout.held.unwrap();
-    assert!(halted.contains("canary a:5051") && halted.contains("prefetch failed 2 times"), "{halted}");
-    assert!(halted.ends_with("(to be tried again): no such image, 2"), "{halted}");
-    let place = script.agent_view("a").rollout.unwrap();
-    assert!(place.failure.is_some_and(|why| halted.ends_with(&why)), "{halted}");
-    assert_eq!((view.update.status, view.rollout.failed.len()), (Status::Error, 1));
-    assert!(
-        view.update.errors.iter().any(|error| error.contains("rollout.max-attempts")),
-        "{:?}",
-        view.update
-    );
-    script.wait(Duration::from_hours(1));
-    assert_eq!(script.under_way(), [""; 0]);
-    // What runs there is what was there, and comes back as that.
-    let node = script.task("a", NODE);
-    script.failed("a", &node, "Command terminated with signal Killed");
-    script.wait(SECOND);
-    let again = launch(&script.offer("a")).unwrap();
-    assert_eq!(again.target.to_string(), "target of calico-node");
-    script.ready("a", &again.task);
-
-    // The operator has mended it.
-    script.command(Plan::Update, Verb::Retry, None, Some("a")).unwrap();
-    assert_eq!(script.under_way(), ["a:5051"]);
-    script.reaches("a", TaskType::Prefetch);
-    assert_eq!(script.core.view().rollout.failed.len(), 0);
-}
-
-#[test]
-fn another_target_begins_with_those_that_have_failed() {
-    let settings = rollout(|rollout| rollout.max_attempts = 1);
-    let mut script = updating(&settings, &["a", "b"], &[NODE]);
-    let fetch = script.launches("a", TaskType::Prefetch);
-    script.failed("a", &fetch, "Command exited with status 78");
-    assert_eq!(script.update_status(), Status::Error);
-    script.restart_with(changed(settings, &[NODE], 3));
-    script.resumes(&["a", "b"]);
-    script.tells(&["a", "b"]);
-    assert_eq!(script.under_way(), ["a:5051"]);
-    assert_eq!(script.core.view().rollout.number, 3);
-}
-
-#[test]
-fn an_agent_that_is_lost_with_its_place_keeps_it_for_its_time_and_has_failed_then() {
-    let mut script = updating(&rollout(|_| ()), &["a", "b"], &[NODE]);
-    script.launches("a", TaskType::Prefetch);
-    script.agents(&["b"]);
-    script.wait(Duration::from_mins(14));
-    assert_eq!(script.under_way(), ["a:5051"]);
-    script.wait(Duration::from_mins(1));
-    assert_eq!(script.under_way(), [""; 0]);
-    let halted = script.core.view().rollout.held.unwrap();
-    assert!(halted.contains("rollout.agent-timeout") && halted.contains("is away"), "{halted}");
-}
-
-#[test]
 fn the_time_of_a_step_begins_with_it_and_not_with_the_place() {
     let mut script = updating(&rollout(|_| ()), &["a"], &[NODE]);
     let (old, fetch) = (script.task("a", NODE), script.launches("a", TaskType::Prefetch));
@@ -291,60 +239,6 @@ fn an_agent_without_a_place_that_goes_away_is_no_failure() {
     script.tells(&["b"]);
     script.replaces_node("b");
     assert_eq!(script.update_status(), Status::Complete);
-}
-
-#[test]
-fn nothing_begins_while_the_plan_is_paused_or_stopped_and_what_has_begun_is_finished() {
-    let mut script = updating(&rollout(|r| r.strategy = RolloutStrategy::Serial), &["a", "b"], &[NODE]);
-    script.command(Plan::Update, Verb::Pause, None, None).unwrap();
-    script.declines("a");
-    assert_eq!(script.update_status(), Status::Waiting);
-    script.restart();
-    script.resumes(&["a", "b"]);
-    script.declines("a");
-    script.command(Plan::Update, Verb::Resume, None, None).unwrap();
-    script.command(Plan::Update, Verb::Stop, None, None).unwrap();
-    script.replaces_node("a");
-    assert_eq!((script.under_way(), script.update_status()), (vec![], Status::Waiting));
-    script.command(Plan::Update, Verb::Start, None, None).unwrap();
-    script.replaces_node("b");
-    assert_eq!(script.update_status(), Status::Complete);
-}
-
-#[test]
-fn the_pause_after_the_canaries_ends_when_the_operator_says_so() {
-    let mut script = updating(&rollout(|_| ()), &["a", "b"], &[NODE]);
-    script.replaces_node("a");
-    assert_eq!(script.under_way(), [""; 0]);
-    script.command(Plan::Update, Verb::Continue, None, None).unwrap();
-    script.replaces_node("b");
-}
-
-#[test]
-fn steps_are_left_out_forced_and_done_again_as_operators_say() {
-    let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Parallel);
-    let mut script = updating(&settings, &["a", "b"], &[NODE]);
-    assert_eq!(script.under_way(), ["a:5051"]);
-    script.command(Plan::Update, Verb::ForceComplete, Some(NODE), Some("b")).unwrap();
-    script.replaces_node("a");
-    assert_eq!((script.under_way(), script.update_status()), (vec![], Status::Complete));
-    assert_eq!(script.target("b", NODE), "target of calico-node");
-    let refused = script.command(Plan::Update, Verb::Restart, None, None).unwrap_err();
-    assert!(refused.contains("needs a phase"), "{refused}");
-    let refused = script.command(Plan::Update, Verb::Skip, None, Some("z")).unwrap_err();
-    assert!(refused.contains("z:5051"), "{refused}");
-
-    // Complete or not, it is done again.
-    let old = script.task("a", NODE);
-    script.command(Plan::Update, Verb::Restart, Some(NODE), Some("a")).unwrap();
-    assert_eq!(script.under_way(), ["a:5051"]);
-    let frame = script.wait(SECOND);
-    assert!(killed(&frame).is_empty(), "it was ended before");
-    script.failed("a", &old, "Command terminated with signal Terminated");
-    let new = script.launches("a", NODE);
-    script.ready("a", &new);
-    script.wait(STABLE);
-    assert_eq!(script.under_way(), [""; 0]);
 }
 
 #[test]
@@ -383,34 +277,6 @@ fn a_task_type_that_is_no_longer_wanted_is_ended_and_taken_back_if_the_operator_
     script.wait(STABLE);
     assert_eq!((script.phase("a", NODE), script.phase("a", TaskType::Cni)), (None, None));
     assert_eq!(script.update_status(), Status::Complete);
-}
-
-#[test]
-fn a_change_that_is_not_safe_is_refused_and_all_stay_as_they_are_until_it_is_allowed() {
-    let name = |settings: &mut Settings, name: &str| {
-        settings.rollout.guarded.insert("network.name".into(), name.into());
-    };
-    let mut settings = rollout(|_| ());
-    name(&mut settings, "calico");
-    let mut script = Script::with_agents(settings.clone(), &["a"]);
-    script.install("a");
-    let mut other = changed(settings, &[NODE], 2);
-    name(&mut other, "blue");
-    script.restart_with(other.clone());
-    script.resumes(&["a"]);
-    script.tells(&["a"]);
-    let view = script.core.view();
-    assert_eq!((view.update.status, view.rollout.number), (Status::Error, 1));
-    assert!(view.update.errors[0].contains("rollout.allow-unsafe"), "{:?}", view.update.errors);
-    // What dies and what joins gets what the others have.
-    let node = script.task("a", NODE);
-    script.failed("a", &node, "Command terminated with signal Killed");
-    script.wait(SECOND);
-    assert_eq!(launch(&script.offer("a")).unwrap().target.to_string(), "target of calico-node");
-    other.rollout.allow_unsafe.insert("network.name".into());
-    script.restart_with(other);
-    script.resumes(&["a"]);
-    assert_eq!(script.core.view().rollout.number, 2);
 }
 
 #[test]
@@ -484,34 +350,6 @@ fn a_service_that_is_replaced_is_no_failure_and_its_absence_no_recovery() {
 }
 
 #[test]
-fn an_agent_that_has_failed_with_its_last_step_stays_failed() {
-    let settings = rollout(|rollout| (rollout.max_attempts, rollout.max_failures) = (1, 5));
-    let mut script = updating(&settings, &["a", "b"], &[NODE]);
-    let old = script.task("a", NODE);
-    script.reaches("a", TaskType::Prefetch);
-    script.failed("a", &old, "Command terminated with signal Terminated");
-    let new = script.launches("a", NODE);
-    script.failed("a", &new, "Command exited with status 69");
-    script.wait(SECOND);
-    // Nothing there has another target, and it is not well with it.
-    assert_eq!(script.core.view().rollout.failed, ["a:5051".into()]);
-    assert_eq!(script.update_status(), Status::Error);
-}
-
-#[test]
-fn the_others_follow_a_canary_that_has_failed_when_the_operator_says_so() {
-    let settings = rollout(|rollout| rollout.max_attempts = 1);
-    let mut script = updating(&settings, &["a", "b"], &[NODE]);
-    let fetch = script.launches("a", TaskType::Prefetch);
-    script.failed("a", &fetch, "Command exited with status 78");
-    script.wait(2 * SOAK);
-    assert_eq!((script.under_way(), script.core.view().rollout.stage), (vec![], "canary"));
-    script.command(Plan::Update, Verb::Continue, None, None).unwrap();
-    script.wait(SOAK);
-    script.replaces_node("b");
-}
-
-#[test]
 fn an_install_that_was_begun_with_an_earlier_target_comes_to_the_present_one() {
     let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Serial);
     let mut script = Script::with_agents(settings.clone(), &["a"]);
@@ -526,65 +364,4 @@ fn an_install_that_was_begun_with_an_earlier_target_comes_to_the_present_one() {
     assert_eq!(script.under_way(), ["a:5051"]);
     script.reaches("a", TaskType::Prefetch);
     assert_eq!(script.target("a", TaskType::EtcdProxy), "target of etcd-proxy");
-}
-
-#[test]
-fn what_goes_on_while_another_configuration_is_refused_is_fetched_and_taken_back_as_before() {
-    let guarded = |name: &str| BTreeMap::from([("network.name".to_owned(), name.to_owned())]);
-    let mut settings = rollout(|rollout| rollout.guarded = guarded("calico"));
-    settings.rollout.strategy = RolloutStrategy::Serial;
-    let mut script = updating(&settings, &["a"], &[NODE]);
-    let mut refused = changed(settings, &[NODE], 3);
-    refused.rollout.guarded = guarded("blue");
-    script.restart_with(refused);
-    script.resumes(&["a"]);
-    script.tells(&["a"]);
-    assert_eq!(script.core.view().rollout.refused.len(), 1);
-    script.replaces_node("a");
-}
-
-#[test]
-fn agents_of_a_state_from_before_there_were_rollouts_have_their_turn() {
-    let settings = rollout(|_| ());
-    let mut script = Script::with_agents(settings.clone(), &["a"]);
-    script.install("a");
-    // As its migration leaves it.
-    (script.stored.cluster.rollout, script.stored.cluster.definitions) = Default::default();
-    script.restart_with(changed(settings, &[NODE], 2));
-    script.resumes(&["a"]);
-    script.tells(&["a"]);
-    script.replaces_node("a");
-    assert_eq!(script.update_status(), Status::Complete);
-}
-
-#[test]
-fn what_an_operator_has_left_out_has_its_turn_when_that_is_taken_back_after_its_agents() {
-    let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Parallel);
-    let mut script = updating(&settings, &["a", "b"], &[NODE]);
-    script.command(Plan::Update, Verb::Skip, Some(NODE), Some("b")).unwrap();
-    script.replaces_node("a");
-    assert_eq!((script.under_way(), script.update_status()), (vec![], Status::Complete));
-    script.command(Plan::Update, Verb::Unskip, Some(NODE), Some("b")).unwrap();
-    script.replaces_node("b");
-    assert_eq!((script.under_way(), script.update_status()), (vec![], Status::Complete));
-}
-
-#[test]
-fn what_its_host_cannot_have_is_tried_again_once_when_an_operator_orders_it() {
-    let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Parallel);
-    let mut script = Script::with_agents(settings, &["a"]);
-    script.reaches("a", TaskType::ClusterInit);
-    script.reaches("a", TaskType::EtcdProxy);
-    let cni = script.launches("a", TaskType::Cni);
-    script.failed("a", &cni, "Command exited with status 80");
-    script.reaches("a", NODE);
-    script.wait(SECOND);
-    script.command(Plan::Update, Verb::Restart, Some(TaskType::Cni), Some("a")).unwrap();
-    assert_eq!(script.under_way(), ["a:5051"]);
-    let cni = script.launches("a", TaskType::Cni);
-    script.failed("a", &cni, "Command exited with status 80");
-    for _ in 0..3 {
-        script.wait(STABLE);
-        assert_eq!(script.under_way(), [""; 0]);
-    }
 }

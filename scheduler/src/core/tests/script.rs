@@ -148,7 +148,7 @@ impl Script {
             tasks.push(self.reaches(host, TaskType::ClusterInit));
         }
         let types: Vec<TaskType> = self.settings.specs.keys().copied().collect();
-        for task_type in types.into_iter().filter(|t| t.scope() == Scope::Agent) {
+        for task_type in types.into_iter().filter(|t| Core::is_step(*t)) {
             tasks.push(self.reaches(host, task_type));
         }
         let network = TaskType::DockerNetwork;

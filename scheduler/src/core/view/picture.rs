@@ -83,12 +83,13 @@ impl Core {
         let deploy = PlanView { status, errors, strategy: "serial", phases };
         agents.extend(self.duplicate_views());
         let framework_id = self.state.framework_id.clone();
+        let held = self.why_none_begins();
         View {
             framework_id,
             deploy,
-            update: self.update_plan(),
+            update: self.update_plan(held.as_deref()),
             repair: self.recovery_plan(),
-            rollout: self.view_of_rollout(),
+            rollout: self.rollout_view(held),
             recovery: self.recovery_view(),
             agents,
         }

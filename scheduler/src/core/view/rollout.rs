@@ -20,7 +20,8 @@ pub struct RolloutView {
     /// Since when its target is the operator's, as RFC 3339 has it.
     #[serde(serialize_with = "rfc3339")]
     pub since: Timestamp,
-    /// `canary`, `soak` or `rest`; `complete` when no agent is behind; `unknown` before the first list of agents.
+    /// `canary`, `soak` or `rest`; `complete` when no agent is behind; `rolling-back`, and `rolled-back` then, when the
+    /// operator's target has failed; `unknown` before the first list of agents.
     pub stage: &'static str,
     /// When the pause after the canaries is over, as RFC 3339 has it.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
@@ -38,6 +39,9 @@ pub struct RolloutView {
     /// Why no agent begins, where none does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
+    /// Why agents go back, or are back, to what they had before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<String>,
     /// Why the configuration is not followed, and what to do.
     pub refused: Vec<String>,
     /// The plans that an operator has paused.
@@ -63,12 +67,18 @@ pub struct PlaceView {
 impl Core {
     /// How the rollout stands, without all else.
     pub fn view_of_rollout(&self) -> RolloutView {
+        self.rollout_view(self.why_none_begins())
+    }
+
+    /// The same, where it is known why no further agent begins.
+    pub(super) fn rollout_view(&self, held: Option<String>) -> RolloutView {
         let rollout = &self.state.cluster.rollout;
-        let nobody_is_behind = self.rolling.under_way() == 0 && self.rolling.waiting() == 0;
         let failed: Vec<AgentKey> = self.rolling.failed().iter().cloned().collect();
+        let is_over = self.rolling.under_way() == 0 && self.rolling.waiting() == 0 && failed.is_empty();
         let (stage, soak_until) = match rollout.stage {
             _ if self.inventory.is_none() => ("unknown", None),
-            _ if nobody_is_behind && failed.is_empty() => ("complete", None),
+            _ if rollout.given_up.is_some() => (if is_over { "rolled-back" } else { "rolling-back" }, None),
+            _ if is_over => ("complete", None),
             Stage::Canary => ("canary", None),
             Stage::Soak { since } => ("soak", Some(since.after(self.settings.rollout.canary_soak))),
             Stage::Rest => ("rest", None),
@@ -83,14 +93,15 @@ impl Core {
             at_most: self.room().0,
             waiting: self.rolling.waiting(),
             failed,
-            held: self.why_none_begins(),
+            held,
+            given_up: rollout.given_up.as_ref().map(|given_up| given_up.why.clone()),
             refused: self.rolling.refused.clone(),
             paused: rollout.paused.iter().copied().collect(),
         }
     }
 
     /// Why no further agent begins, where some wait.
-    fn why_none_begins(&self) -> Option<String> {
+    pub(super) fn why_none_begins(&self) -> Option<String> {
         let rollout = &self.state.cluster.rollout;
         if self.rolling.waiting() == 0 && rollout.halted.is_none() {
             return None;
@@ -130,9 +141,8 @@ impl Core {
     }
 
     /// The plan `update`: a phase a task type that some agent has to be brought to another target of, or was.
-    pub(super) fn update_plan(&self) -> PlanView {
+    pub(super) fn update_plan(&self, held: Option<&str>) -> PlanView {
         let rollout = &self.state.cluster.rollout;
-        let held = self.why_none_begins();
         let agents = self.state.agents.values().map(AsRef::as_ref);
         let agents: Vec<&AgentRecord> = agents
             .filter(|agent| !agent.aside && agent.settled > 0)
@@ -146,17 +156,21 @@ impl Core {
         for task_type in TaskType::ALL.into_iter().filter(|_| is_update) {
             let spec = self.settings.specs.get(&task_type);
             let steps: Vec<StepView> = match (task_type.scope(), spec) {
-                (Scope::Cluster, Some(spec)) => vec![self.cluster_update(task_type, spec, held.as_deref())],
+                (Scope::Cluster, Some(spec)) => vec![self.cluster_update(task_type, spec, held)],
                 (Scope::Cluster, None) => continue,
                 (Scope::Agent, spec) => {
-                    let steps =
-                        agents.iter().filter_map(|a| self.agent_update(a, task_type, spec, held.as_deref()));
-                    steps.collect()
+                    agents.iter().filter_map(|a| self.agent_update(a, task_type, spec, held)).collect()
                 }
             };
             phases.extend(phase(task_type, self.settings.rollout.strategy.name(), steps));
         }
         let mut errors: Vec<String> = self.rolling.refused.clone();
+        errors.extend(rollout.given_up.iter().map(|given_up| {
+            format!(
+                "rollout {} was given up, agents go back to what they had before: {}",
+                given_up.number, given_up.why
+            )
+        }));
         errors.extend(rollout.halted.iter().map(|why| format!("halted: {why}")));
         let steps = phases.iter().flat_map(|phase| &phase.steps).filter(|step| step.status == Status::Error);
         errors.extend(steps.map(|step| format!("{}: {}", step.id, step.message)));

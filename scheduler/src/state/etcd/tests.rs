@@ -129,10 +129,8 @@ async fn what_is_committed_is_read_back_page_by_page_and_nothing_is_written_for_
     assert_eq!(state, State::default());
     let mut changes = many(1203);
     changes.insert(0, StateChange::Framework { id: "F1".into() });
-    changes.push(StateChange::Cluster(ClusterRecord {
-        tasks: record("a:1", "A").tasks,
-        ..ClusterRecord::default()
-    }));
+    let cluster = ClusterRecord { tasks: record("a:1", "A").tasks, ..ClusterRecord::default() };
+    changes.push(StateChange::Cluster(cluster.into()));
     changes.push(StateChange::Forget { key: "10.0.0.7:5051".into() });
     changes.push(agent("10.0.9.9:5051", "S7"));
     store.commit(&changes).await.unwrap();

@@ -36,13 +36,13 @@ pub fn mistyped(cluster: &Cluster, scheduler: &Scheduler<'_>) {
         ("update/pose", 404, "pause"),
         ("update/skip?phase=node&step=10.0.0.1:5051", 400, "calico-node"),
         ("update/skip?fase=calico-node", 400, "fase"),
-        ("update/skip?phase=calico-node&step=10.0.0.1", 409, "host:port"),
-        ("update/skip?phase=cluster-init", 409, "each agent"),
-        ("update/skip", 409, "needs a phase"),
-        ("update/pause?phase=calico-node", 409, "whole plan"),
+        ("update/skip?phase=calico-node&step=10.0.0.1", 404, "host:port"),
+        ("update/skip?phase=cluster-init", 400, "each agent"),
+        ("update/skip", 400, "needs a phase"),
+        ("update/pause?phase=calico-node", 400, "whole plan"),
         ("update/retry", 409, "changes nothing"),
-        ("update/forget", 409, "step=host:port"),
-        ("deploy/stop", 409, "paused and resumed"),
+        ("update/forget", 400, "step=host:port"),
+        ("deploy/stop", 400, "paused and resumed"),
     ];
     for (what, code, hint) in refused {
         let (status, said) = post(cluster, scheduler, what);

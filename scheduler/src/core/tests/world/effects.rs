@@ -49,7 +49,7 @@ impl World {
             }
             Effect::Suppress => self.suppressed = true,
             Effect::Constrain(hosts) => self.constraints = hosts,
-            Effect::Unreserve { .. } => panic!("nothing is reserved here"),
+            Effect::Reserve { .. } | Effect::Unreserve { .. } => panic!("nothing is reserved here"),
             Effect::AcceptInverse(_) => panic!("no agent goes down here"),
         }
     }

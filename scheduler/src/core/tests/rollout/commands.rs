@@ -1,0 +1,239 @@
+//! What operators command.
+
+use super::*;
+
+#[test]
+fn nothing_begins_while_the_plan_is_paused_or_stopped_and_what_has_begun_is_finished() {
+    let mut script = updating(&rollout(|r| r.strategy = RolloutStrategy::Serial), &["a", "b"], &[NODE]);
+    script.command(Plan::Update, Verb::Pause, None, None).unwrap();
+    script.declines("a");
+    assert_eq!(script.update_status(), Status::Waiting);
+    script.restart();
+    script.resumes(&["a", "b"]);
+    script.declines("a");
+    script.command(Plan::Update, Verb::Resume, None, None).unwrap();
+    script.command(Plan::Update, Verb::Stop, None, None).unwrap();
+    script.replaces_node("a");
+    assert_eq!((script.under_way(), script.update_status()), (vec![], Status::Waiting));
+    script.command(Plan::Update, Verb::Start, None, None).unwrap();
+    script.replaces_node("b");
+    assert_eq!(script.update_status(), Status::Complete);
+}
+
+#[test]
+fn the_pause_after_the_canaries_ends_when_the_operator_says_so() {
+    let mut script = updating(&rollout(|_| ()), &["a", "b"], &[NODE]);
+    script.replaces_node("a");
+    assert_eq!(script.under_way(), [""; 0]);
+    script.command(Plan::Update, Verb::Continue, None, None).unwrap();
+    script.replaces_node("b");
+}
+
+#[test]
+fn steps_are_left_out_forced_and_done_again_as_operators_say() {
+    let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Parallel);
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    assert_eq!(script.under_way(), ["a:5051"]);
+    script.command(Plan::Update, Verb::ForceComplete, Some(NODE), Some("b")).unwrap();
+    script.replaces_node("a");
+    assert_eq!((script.under_way(), script.update_status()), (vec![], Status::Complete));
+    assert_eq!(script.target("b", NODE), "target of calico-node");
+    let refused = script.command(Plan::Update, Verb::Restart, None, None).unwrap_err();
+    assert!(refused.contains("needs a phase"), "{refused}");
+    let refused = script.command(Plan::Update, Verb::Skip, None, Some("z")).unwrap_err();
+    assert!(refused.contains("z:5051"), "{refused}");
+
+    // Complete or not, it is done again.
+    let old = script.task("a", NODE);
+    script.command(Plan::Update, Verb::Restart, Some(NODE), Some("a")).unwrap();
+    assert_eq!(script.under_way(), ["a:5051"]);
+    let frame = script.wait(SECOND);
+    assert!(killed(&frame).is_empty(), "it was ended before");
+    script.failed("a", &old, "Command terminated with signal Terminated");
+    let new = script.launches("a", NODE);
+    script.ready("a", &new);
+    script.wait(STABLE);
+    assert_eq!(script.under_way(), [""; 0]);
+}
+
+#[test]
+fn the_others_follow_a_canary_that_has_failed_when_the_operator_says_so() {
+    let settings = rollout(|rollout| rollout.max_attempts = 1);
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    let fetch = script.launches("a", TaskType::Prefetch);
+    script.failed("a", &fetch, "Command exited with status 78");
+    script.wait(2 * SOAK);
+    assert_eq!((script.under_way(), script.core.view().rollout.stage), (vec![], "canary"));
+    script.command(Plan::Update, Verb::Continue, None, None).unwrap();
+    script.wait(SOAK);
+    script.replaces_node("b");
+}
+
+#[test]
+fn what_an_operator_has_left_out_has_its_turn_when_that_is_taken_back_after_its_agents() {
+    let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Parallel);
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    script.command(Plan::Update, Verb::Skip, Some(NODE), Some("b")).unwrap();
+    script.replaces_node("a");
+    assert_eq!((script.under_way(), script.update_status()), (vec![], Status::Complete));
+    script.command(Plan::Update, Verb::Unskip, Some(NODE), Some("b")).unwrap();
+    script.replaces_node("b");
+    assert_eq!((script.under_way(), script.update_status()), (vec![], Status::Complete));
+}
+
+#[test]
+fn what_its_host_cannot_have_is_tried_again_once_when_an_operator_orders_it() {
+    let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Parallel);
+    let mut script = Script::with_agents(settings, &["a"]);
+    script.reaches("a", TaskType::ClusterInit);
+    script.reaches("a", TaskType::EtcdProxy);
+    let cni = script.launches("a", TaskType::Cni);
+    script.failed("a", &cni, "Command exited with status 80");
+    script.reaches("a", NODE);
+    script.wait(SECOND);
+    script.command(Plan::Update, Verb::Restart, Some(TaskType::Cni), Some("a")).unwrap();
+    assert_eq!(script.under_way(), ["a:5051"]);
+    let cni = script.launches("a", TaskType::Cni);
+    script.failed("a", &cni, "Command exited with status 80");
+    for _ in 0..3 {
+        script.wait(STABLE);
+        assert_eq!(script.under_way(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_restart_of_a_phase_an_agent_or_a_step_does_that_again_and_nothing_else() {
+    let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Parallel);
+    let mut script = Script::with_agents(settings, &["a", "b"]);
+    for host in ["a", "b"] {
+        script.install(host);
+    }
+    let again = |script: &mut Script, host: &str, types: &[TaskType]| {
+        assert_eq!(script.under_way(), [format!("{host}:5051")]);
+        for task_type in types {
+            if matches!(script.phase(host, *task_type), Some(Phase::Active { .. })) {
+                let old = script.task(host, *task_type);
+                script.failed(host, &old, "Command terminated with signal Terminated");
+            }
+            script.reaches(host, *task_type);
+        }
+        script.declines(host);
+        script.wait(STABLE);
+    };
+    let said = script.command(Plan::Update, Verb::Restart, Some(NODE), None).unwrap();
+    assert_eq!(said, "restart: calico-node on all agents, 2 steps");
+    again(&mut script, "a", &[NODE]);
+    again(&mut script, "b", &[NODE]);
+    assert_eq!((script.under_way(), script.update_status()), (vec![], Status::Complete));
+    let said = script.command(Plan::Update, Verb::Restart, None, Some("b")).unwrap();
+    assert_eq!(said, "restart: all task types on b:5051, 3 steps");
+    again(&mut script, "b", &[TaskType::EtcdProxy, TaskType::Cni, NODE]);
+    script.command(Plan::Update, Verb::Restart, Some(TaskType::Cni), Some("a")).unwrap();
+    again(&mut script, "a", &[TaskType::Cni]);
+    assert_eq!((script.under_way(), script.update_status()), (vec![], Status::Complete));
+}
+
+#[test]
+fn an_agent_that_is_away_is_forgotten_at_once_and_one_that_is_there_is_not() {
+    let mut script = Script::with_agents(rollout(|_| ()), &["a", "b"]);
+    script.install("a");
+    let refused = script.command(Plan::Deploy, Verb::Forget, None, Some("a")).unwrap_err();
+    assert!(refused.contains("a:5051 is in the master's list"), "{refused}");
+    let refused = script.command(Plan::Deploy, Verb::Forget, None, None).unwrap_err();
+    assert!(refused.contains("needs an agent"), "{refused}");
+    script.agents(&["a"]);
+    let said = script.command(Plan::Deploy, Verb::Forget, None, Some("b")).unwrap();
+    assert_eq!(said, "forget: b:5051");
+    assert_eq!(script.stored.agents.len(), 1);
+    let refused = script.command(Plan::Deploy, Verb::Forget, None, Some("b")).unwrap_err();
+    assert!(refused.contains("no agent 'b:5051' is known"), "{refused}");
+}
+
+#[test]
+fn a_retry_makes_what_waits_go_on_at_once() {
+    let mut script = Script::with_agents(rollout(|_| ()), &["a", "b"]);
+    let init = script.launches("a", TaskType::ClusterInit);
+    script.failed("a", &init, "Command exited with status 78");
+    let refused = script.command(Plan::Deploy, Verb::Retry, None, Some("a")).unwrap_err();
+    assert!(refused.contains("'retry' changes nothing"), "{refused}");
+    script.command(Plan::Deploy, Verb::Retry, Some(TaskType::ClusterInit), None).unwrap();
+    script.reaches("a", TaskType::ClusterInit);
+    for host in ["a", "b"] {
+        let proxy = script.launches(host, TaskType::EtcdProxy);
+        script.failed(host, &proxy, "Command exited with status 77");
+        script.declines(host);
+    }
+    // One step, then all that wait.
+    script.command(Plan::Deploy, Verb::Retry, Some(TaskType::EtcdProxy), Some("a")).unwrap();
+    script.reaches("a", TaskType::EtcdProxy);
+    script.declines("b");
+    let said = script.command(Plan::Deploy, Verb::Retry, None, None).unwrap();
+    assert_eq!(said, "retry: all task types on all agents, 1 steps");
+    script.reaches("b", TaskType::EtcdProxy);
+}
+
+#[test]
+fn a_restart_that_has_failed_is_tried_again_with_a_place_and_not_before_there_is_one() {
+    let settings = rollout(|rollout| {
+        (rollout.max_attempts, rollout.max_failures) = (1, 5);
+        rollout.strategy = RolloutStrategy::Parallel;
+    });
+    let mut script = Script::with_agents(settings, &["a", "b"]);
+    for host in ["a", "b"] {
+        script.install(host);
+    }
+    script.command(Plan::Update, Verb::Restart, Some(NODE), Some("a")).unwrap();
+    let old = script.task("a", NODE);
+    script.failed("a", &old, "Command terminated with signal Terminated");
+    let new = script.launches("a", NODE);
+    script.failed("a", &new, "Command exited with status 69");
+    assert_eq!(script.core.view().rollout.failed, ["a:5051".into()]);
+
+    // The only place is another's.
+    script.command(Plan::Update, Verb::Restart, Some(NODE), Some("b")).unwrap();
+    script.command(Plan::Update, Verb::Retry, None, Some("a")).unwrap();
+    assert_eq!(script.under_way(), ["b:5051"]);
+    script.declines("a");
+    assert!(script.agent_view("a").reason.contains("waits for the agent's turn"));
+    // What dies there by itself comes back all the same.
+    let proxy = script.task("a", TaskType::EtcdProxy);
+    script.failed("a", &proxy, "Command terminated with signal Killed");
+    script.wait(SECOND);
+    script.reaches("a", TaskType::EtcdProxy);
+    script.declines("a");
+    let old = script.task("b", NODE);
+    script.failed("b", &old, "Command terminated with signal Terminated");
+    script.reaches("b", NODE);
+    script.wait(STABLE);
+    assert_eq!(script.under_way(), ["a:5051"]);
+    script.reaches("a", NODE);
+    script.wait(STABLE);
+    assert_eq!((script.under_way(), script.update_status()), (vec![], Status::Complete));
+}
+
+#[test]
+fn a_command_that_changes_nothing_says_why() {
+    let mut script = Script::with_agents(rollout(|_| ()), &["a"]);
+    script.install("a");
+    let commanded = script.stored.clone();
+    for (plan, verb, phase, why) in [
+        (Plan::Update, Verb::Start, None, "the plan update is neither held nor paused"),
+        (Plan::Update, Verb::Continue, None, "the plan update is neither held nor paused"),
+        (Plan::Recovery, Verb::Resume, None, "the plan recovery is not paused"),
+        (Plan::Deploy, Verb::Stop, None, "deploy can be paused and resumed"),
+        (Plan::Update, Verb::Pause, Some(NODE), "leave out phase and step"),
+        (Plan::Update, Verb::Restart, None, "needs a phase"),
+        (Plan::Update, Verb::Skip, None, "needs a phase"),
+        (Plan::Update, Verb::Skip, Some(TaskType::ClusterInit), "that run on each agent"),
+        (Plan::Update, Verb::Restart, Some(TaskType::Libnetwork), "libnetwork is not configured"),
+        (Plan::Update, Verb::Unskip, Some(NODE), "no step of calico-node on all agents is such"),
+        (Plan::Update, Verb::Retry, None, "no step of all task types on all agents is such"),
+    ] {
+        let said = script.command(plan, verb, phase, None).unwrap_err();
+        assert!(said.contains(why), "{}: {said}", verb.name());
+    }
+    assert_eq!(script.stored, commanded);
+    script.command(Plan::Recovery, Verb::Pause, None, None).unwrap();
+    let said = script.command(Plan::Recovery, Verb::Pause, None, None).unwrap_err();
+    assert!(said.contains("the plan recovery is paused already"), "{said}");
+}

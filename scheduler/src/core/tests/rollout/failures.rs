@@ -1,0 +1,280 @@
+//! What becomes of a rollout in which agents fail: it halts, or goes back.
+
+use super::*;
+
+#[test]
+fn a_canary_that_fails_halts_the_rollout_with_its_reason_and_its_old_services_go_on() {
+    let settings = rollout(|rollout| (rollout.max_attempts, rollout.max_failures) = (2, 5));
+    let mut script = updating(&settings, &["a", "b"], &[NODE, TaskType::EtcdProxy]);
+    for attempt in 1..=2 {
+        let fetch = script.launches("a", TaskType::Prefetch);
+        script.failed("a", &fetch, "Command exited with status 75");
+        assert_eq!(script.under_way().len(), usize::from(attempt < 2));
+        // Its sandbox is read after that.
+        let slot = Slot::Agent(AgentKey::from("a:5051"), TaskType::Prefetch);
+        let text = format!("no such image, {attempt}");
+        script.send(Input::Output { slot, task: fetch, text });
+        script.wait(2 * SECOND);
+    }
+    let view = script.core.view();
+    let halted = view.rollout.held.unwrap();
+    assert!(halted.contains("canary a:5051") && halted.contains("prefetch failed 2 times"), "{halted}");
+    assert!(halted.ends_with("(to be tried again): no such image, 2"), "{halted}");
+    let place = script.agent_view("a").rollout.unwrap();
+    assert!(place.failure.is_some_and(|why| halted.ends_with(&why)), "{halted}");
+    assert_eq!((view.update.status, view.rollout.failed.len()), (Status::Error, 1));
+    assert!(
+        view.update.errors.iter().any(|error| error.contains("rollout.max-attempts")),
+        "{:?}",
+        view.update
+    );
+    script.wait(Duration::from_hours(1));
+    assert_eq!(script.under_way(), [""; 0]);
+    // What runs there is what was there, and comes back as that.
+    let node = script.task("a", NODE);
+    script.failed("a", &node, "Command terminated with signal Killed");
+    script.wait(SECOND);
+    let again = launch(&script.offer("a")).unwrap();
+    assert_eq!(again.target.to_string(), "target of calico-node");
+    script.ready("a", &again.task);
+
+    // The operator has mended it.
+    script.command(Plan::Update, Verb::Retry, None, Some("a")).unwrap();
+    assert_eq!(script.under_way(), ["a:5051"]);
+    script.reaches("a", TaskType::Prefetch);
+    assert_eq!(script.core.view().rollout.failed.len(), 0);
+}
+
+#[test]
+fn another_target_begins_with_those_that_have_failed() {
+    let settings = rollout(|rollout| rollout.max_attempts = 1);
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    let fetch = script.launches("a", TaskType::Prefetch);
+    script.failed("a", &fetch, "Command exited with status 78");
+    assert_eq!(script.update_status(), Status::Error);
+    script.restart_with(changed(settings, &[NODE], 3));
+    script.resumes(&["a", "b"]);
+    script.tells(&["a", "b"]);
+    assert_eq!(script.under_way(), ["a:5051"]);
+    assert_eq!(script.core.view().rollout.number, 3);
+}
+
+#[test]
+fn an_agent_that_is_lost_with_its_place_keeps_it_for_its_time_and_has_failed_then() {
+    let mut script = updating(&rollout(|_| ()), &["a", "b"], &[NODE]);
+    script.launches("a", TaskType::Prefetch);
+    script.agents(&["b"]);
+    script.wait(Duration::from_mins(14));
+    assert_eq!(script.under_way(), ["a:5051"]);
+    script.wait(Duration::from_mins(1));
+    assert_eq!(script.under_way(), [""; 0]);
+    let halted = script.core.view().rollout.held.unwrap();
+    assert!(halted.contains("rollout.agent-timeout") && halted.contains("is away"), "{halted}");
+}
+
+#[test]
+fn an_agent_that_has_failed_with_its_last_step_stays_failed() {
+    let settings = rollout(|rollout| (rollout.max_attempts, rollout.max_failures) = (1, 5));
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    let old = script.task("a", NODE);
+    script.reaches("a", TaskType::Prefetch);
+    script.failed("a", &old, "Command terminated with signal Terminated");
+    let new = script.launches("a", NODE);
+    script.failed("a", &new, "Command exited with status 69");
+    script.wait(SECOND);
+    // Nothing there has another target, and it is not well with it.
+    assert_eq!(script.core.view().rollout.failed, ["a:5051".into()]);
+    assert_eq!(script.update_status(), Status::Error);
+}
+
+/// Rollouts go back when they fail.
+fn going_back(edit: impl FnOnce(&mut Rollout)) -> Settings {
+    let mut settings = rollout(|rollout| {
+        (rollout.on_failure, rollout.max_attempts) = (OnFailure::Rollback, 1);
+        edit(rollout);
+    });
+    fetching(&mut settings);
+    with_definitions(settings)
+}
+
+impl Script {
+    /// The node of `host`, which has its place, is replaced by what fails.
+    fn fails_with_its_node(&mut self, host: &str) {
+        self.reaches(host, TaskType::Prefetch);
+        let old = self.task(host, NODE);
+        self.failed(host, &old, "Command terminated with signal Terminated");
+        let new = self.launches(host, NODE);
+        self.failed(host, &new, "Command exited with status 69");
+    }
+
+    /// Brings calico-node of `host`, which has its place, to a target.
+    fn comes_to(&mut self, host: &str, target: &str) {
+        if self.phase(host, NODE).unwrap().live().is_some() {
+            let wanted = &self.stored.cluster.rollout.targets[&TaskType::Prefetch];
+            if self.target(host, TaskType::Prefetch) != wanted.to_string() {
+                self.reaches(host, TaskType::Prefetch);
+            }
+            let old = self.task(host, NODE);
+            self.failed(host, &old, "Command terminated with signal Terminated");
+        }
+        self.reaches(host, NODE);
+        assert_eq!(self.target(host, NODE), target);
+        self.wait(STABLE);
+    }
+
+    fn stage(&self) -> &'static str {
+        self.core.view().rollout.stage
+    }
+}
+
+const BEFORE: &str = "target of calico-node";
+
+#[test]
+fn a_rollout_that_fails_goes_back_one_agent_after_the_other_without_a_pause() {
+    let settings = going_back(|rollout| rollout.strategy = RolloutStrategy::Parallel);
+    let mut script = updating(&settings, &["a", "b", "c"], &[NODE]);
+    script.replaces_node("a");
+    script.fails_with_its_node("b");
+    let view = script.core.view();
+    assert_eq!((view.rollout.stage, view.update.status), ("rolling-back", Status::Error));
+    let why = view.rollout.given_up.unwrap();
+    assert!(why.contains("b:5051") && why.contains("status 69"), "{why}");
+    assert!(view.update.errors[0].starts_with("rollout 2 was given up"), "{:?}", view.update.errors);
+    // What has failed goes first; what was updated follows, and what was not reached stays as it is.
+    assert_eq!(script.under_way(), ["b:5051"]);
+    script.comes_to("b", BEFORE);
+    assert_eq!(script.under_way(), ["a:5051"]);
+    script.comes_to("a", BEFORE);
+    assert_eq!((script.under_way(), script.stage()), (vec![], "rolled-back"));
+    assert_eq!((script.target("c", NODE), script.update_status()), (BEFORE.to_owned(), Status::Error));
+
+    // The operator wants the same still: it is not begun anew.
+    script.restart();
+    script.resumes(&["a", "b", "c"]);
+    script.tells(&["a", "b", "c"]);
+    script.wait(SOAK);
+    assert_eq!((script.under_way(), script.stage()), (vec![], "rolled-back"));
+    let node = script.task("c", NODE);
+    script.failed("c", &node, "Command terminated with signal Killed");
+    script.wait(SECOND);
+    script.reaches("c", NODE);
+    assert_eq!(script.target("c", NODE), BEFORE);
+    // What joins gets what the others have.
+    script.agents(&["a", "b", "c", "d"]);
+    for task_type in [TaskType::EtcdProxy, TaskType::Cni, NODE] {
+        script.reaches("d", task_type);
+    }
+    assert_eq!(script.target("d", NODE), BEFORE);
+}
+
+#[test]
+fn a_scheduler_that_dies_while_it_goes_back_goes_on_with_that() {
+    let settings = going_back(|_| ());
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    script.fails_with_its_node("a");
+    script.restart();
+    script.resumes(&["a", "b"]);
+    script.tells(&["b"]);
+    assert_eq!((script.under_way(), script.stage()), (vec!["a:5051"], "rolling-back"));
+    script.comes_to("a", BEFORE);
+    assert_eq!((script.under_way(), script.stage()), (vec![], "rolled-back"));
+}
+
+#[test]
+fn what_fails_while_it_goes_back_halts_that() {
+    let settings = going_back(|_| ());
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    script.fails_with_its_node("a");
+    let again = script.launches("a", NODE);
+    script.failed("a", &again, "Command exited with status 75");
+    let view = script.core.view();
+    assert_eq!((view.rollout.stage, script.under_way()), ("rolling-back", vec![]));
+    assert!(view.rollout.held.is_some_and(|why| why.starts_with("halted") && why.contains("status 75")));
+    script.command(Plan::Update, Verb::Retry, None, Some("a")).unwrap();
+    script.command(Plan::Update, Verb::Continue, None, None).unwrap();
+    script.comes_to("a", BEFORE);
+    assert_eq!(script.stage(), "rolled-back");
+}
+
+#[test]
+fn what_was_given_up_is_tried_again_when_the_operator_says_so() {
+    let settings = going_back(|_| ());
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    script.fails_with_its_node("a");
+    script.comes_to("a", BEFORE);
+    let refused = script.command(Plan::Update, Verb::Start, None, None).unwrap_err();
+    assert!(refused.contains("'restart' the plan"), "{refused}");
+    let said = script.command(Plan::Update, Verb::Restart, None, None).unwrap();
+    assert_eq!(said, "restart: the plan update, as rollout 4");
+    assert_eq!((script.under_way(), script.stage()), (vec!["a:5051"], "canary"));
+    script.comes_to("a", "version 2 of calico-node");
+    script.wait(SOAK);
+    script.comes_to("b", "version 2 of calico-node");
+    assert_eq!((script.stage(), script.update_status()), ("complete", Status::Complete));
+    // Where that fails in turn, it goes back to what has worked, not to what was tried last.
+    script.restart_with(changed(settings, &[NODE], 3));
+    script.resumes(&["a", "b"]);
+    script.tells(&["a", "b"]);
+    script.fails_with_its_node("a");
+    script.comes_to("a", "version 2 of calico-node");
+}
+
+#[test]
+fn another_configuration_ends_it_that_a_rollout_has_gone_back() {
+    let settings = going_back(|_| ());
+    for (next, changes) in [(settings.clone(), false), (changed(settings.clone(), &[NODE], 3), true)] {
+        let mut script = updating(&settings, &["a", "b"], &[NODE]);
+        script.fails_with_its_node("a");
+        script.restart_with(next);
+        script.resumes(&["a", "b"]);
+        script.tells(&["b"]);
+        let view = script.core.view();
+        assert_eq!((view.rollout.number, view.rollout.given_up), (4, None));
+        script.comes_to("a", if changes { "version 3 of calico-node" } else { BEFORE });
+        script.wait(SOAK);
+        if changes {
+            script.comes_to("b", "version 3 of calico-node");
+        }
+        assert_eq!((script.stage(), script.update_status()), ("complete", Status::Complete));
+    }
+}
+
+#[test]
+fn agents_that_are_late_together_make_it_go_back_once() {
+    let settings = going_back(|rollout| {
+        (rollout.strategy, rollout.max_agents) = (RolloutStrategy::Parallel, Share::Number(2));
+    });
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    assert_eq!(script.under_way().len(), 2);
+    script.agents(&[]);
+    script.wait(Duration::from_mins(15));
+    let view = script.core.view().rollout;
+    assert_eq!((view.number, view.stage), (3, "rolling-back"));
+    assert_eq!((script.under_way(), view.held), (vec!["b:5051"], None));
+}
+
+#[test]
+fn what_came_to_no_end_is_not_gone_back_to() {
+    let mut settings = rollout(|rollout| rollout.max_attempts = 1);
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    script.fails_with_its_node("a");
+    assert!(script.core.view().rollout.held.is_some());
+    settings.rollout.on_failure = OnFailure::Rollback;
+    script.restart_with(changed(settings, &[NODE], 3));
+    script.resumes(&["a", "b"]);
+    script.tells(&["b"]);
+    let new = script.launches("a", NODE);
+    script.failed("a", &new, "Command exited with status 69");
+    assert_eq!(script.stage(), "rolling-back");
+    script.comes_to("a", BEFORE);
+
+    // Nor is anything that nobody knows any more.
+    let mut script = updating(&going_back(|_| ()), &["a"], &[NODE]);
+    script.stored.cluster.rollout.before = None;
+    script.restart();
+    script.resumes(&["a"]);
+    script.tells(&["a"]);
+    script.fails_with_its_node("a");
+    let halted = script.core.view().rollout.held.unwrap();
+    assert!(halted.contains("cannot be rolled back, for there is no earlier target"), "{halted}");
+}
