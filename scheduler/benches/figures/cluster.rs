@@ -113,6 +113,7 @@ pub fn inventory(agents: usize) -> Vec<Agent> {
         standing: Standing::Active,
         attributes: vec!["rack:a7".to_owned()],
         domain: None,
+        registered_again: None,
     };
     (0..agents).map(agent).collect()
 }

@@ -32,6 +32,7 @@ fn place() -> Place {
         agent: "S1".into(),
         address: "10.0.0.11:5051".into(),
         may_restart: false,
+        only_looks: false,
         prefetched: None,
         resources: vec![mesos::Resource::default()],
     }

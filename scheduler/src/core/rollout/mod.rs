@@ -26,6 +26,7 @@ pub use news::RolloutNews;
 pub use record::{Order, Place, Plan, RolloutRecord, Stage};
 pub(super) use rolling::{Rolling, has_failed};
 pub use settings::{Rollout, RolloutStrategy};
+pub(super) use target::is_ordered;
 pub use windows::{WindowError, Windows};
 
 use super::Core;
