@@ -20,6 +20,7 @@ use super::dated::Dated;
 use super::frame::{Decision, Effect, Frame, Launch};
 use super::ids::{AgentKey, TaskId, TaskType, Timestamp};
 use super::input::{Offer, TaskState, Update};
+use super::listing::Presence;
 use super::offers::NoRoom;
 use super::progress::Next;
 use super::rollout::is_ordered;
@@ -157,7 +158,9 @@ impl Core {
     /// Sorts an agent by whether something is to be looked at there, given what comes `next` on it.
     pub(super) fn note_look(&mut self, agent: &AgentRecord, next: &Next) {
         let key = &agent.key;
-        let is_looked_at = agent.looked_at_now().is_some();
+        // One that is away may be so for long: rounds go on without it.
+        let is_active = self.presence(key) == Some(&Presence::Active);
+        let is_looked_at = is_active && agent.looked_at_now().is_some();
         let due =
             matches!(next, Next::Look(_)) || *next == Next::Complete && self.to_look_at(agent).is_some();
         let drift = &mut self.drift;
@@ -305,13 +308,14 @@ impl Core {
             let (slot, task, agent) = (slot.clone(), task.clone(), agent.clone());
             frame.effects.push(Effect::ReadOutput { slot, task, agent });
         }
-        // What could not be told is not asked again at once.
-        if matches!(record.phase, Phase::Done { .. })
-            && record.looked_at.round == 0
-            && let Some(key) = self.index.key(agent).cloned()
-        {
-            self.drift.turn.remove(&key);
-            self.drift.later.insert(key, now.after(AGAIN));
+        if let Some(key) = self.index.key(agent).cloned() {
+            // What could not be told is not asked again at once.
+            if matches!(record.phase, Phase::Done { .. }) && record.looked_at.round == 0 {
+                self.drift.turn.remove(&key);
+                self.drift.later.insert(key, now.after(AGAIN));
+            } else if self.drift.turn.get(&key).is_some() {
+                self.drift.turn.insert(key, now);
+            }
         }
         self.put(frame, slot, record);
     }

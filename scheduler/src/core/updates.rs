@@ -315,7 +315,7 @@ impl Core {
                 ) => {
                     return self.adopt(now, slot, agent.clone(), update, frame);
                 }
-                Some(Phase::Done { .. }) => return,
+                Some(Phase::Done { .. } | Phase::Checking { .. }) => return,
                 Some(phase) => {
                     let other = phase.live().map_or(String::new(), |(task, _)| task.to_string());
                     format!("{other} has its place")

@@ -589,7 +589,8 @@ fn script(task: &mesos_v1::TaskInfo, random: &mut Random, mood: &Mood) -> Script
     }
     let agent = &task.agent_id.value;
     let failure = if only_looks(task) {
-        let vanished = task.name.starts_with(TaskType::Cni.name()) && mood.wiped.lock().unwrap().contains(agent);
+        let vanished =
+            task.name.starts_with(TaskType::Cni.name()) && mood.wiped.lock().unwrap().contains(agent);
         let troubled = is(&mood.fail) && random.chance(600);
         vanished.then_some(1).or(troubled.then_some(69)).map(End::Code)
     } else if is(&mood.hold) && !service && random.chance(400) {

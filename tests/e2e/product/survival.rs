@@ -112,7 +112,8 @@ fn vanished_plugins_are_put_back_in_the_next_round(
     host: &Host<'_>,
     scheduler: &mut Scheduler<'_>,
 ) {
-    let find = "find / -xdev -name calico-ipam -path '*cni*' -not -path '*/slave*' -not -path '*/artifacts/*'";
+    let find =
+        "find / -xdev -name calico-ipam -path '*cni*' -not -path '*/slave*' -not -path '*/artifacts/*'";
     let found = host.exec(&["sh", "-c", find]).unwrap();
     let plugin = String::from_utf8(found.stdout).unwrap().trim().to_owned();
     assert_eq!(plugin.lines().count(), 1, "{plugin}");
@@ -133,7 +134,10 @@ fn vanished_plugins_are_put_back_in_the_next_round(
         entries.cloned().next()
     });
     let text = entry["text"].as_str().unwrap();
-    assert_eq!((&entry["type"], entry["agent"].as_str()), (&"cni".into(), Some(&*format!("{}:5051", host.address()))));
+    assert_eq!(
+        (&entry["type"], entry["agent"].as_str()),
+        (&"cni".into(), Some(&*format!("{}:5051", host.address())))
+    );
     assert!(text.contains(&plugin), "{entry}");
     let (status, recovery) = scheduler.api().get("/v1/plans/recovery").unwrap();
     assert_eq!(status, 200, "{recovery}");

@@ -81,7 +81,10 @@ fn all_is_looked_at_once_in_an_interval_and_offers_are_wanted_for_that_alone() {
     let end = script.finished("b", &task);
     assert!(end.effects.contains(&Effect::Suppress));
     assert_eq!(script.core.view().deploy.status, Status::Complete);
-    assert_eq!(script.phase("a", TaskType::Cni), before.task(&Slot::Agent("a:5051".into(), TaskType::Cni)).map(|r| &r.phase));
+    assert_eq!(
+        script.phase("a", TaskType::Cni),
+        before.task(&Slot::Agent("a:5051".into(), TaskType::Cni)).map(|r| &r.phase)
+    );
     for _ in 0..58 {
         let frame = script.wait(MINUTE);
         assert_eq!((frame.changes.len(), wants_offers(&frame)), (0, false));
@@ -102,7 +105,10 @@ fn what_has_vanished_is_put_back_as_a_recovery_and_told() {
     let plan = script.recovery();
     let step = &plan.phases[0].steps[0];
     assert_eq!((plan.phases[0].name, step.status), ("cni", Status::Delayed));
-    assert!(step.message.contains("it is no longer as it was installed") && step.message.ends_with("calico is missing"));
+    assert!(
+        step.message.contains("it is no longer as it was installed")
+            && step.message.ends_with("calico is missing")
+    );
     assert_eq!(script.step("cni.a:5051").0, Status::Delayed, "the plan deploy shows what is");
     let put_back = script.launches("a", TaskType::Cni);
     let view = script.core.view();
@@ -204,7 +210,10 @@ fn a_look_that_cannot_tell_changes_nothing_and_is_tried_again_a_few_times() {
         script.send(Input::Output { slot, task, text });
         let (status, message) = script.step("cni.a:5051");
         assert_eq!(status, Status::Complete);
-        assert!(message.starts_with("done; whether it is whole could not be told: ") && message.ends_with("no etcd"));
+        assert!(
+            message.starts_with("done; whether it is whole could not be told: ")
+                && message.ends_with("no etcd")
+        );
         if n < 3 {
             assert_eq!(script.declines("a"), HOUR);
             script.wait(MINUTE);
@@ -249,7 +258,8 @@ fn nothing_is_looked_at_where_nothing_may_be_launched_something_is_missing_or_a_
     let mut script = Script::installed(settings(), &["a", "b"]);
     let drains = Agent { standing: Standing::Draining { since: None }, ..agent("a", "S-a") };
     script.send(Input::Agents(vec![drains, agent("b", "S-b")]));
-    let node = script.stored.agents[&"b:5051".into()].tasks[&TaskType::CalicoNode].phase.live().unwrap().0.clone();
+    let node =
+        script.stored.agents[&"b:5051".into()].tasks[&TaskType::CalicoNode].phase.live().unwrap().0.clone();
     script.update("b", &node, not_ready());
     script.wait(HOUR);
     for host in ["a", "b"] {
@@ -342,13 +352,13 @@ fn an_agent_that_a_rollout_has_not_reached_is_looked_at_and_mended_as_it_was() {
     };
     let old = (spec.target.clone(), definition(spec));
     spec.target = "another".into();
+    let pause = Command { plan: Plan::Update, verb: Verb::Pause, phase: None, agent: None };
+    script.send(Input::Command(pause));
     let mut cluster = script.stored.cluster.clone();
-    cluster.definitions = std::sync::Arc::new([old.clone()].into());
+    cluster.definitions = Arc::new([old.clone()].into());
     script.stored.cluster = cluster;
     script.restart_with(changed);
     script.resumes(&["a"]);
-    let pause = Command { plan: Plan::Update, verb: Verb::Stop, phase: None, agent: None };
-    script.send(Input::Command(pause));
     script.wait(HOUR);
     let launched = look(&script.offer("a")).unwrap();
     assert_eq!((launched.task_type, &launched.target), (TaskType::Cni, &old.0));
@@ -360,8 +370,14 @@ fn an_agent_that_a_rollout_has_not_reached_is_looked_at_and_mended_as_it_was() {
 #[test]
 fn a_service_that_died_does_not_wait_for_what_cannot_be_put_back() {
     for status in [69, 78] {
-        let mut script = Script::installed(Settings { max_recoveries: Share::Number(2), ..settings() }, &["a"]);
-        let node = script.stored.agents[&"a:5051".into()].tasks[&TaskType::CalicoNode].phase.live().unwrap().0.clone();
+        let mut script =
+            Script::installed(Settings { max_recoveries: Share::Number(2), ..settings() }, &["a"]);
+        let node = script.stored.agents[&"a:5051".into()].tasks[&TaskType::CalicoNode]
+            .phase
+            .live()
+            .unwrap()
+            .0
+            .clone();
         script.wait(HOUR);
         let task = script.looks("a", TaskType::Cni);
         script.failed("a", &task, CHANGES);
@@ -383,7 +399,7 @@ fn a_look_that_hangs_is_ended_and_one_that_was_never_sent_is_found_out() {
     script.wait(HOUR);
     let task = script.looks("a", TaskType::Cni);
     let frame = script.wait(MINUTE);
-    assert_eq!(asked(&frame), Some(vec![task.clone()]), "nothing was heard of it");
+    assert!(asked(&frame).unwrap().contains(&task), "nothing was heard of it");
     script.update("a", &task, state(TaskState::Gone));
     script.wait(MINUTE);
     let task = script.looks("a", TaskType::Cni);
@@ -415,7 +431,8 @@ fn a_clock_that_was_set_back_is_no_reason_to_look_again_and_again_or_never() {
     script.restart();
     script.resumes(&["a"]);
     script.wait(Duration::from_secs(1));
-    assert_eq!(script.stored.cluster.checks, Round { number: round + 1, since: script.now });
+    let Round { number, since } = script.stored.cluster.checks;
+    assert_eq!((number, since < script.now), (round + 1, true), "what was to come counts from now on");
     let task = script.looks("a", TaskType::Cni);
     script.finished("a", &task);
     let task = script.looks("a", TaskType::ClusterInit);

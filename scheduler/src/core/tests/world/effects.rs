@@ -101,7 +101,10 @@ impl World {
         if *only_looks {
             let slot = (agent.clone(), *task_type);
             let done = self.reached.contains(&slot) || task_type.scope() == Scope::Cluster;
-            assert!(done && record.target.as_ref() == Some(&launch.target) && !may_restart, "{task}: {record:?}");
+            assert!(
+                done && record.target.as_ref() == Some(&launch.target) && !may_restart,
+                "{task}: {record:?}"
+            );
         }
         assert!(!self.tasks.contains_key(task), "{task} is launched twice");
         let standing = self.listed.get(agent);

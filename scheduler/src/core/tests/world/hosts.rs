@@ -34,7 +34,11 @@ impl World {
         let slot = (task.agent.clone(), task.task_type);
         let act = match act {
             // The installer's word for it.
-            Act::Exit(0) if task.only_looks && task.task_type.scope() == Scope::Agent && !self.whole.contains(&slot) => {
+            Act::Exit(0)
+                if task.only_looks
+                    && task.task_type.scope() == Scope::Agent
+                    && !self.whole.contains(&slot) =>
+            {
                 Act::Exit(1)
             }
             act => act,
