@@ -89,6 +89,26 @@ fn only_what_differs_is_written() {
 }
 
 #[test]
+fn a_check_compares_by_checksums_where_the_artifacts_are_not_there() {
+    let rig = Rig::new();
+    expect(&rig.apply("one"), 0, &[]);
+    let without = || {
+        let mut check = rig.command("check", "one");
+        for name in ["calico", "calico-ipam"] {
+            fs::remove_file(rig.path(name)).unwrap();
+        }
+        check.output().unwrap()
+    };
+    expect(&without(), 0, &["nothing to do"]);
+    fs::remove_file(rig.path("plugins/calico-ipam")).unwrap();
+    expect(&without(), 1, &["plugins/calico-ipam"]);
+    // What is there must be right.
+    let mut check = rig.command("check", "one");
+    fs::write(rig.path("calico"), "evil").unwrap();
+    expect(&check.output().unwrap(), 78, &["SHA-256"]);
+}
+
+#[test]
 fn a_corrupt_artifact_changes_nothing() {
     let rig = Rig::new();
     let wrong = format!("{}#sha256={}", rig.path("calico").display(), "0".repeat(64));

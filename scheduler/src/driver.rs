@@ -347,6 +347,18 @@ fn log(decision: &Decision) {
         Decision::DisruptionFailed { slot, reason } => {
             error!(agent = place(slot), "given up, its slot is free, it waits for an operator: {reason}");
         }
+        Decision::Looks { slot, task } => {
+            debug!(agent = place(slot), %task, "{} is looked at", slot.task_type());
+        }
+        Decision::Vanished { slot, reason } => {
+            warn!(agent = place(slot), "{} is to be put back: {reason}", slot.task_type());
+        }
+        Decision::PutBack { slot, what } => {
+            info!(agent = place(slot), "{} was put back: {what}", slot.task_type());
+        }
+        Decision::Unchecked { slot, reason } => {
+            warn!(agent = place(slot), "{}: {reason}", slot.task_type());
+        }
         Decision::Rollout(news) => {
             let agent = news.agent().map(ToString::to_string);
             if news.is_trouble() { error!(agent, "{news}") } else { info!(agent, "{news}") }

@@ -66,6 +66,7 @@ impl Program {
             task_timeout: config.agents.task_timeout,
             max_recoveries: config.recovery.max_concurrent,
             mass_failure: config.recovery.mass_failure,
+            verify_interval: config.verify_interval,
             max_restarts: config.rollout.max_concurrent_restarts,
             agent_timeout: config.rollout.agent_timeout,
             stability: config.rollout.stability,

@@ -170,10 +170,10 @@ impl Cli {
                 run.undo(&options.state, &DockerStoreUndo::from(&options), options.force).await
             }
             Command::Cni(CniCommand::Apply(options)) => {
-                run.apply(&options.step, &Cni { options: &options }).await
+                run.apply(&options.step, &Cni { options: &options, compares: false }).await
             }
             Command::Cni(CniCommand::Check(options)) => {
-                run.check(&options.step, &Cni { options: &options }).await
+                run.check(&options.step, &Cni { options: &options, compares: true }).await
             }
             Command::Cni(CniCommand::Undo(options)) => {
                 run.undo(&options.state, &CniUndo::from(&options), options.force).await

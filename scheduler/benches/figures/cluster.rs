@@ -70,7 +70,10 @@ pub fn state_of(ids: impl Iterator<Item = String>, progress: Progress) -> State 
             "task": format!("{task_type}.{}.5051.18bcfe56800", hostname(n)), "agent": id, "reached": true,
         })
     };
-    let done = |task_type: TaskType| json!({"phase": "done", "at": NOW.0 - 3_600_000, "target": targets[&task_type], "reached": true});
+    let done = |task_type: TaskType| {
+        json!({"phase": "done", "at": NOW.0 - 3_600_000, "target": targets[&task_type], "reached": true,
+        "looked_at": {"round": 1, "at": NOW.0 - 60_000}})
+    };
     let agents = ids.enumerate().map(|(n, id)| {
         let mut tasks = json!({
             "etcd-proxy": live(n, &id, TaskType::EtcdProxy),
@@ -98,6 +101,7 @@ pub fn state_of(ids: impl Iterator<Item = String>, progress: Progress) -> State 
         targets.iter().filter(|(task_type, _)| **task_type != TaskType::Prefetch).collect();
     let cluster = json!({
         "tasks": {"cluster-init": done(TaskType::ClusterInit)},
+        "checks": {"number": 1, "since": NOW.0 - 60_000},
         "rollout": {"number": 1, "since": NOW.0 - 7_200_000, "targets": wanted, "guarded": {}},
     });
     let framework = format!("{CLUSTER}-0000");
@@ -113,6 +117,7 @@ pub fn inventory(agents: usize) -> Vec<Agent> {
         standing: Standing::Active,
         attributes: vec!["rack:a7".to_owned()],
         domain: None,
+        registered_again: None,
     };
     (0..agents).map(agent).collect()
 }

@@ -45,7 +45,14 @@ fn world(agents: usize, lacking: Option<usize>) -> (World, State) {
         for (task_type, record) in &state.agents[&address.as_str().into()].tasks {
             let Some((task, id)) = record.phase.live() else { continue };
             let (address, resources) = (address.clone(), resources.clone());
-            let place = Place { agent: id.clone(), address, may_restart: false, prefetched: None, resources };
+            let place = Place {
+                agent: id.clone(),
+                address,
+                may_restart: false,
+                only_looks: false,
+                prefetched: None,
+                resources,
+            };
             let info = templates.task_info(&specs[task_type].target, task, place).unwrap();
             world.already_runs(agent, &framework, &info).unwrap();
         }

@@ -1,9 +1,10 @@
-//! `agents.*` and `recovery.*`: which agents get Calico, how long they are known, and how many are recovered at a time.
+//! `agents.*`, `recovery.*` and `verify.*`: which agents get Calico, how long they are known, how many are recovered at a
+//! time, and how often it is looked whether all is still there.
 
 use std::time::Duration;
 
 use super::at_least;
-use super::reader::Reader;
+use super::reader::{Reader, parse};
 use crate::core::{Selector, Share};
 
 /// `agents.*`
@@ -46,6 +47,18 @@ pub(super) fn recovery(reader: &mut Reader) -> Recovery {
         max_concurrent: share(reader, "recovery.max-concurrent"),
         mass_failure: share(reader, "recovery.mass-failure"),
     }
+}
+
+/// None when nothing is ever looked at.
+pub(super) fn verify_interval(reader: &mut Reader) -> Option<Duration> {
+    // Less would be no more than a look after the other.
+    let least = Duration::from_secs(10);
+    let interval =
+        reader.required("verify.interval", Duration::ZERO, |value| match parse::duration(value)? {
+            interval if interval.is_zero() || interval >= least => Ok(interval),
+            _ => Err(format!("must be at least {}, or 0s for never", humantime::format_duration(least))),
+        });
+    (!interval.is_zero()).then_some(interval)
 }
 
 /// A number or a percentage of the agents.

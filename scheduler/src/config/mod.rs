@@ -38,6 +38,8 @@ pub struct Config {
     pub agents: Agents,
     /// How many are recovered at a time.
     pub recovery: Recovery,
+    /// `verify.interval`: how often it is looked whether what is installed is still there; none when it never is.
+    pub verify_interval: Option<Duration>,
     /// How a changed configuration comes to them.
     pub rollout: Rollout,
     /// What they get.
@@ -260,9 +262,10 @@ impl Config {
         let mesos = mesos::read(&mut reader, env);
         let agents = agents::agents(&mut reader);
         let recovery = agents::recovery(&mut reader);
+        let verify_interval = agents::verify_interval(&mut reader);
         let rollout = rollout::read(&mut reader);
         let target = target(&mut reader, endpoints);
-        reader.finish(Self { service, mesos, agents, recovery, rollout, target })
+        reader.finish(Self { service, mesos, agents, recovery, verify_interval, rollout, target })
     }
 }
 

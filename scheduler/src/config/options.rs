@@ -115,6 +115,12 @@ pub const OPTIONS: &[OptionDef] = &[
         "With more agents than this down at the same time, recoveries are held: a number, or a percentage of the agents",
     ),
     option(
+        "verify.interval",
+        "1h",
+        "How often it is looked whether what was installed on the hosts is still there; besides, it is when an agent has \
+         registered again or has another version. What has vanished is put back, within the limits of recovery. 0s: never",
+    ),
+    option(
         "rollout.strategy",
         "canary",
         "In which order a changed configuration comes to the agents: canary (a few, a pause, then several at a time), serial \

@@ -94,7 +94,7 @@ impl Demand {
 
     /// Sorts an agent by what comes `next` on it, and whether that waits for a task type of the cluster.
     fn sort(&mut self, key: &AgentKey, id: &AgentId, next: &Next, behind: bool) {
-        let is_launchable = matches!(next, Next::Launch(..));
+        let is_launchable = matches!(next, Next::Launch(..) | Next::Look(_));
         for (agents, belongs) in [
             (&mut self.launchable, is_launchable),
             (&mut self.waiting, matches!(next, Next::Wait(_) | Next::End(_))),
@@ -184,6 +184,7 @@ impl Core {
         let (next, behind) = self.outlook(agent);
         let limit = self.limit_of(agent, &next);
         self.queue(agent, &next);
+        self.note_look(agent, &next);
         self.demand.sort(key, &agent.id, &next, behind);
         let waits_since = under_way_since(&agent.tasks);
         if !matches!(next, Next::Launch(..)) {
@@ -212,7 +213,7 @@ impl Core {
         self.demand.cluster = match self.next_in_cluster() {
             Next::Launch(..) => Turn::Launchable,
             Next::Wait(_) | Next::End(_) => Turn::Waiting,
-            Next::Held(_) | Next::Complete => Turn::Idle,
+            Next::Held(_) | Next::Complete | Next::Look(_) => Turn::Idle,
         };
         // Any agent will do, also one on which nothing else is to be done.
         let sent_away = !self.demand.filtered.is_empty() || self.demand.constrained.is_some();

@@ -156,7 +156,10 @@ impl Core {
     fn unsettled(&self, agent: &AgentRecord, disruption: &Disruption) -> Option<&'static str> {
         let wanted = self.settings.specs.contains_key(&disruption.task_type);
         match &agent.tasks.get(&disruption.task_type)?.phase {
-            Phase::Done { .. } | Phase::Skipped { .. } | Phase::NeedsRestart { .. } => None,
+            Phase::Done { .. }
+            | Phase::Checking { .. }
+            | Phase::Skipped { .. }
+            | Phase::NeedsRestart { .. } => None,
             Phase::Launched { .. } | Phase::Active { .. } => Some("has not ended"),
             Phase::Backoff { .. } | Phase::Held { .. } => wanted.then_some("has failed"),
         }

@@ -108,6 +108,8 @@ pub struct Launch {
     pub task: TaskId,
     /// Whether it may restart Docker or the Mesos agent.
     pub may_restart: bool,
+    /// Whether it only looks: the installer's `check`, where otherwise it is `apply`.
+    pub only_looks: bool,
     /// The part of the offer that it takes, with the reservations that it is to have.
     pub resources: Vec<Resource>,
     /// What of that must be reserved first.
@@ -169,6 +171,34 @@ pub enum Decision {
         /// What, where.
         slot: Slot,
         /// What is not as it should be.
+        reason: String,
+    },
+    /// An install that is done is looked at.
+    Looks {
+        /// What, where.
+        slot: Slot,
+        /// The task.
+        task: TaskId,
+    },
+    /// An install was done, and something of it is missing or has changed since.
+    Vanished {
+        /// What, where.
+        slot: Slot,
+        /// As it said.
+        reason: String,
+    },
+    /// What had vanished is there again.
+    PutBack {
+        /// What, where.
+        slot: Slot,
+        /// What it was, as it was said.
+        what: String,
+    },
+    /// Whether an install that is done is whole could not be told.
+    Unchecked {
+        /// What, where.
+        slot: Slot,
+        /// Why.
         reason: String,
     },
     /// What happens in a rollout.

@@ -112,6 +112,9 @@ pub struct Agent {
     pub attributes: Vec<String>,
     /// Its fault domain as `region/zone`, where it has one.
     pub domain: Option<String>,
+    /// When it registered again with this master, by the master's clock; none of one that has done that once only. So it is
+    /// not by a change of masters.
+    pub registered_again: Option<Timestamp>,
 }
 
 /// What the master says of an agent that it lists.
@@ -201,4 +204,11 @@ pub enum TaskState {
     Gone,
     /// Its agent is partitioned: it may come back (`TASK_UNREACHABLE`, `TASK_LOST`).
     Unreachable,
+}
+
+impl TaskState {
+    /// Whether the task is over.
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::Finished | Self::Failed | Self::Drained | Self::Dropped | Self::Gone)
+    }
 }

@@ -104,6 +104,7 @@ impl Core {
         }
         let mut record = AgentRecord { absent_since, ..AgentRecord::clone(record) };
         if !away {
+            record.look_again();
             judge_anew(&mut record);
         }
         self.change(frame, StateChange::Agent(Arc::new(record)));
@@ -153,8 +154,12 @@ impl Core {
         let record = match (&old, moved) {
             (Some(old), None) if is_as_before(old, &agent) => return,
             (Some(old), None) if old.id == agent.id => {
+                let upgraded = old.version != agent.version;
                 let mut record = AgentRecord { version: agent.version, ..AgentRecord::clone(old) };
-                judge_anew(&mut record);
+                record.look_again();
+                if upgraded {
+                    judge_anew(&mut record);
+                }
                 record
             }
             (_, Some(moved)) => {
@@ -162,6 +167,7 @@ impl Core {
                 let upgraded = moved.version != agent.version;
                 let mut record =
                     AgentRecord { key: agent.key, version: agent.version, aside: false, ..moved };
+                record.look_again();
                 if upgraded {
                     judge_anew(&mut record);
                 }
@@ -176,6 +182,8 @@ impl Core {
                 AgentRecord::new(agent.key, agent.id, agent.version, now)
             }
         };
+        let registered_again = agent.registered_again.or(record.registered_again);
+        let record = AgentRecord { registered_again, ..record };
         if let Some(old) = old.filter(|old| old.id != record.id) {
             self.remove(&old, frame);
         }
@@ -224,7 +232,9 @@ impl Core {
 
 /// Whether nothing of what is stored is news in a list.
 fn is_as_before(record: &AgentRecord, agent: &Agent) -> bool {
-    record.id == agent.id && record.version == agent.version
+    let is_registered_as_before =
+        agent.registered_again.is_none() || agent.registered_again == record.registered_again;
+    record.id == agent.id && record.version == agent.version && is_registered_as_before
 }
 
 /// What an agent cannot have, or needs a restart for, is found out again: its host may have changed.

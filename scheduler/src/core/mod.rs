@@ -7,6 +7,7 @@ mod clock;
 mod dated;
 mod demand;
 mod disruption;
+mod drift;
 mod frame;
 mod ids;
 mod index;
@@ -35,6 +36,7 @@ mod view;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use drift::{LookedAt, Round};
 pub use frame::{AfterFailure, Decision, Effect, Frame, Launch};
 pub use ids::{AgentId, AgentKey, FrameworkId, OfferId, Scope, TargetHash, TaskId, TaskType, Timestamp};
 pub use input::{
@@ -53,13 +55,14 @@ pub use state::{
     TaskRecord, Tasks,
 };
 pub use view::{
-    AgentView, PhaseView, PlaceView, PlanView, RecoveryView, RolloutView, ShortageView, Status, StepView,
-    TaskView, View,
+    AgentView, LooksView, PhaseView, PlaceView, PlanView, RecoveryView, RolloutView, ShortageView, Status,
+    StepView, TaskView, View,
 };
 
 use clock::Clock;
 use demand::Demand;
 use disruption::Settling;
+use drift::Drift;
 use index::Index;
 use listing::Inventory;
 use maintenance::Maintenance;
@@ -83,6 +86,7 @@ pub struct Core {
     inventory: Option<Inventory>,
     recovery: Recovery,
     settling: Settling,
+    drift: Drift,
     rolling: Rolling,
     notices: Notices,
     /// Whose last words are being read.
@@ -112,6 +116,7 @@ impl Core {
             inventory: None,
             recovery: Recovery::default(),
             settling: Settling::default(),
+            drift: Drift::default(),
             rolling,
             notices: Notices::default(),
             reading: HashMap::new(),
@@ -157,6 +162,7 @@ impl Core {
         self.settle_disruptions(now, &mut frame);
         self.settle_rollout(now, &mut frame);
         self.settle_recovery(now, &mut frame);
+        self.settle_looks(now, &mut frame);
         self.settle_demand(now, &mut frame);
         frame
     }
@@ -196,7 +202,10 @@ impl Core {
         }
         match &change {
             StateChange::Framework { .. } => {}
-            StateChange::Cluster(_) => self.reconsider_cluster(),
+            StateChange::Cluster(_) => {
+                self.reconsider_cluster();
+                self.reconsider_looks();
+            }
             StateChange::Agent(record) => {
                 self.reconsider_record(record);
                 self.recount_record(&record.key, Some(record));
@@ -207,6 +216,7 @@ impl Core {
                 self.recount(key);
                 self.watch(key);
                 self.unqueue(key);
+                self.forget_look(key);
             }
         }
         if self.has_place() != had_place {

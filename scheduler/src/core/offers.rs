@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::Core;
 use super::disruption::is_disruptive;
+use super::drift::LookedAt;
 use super::frame::{Decision, Effect, Frame, Launch};
-use super::ids::{AgentKey, OfferId, Scope, TaskId, TaskType, Timestamp};
+use super::ids::{AgentId, AgentKey, OfferId, Scope, TaskId, TaskType, Timestamp};
 use super::index::Limit;
 use super::input::Offer;
 use super::listing::Presence;
@@ -16,7 +17,7 @@ use super::spec::Spec;
 use super::state::{Phase, Slot, TaskRecord, under_way_since};
 
 /// An offer is too small for a launch; what is missing is noted.
-struct NoRoom;
+pub(super) struct NoRoom;
 
 /// Who makes an offer.
 enum Offered {
@@ -121,6 +122,7 @@ impl Core {
             (Next::Launch(_, not_before), _) | (_, Next::Launch(_, not_before)) => {
                 self.until(now, *not_before)
             }
+            (Next::Look(_), _) => self.settings.turn_filter,
             _ => {
                 self.send_away(&offer.agent);
                 return Some(self.settings.idle_filter);
@@ -133,6 +135,7 @@ impl Core {
         }
         self.maintenance.waits(&offer.agent, false);
         let meanwhile = self.instead(key, limit);
+        let looks = if let Next::Look(task_type) = next { Some(task_type) } else { None };
         for (next, limit) in [(in_cluster, None), (next, limit), (meanwhile, Some(Limit::Recoveries))] {
             if let Next::Launch(task_type, not_before) = next
                 && self.wait(now, not_before).is_zero()
@@ -148,11 +151,16 @@ impl Core {
                 }
             }
         }
+        match looks.map(|task_type| self.look(now, key, task_type, offer, frame)) {
+            Some(Ok(())) => return None,
+            Some(Err(NoRoom)) => refuse = self.settings.turn_filter * 5,
+            None => {}
+        }
         Some(refuse)
     }
 
     /// The part of an offer that `needs` takes.
-    fn take(
+    pub(super) fn take(
         &mut self,
         now: Timestamp,
         task_type: TaskType,
@@ -167,7 +175,7 @@ impl Core {
     }
 
     /// What a task type is launched with in this place.
-    fn spec_for(&self, key: &AgentKey, task_type: TaskType) -> Option<&Spec> {
+    pub(super) fn spec_for(&self, key: &AgentKey, task_type: TaskType) -> Option<&Spec> {
         match task_type.scope() {
             Scope::Cluster => self.settings.specs.get(&task_type),
             Scope::Agent => self.spec_on(self.state.agents.get(key)?, task_type),
@@ -208,6 +216,11 @@ impl Core {
         if wait > self.settings.backoff_max { Duration::ZERO } else { wait }
     }
 
+    /// An agent's ID, kept by its own name and not by its offer's.
+    pub(super) fn registered_name(&self, agent: &str) -> Option<AgentId> {
+        self.index.agents.get_key_value(agent).map(|(id, _)| id.clone())
+    }
+
     fn launch(
         &mut self,
         now: Timestamp,
@@ -241,9 +254,7 @@ impl Core {
         if self.awaits_our_role(now, key, task_type, &resources) {
             return Err(NoRoom);
         }
-        // Kept by its own name, not by the offer's.
-        let (agent, _) = self.index.agents.get_key_value(&*offer.agent).ok_or(NoRoom)?;
-        let agent = agent.clone();
+        let agent = self.registered_name(&offer.agent).ok_or(NoRoom)?;
         let task = TaskId::new(task_type, key, now);
         let place = self.record_of(&slot);
         let before = place.map_or_else(|| self.state.task(&slot), |agent| agent.tasks.get(&task_type));
@@ -259,6 +270,7 @@ impl Core {
             target: Some(target.clone()),
             failures: before.map_or(0, |record| record.failures),
             failure: before.and_then(|record| record.failure.clone()),
+            looked_at: LookedAt::default(),
         };
         self.begin(now, frame, &slot, record);
         self.untold.retain(|_, of| *of != slot);
@@ -272,6 +284,7 @@ impl Core {
             target,
             task,
             may_restart,
+            only_looks: false,
             resources,
             reserve,
         }));

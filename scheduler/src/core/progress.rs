@@ -14,6 +14,8 @@ pub(super) enum Next {
     Launch(TaskType, Option<Timestamp>),
     /// The task of this type is to be ended, so that another can take its place.
     End(TaskType),
+    /// All goals are reached, and whether that is so is to be looked at.
+    Look(TaskType),
     /// Something else must happen first.
     Wait(String),
     /// Nothing is to be done before an operator acts, or something changes elsewhere.
@@ -93,6 +95,7 @@ impl Core {
         };
         match (&next, self.paused(agent)) {
             (Next::Launch(..) | Next::End(_), Some(why)) => (Next::Held(why), false),
+            (Next::Complete, _) => (self.next_look(agent), false),
             _ => (next, behind),
         }
     }
@@ -133,7 +136,7 @@ impl Core {
             });
         match self.meanwhile(agent).filter(|_| waits_for_operator) {
             Some(Next::Launch(down, not_before)) => Some((down, Next::Launch(down, not_before))),
-            _ => Some((task_type, next)),
+            _ => self.beside_put_back(agent, task_type, &next).or(Some((task_type, next))),
         }
     }
 
@@ -175,6 +178,9 @@ impl Core {
             }
             let record = self.state.cluster.tasks.get(&task_type);
             let next = match record.filter(|record| Self::is_outdated_in_cluster(spec, record)) {
+                Some(record) if record.phase.is_checked() => {
+                    Next::Wait(format!("{task_type} of an earlier target is being looked at"))
+                }
                 Some(_) if self.rolling.is_open => Next::Launch(task_type, None),
                 _ => Self::next_in(task_type, spec, record),
             };
@@ -197,7 +203,7 @@ impl Core {
         }
     }
 
-    fn is_place(&self, task_type: TaskType, key: &AgentKey) -> bool {
+    pub(super) fn is_place(&self, task_type: TaskType, key: &AgentKey) -> bool {
         let Some(beside) = self.settings.specs.get(&task_type).and_then(|spec| spec.beside) else {
             return true;
         };
@@ -265,9 +271,10 @@ impl Core {
                 let reason = record.failure.as_deref().unwrap_or("an operator must act");
                 Next::Held(format!("{task_type}: {reason}"))
             }
-            Phase::Active { run: Run::Ready, .. } | Phase::Done { .. } | Phase::Skipped { .. } => {
-                Next::Complete
-            }
+            Phase::Active { run: Run::Ready, .. }
+            | Phase::Done { .. }
+            | Phase::Checking { .. }
+            | Phase::Skipped { .. } => Next::Complete,
         }
     }
 }

@@ -232,6 +232,14 @@ impl Core {
             let Some(record) = self.state.task(slot) else { continue };
             let agent = match (&record.phase, record.phase.beginning()) {
                 (Phase::Launched { agent, .. }, _) => agent.clone(),
+                // Of a look nothing is stored but its launch and its end.
+                (Phase::Checking { agent, since, .. }, _) => {
+                    let (agent, deadline) = (agent.clone(), self.goal_deadline(*since));
+                    if deadline > now {
+                        self.reconciliation.expected(deadline, task.clone());
+                    }
+                    agent
+                }
                 // The master's word decides: the end may be on its way.
                 (_, Some((_, agent, since))) => {
                     let deadline = self.goal_deadline(since);

@@ -60,6 +60,8 @@ pub struct Settings {
     pub mass_failure: Share,
     /// How long a recovery counts as under way when it neither succeeds nor fails.
     pub recovery_timeout: Duration,
+    /// How often installs that are done are looked at; none when they are not.
+    pub verify_interval: Option<Duration>,
     /// How many agents may be disrupted at the same time, of the active ones.
     pub max_restarts: Share,
     /// How long an agent has to become healthy after it was disrupted.
@@ -100,6 +102,7 @@ impl Settings {
             max_recoveries: Share::Percent(10),
             mass_failure: Share::Percent(20),
             recovery_timeout: Duration::from_mins(5),
+            verify_interval: Some(Duration::from_hours(1)),
             max_restarts: Share::Number(1),
             agent_timeout: Duration::from_mins(15),
             stability: Duration::from_secs(10),
@@ -261,6 +264,7 @@ mod tests {
             standing: Standing::Active,
             attributes: vec!["rack:a".into()],
             domain: None,
+            registered_again: None,
         };
         let mut settings = Settings::new(BTreeMap::new());
         assert_eq!(settings.excluded(&agent), None);

@@ -8,6 +8,7 @@ use litemap::LiteMap;
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
+use super::drift::{LookedAt, Round};
 use super::ids::{AgentId, AgentKey, FrameworkId, Scope, TargetHash, TaskId, TaskType, Timestamp};
 use super::resources::Needs;
 use super::rollout::{Order, Place, RolloutRecord};
@@ -35,6 +36,9 @@ pub struct ClusterRecord {
     /// The rollout that is, or was last.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rollout: RolloutRecord,
+    /// The round of checks that is, or was last.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub checks: Round,
     /// What the targets that are in use stand for.
     #[serde(default, skip_serializing_if = "is_default")]
     pub definitions: Arc<BTreeMap<TargetHash, Definition>>,
@@ -65,6 +69,10 @@ pub struct AgentRecord {
     pub version: String,
     /// When it was first in the inventory.
     pub first_seen: Timestamp,
+    /// When it registered again with the same master, by that master's clock: as it was when it was last seen to have
+    /// done that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registered_again: Option<Timestamp>,
     /// Since when it is not in the inventory, or not connected; none while it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent_since: Option<Timestamp>,
@@ -101,6 +109,7 @@ impl AgentRecord {
             id,
             version,
             first_seen,
+            registered_again: None,
             absent_since: None,
             aside: false,
             disruption: None,
@@ -169,7 +178,8 @@ pub struct TaskRecord {
     /// Why it failed last, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
-    /// Of a service: whether it was ready before, with whatever target. To launch it again is a recovery.
+    /// Of a service: whether it was ready before, with whatever target. Of an install: whether it was done, and something
+    /// of it was found missing. To launch it again is a recovery.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reached: bool,
     /// When it was launched as a recovery; none once that has succeeded, failed, or taken too long.
@@ -178,6 +188,9 @@ pub struct TaskRecord {
     /// Whether it was last launched with the permission to restart Docker or the Mesos agent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disruptive: bool,
+    /// Of an install that is done: when it was last looked at.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub looked_at: LookedAt,
 }
 
 /// Since when what is on its way is as it is: the last that came to be so.
@@ -189,10 +202,19 @@ pub(super) fn under_way_since(tasks: &Tasks) -> Option<Timestamp> {
 impl TaskRecord {
     /// A record without a past.
     pub fn new(phase: Phase, target: Option<TargetHash>) -> Self {
-        Self { phase, target, failures: 0, failure: None, reached: false, recovery: None, disruptive: false }
+        Self {
+            phase,
+            target,
+            failures: 0,
+            failure: None,
+            reached: false,
+            recovery: None,
+            disruptive: false,
+            looked_at: LookedAt::default(),
+        }
     }
 
-    /// Whether it is a service that was ready before, and is not now.
+    /// Whether it is a service that was ready before, and is not now; or an install that was done, and has vanished.
     pub fn is_down(&self) -> bool {
         self.reached && !self.phase.at_goal() && !matches!(self.phase, Phase::Skipped { .. })
     }
@@ -226,6 +248,17 @@ pub enum Phase {
     Done {
         /// When.
         at: Timestamp,
+    },
+    /// An install that reached its goal, and whose host is being looked at.
+    Checking {
+        /// The launch that looks.
+        task: TaskId,
+        /// Where.
+        agent: AgentId,
+        /// When.
+        since: Timestamp,
+        /// When the goal was reached.
+        done: Timestamp,
     },
     /// It failed, and is launched again.
     Backoff {
@@ -267,7 +300,9 @@ impl Phase {
     /// The launch that may still be alive, and where.
     pub fn live(&self) -> Option<(&TaskId, &AgentId)> {
         match self {
-            Self::Launched { task, agent, .. } | Self::Active { task, agent, .. } => Some((task, agent)),
+            Self::Launched { task, agent, .. }
+            | Self::Active { task, agent, .. }
+            | Self::Checking { task, agent, .. } => Some((task, agent)),
             Self::Done { .. }
             | Self::Backoff { .. }
             | Self::Held { .. }
@@ -279,7 +314,8 @@ impl Phase {
     /// The launch, where, and since when, while it has not got beyond its beginning since it was first heard of.
     pub(super) fn beginning(&self) -> Option<(&TaskId, &AgentId, Timestamp)> {
         match self {
-            Self::Active { task, agent, run: Run::Starting, since } => Some((task, agent, *since)),
+            Self::Active { task, agent, run: Run::Starting, since }
+            | Self::Checking { task, agent, since, .. } => Some((task, agent, *since)),
             _ => None,
         }
     }
@@ -289,6 +325,7 @@ impl Phase {
         match self {
             Self::Launched { at, .. } | Self::Done { at } => *at,
             Self::Active { since, .. }
+            | Self::Checking { since, .. }
             | Self::Held { since }
             | Self::NeedsRestart { since }
             | Self::Skipped { since } => *since,
@@ -303,7 +340,12 @@ impl Phase {
 
     /// Whether the goal is reached: an install is done, a service is ready.
     pub fn at_goal(&self) -> bool {
-        self.is_ready() || matches!(self, Self::Done { .. })
+        self.is_ready() || matches!(self, Self::Done { .. }) || self.is_checked()
+    }
+
+    /// Whether it is an install that is done, and is being looked at.
+    pub fn is_checked(&self) -> bool {
+        matches!(self, Self::Checking { .. })
     }
 }
 
@@ -392,7 +434,9 @@ impl State {
             let disruption = agent.disruption.as_ref().map(|disruption| disruption.since);
             [Some(agent.first_seen), agent.absent_since, disruption]
         });
-        let tasks = self.slots().flat_map(|(_, record)| [Some(record.phase.moment()), record.recovery]);
+        let tasks = self.slots().flat_map(|(_, record)| {
+            [Some(record.phase.moment()), Some(record.looked_at.at), record.recovery]
+        });
         seen.chain(tasks).flatten().max().unwrap_or_default()
     }
 
@@ -416,7 +460,9 @@ impl State {
                         None => drop(targets.insert(target.clone())),
                     }
                 }
-                if let Phase::Launched { agent, .. } | Phase::Active { agent, .. } = &mut record.phase
+                if let Phase::Launched { agent, .. }
+                | Phase::Active { agent, .. }
+                | Phase::Checking { agent, .. } = &mut record.phase
                     && agent == id
                 {
                     *agent = id.clone();

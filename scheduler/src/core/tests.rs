@@ -3,6 +3,7 @@
 mod constraints;
 mod disruption;
 mod docker;
+mod drift;
 mod failover;
 mod failures;
 mod hanging;
@@ -84,6 +85,7 @@ fn agent(host: &str, id: &str) -> Agent {
         standing: Standing::Active,
         attributes: vec![],
         domain: None,
+        registered_again: None,
     }
 }
 

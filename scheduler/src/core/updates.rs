@@ -15,7 +15,7 @@ const EXIT_NOT_PERMITTED: i32 = 77;
 /// The installer's exit status for 'the configuration or this host cannot work' (sysexits' `EX_CONFIG`).
 const EXIT_CANNOT_WORK: i32 = 78;
 /// The installer's exit status for 'a restart is needed and not allowed; nothing was changed'.
-const EXIT_NEEDS_RESTART: i32 = 79;
+pub(super) const EXIT_NEEDS_RESTART: i32 = 79;
 /// The installer's exit status for 'this host cannot have that step at all; nothing was changed'.
 const EXIT_NOT_APPLICABLE: i32 = 80;
 /// Mesos' words when it is asked about a task whose agent has told of its end, in place of the agent's own
@@ -33,14 +33,7 @@ impl Core {
         }
         self.judge_reservation(now, &mut update, frame);
         self.reconciliation.answered(&update.task);
-        let ended = matches!(
-            update.state,
-            TaskState::Finished
-                | TaskState::Failed
-                | TaskState::Drained
-                | TaskState::Dropped
-                | TaskState::Gone
-        );
+        let ended = update.state.is_end();
         if ended && self.reconciliation.spare(&update.task) && self.index.tasks.contains_key(&update.task) {
             let limit = humantime::format_duration(self.settings.task_timeout);
             update.message = format!(
@@ -75,6 +68,9 @@ impl Core {
         if ended && self.is_ending(slot) {
             return self.has_ended(now, slot, &before, frame);
         }
+        if before.phase.is_checked() {
+            return self.look_says(now, slot, &before, update, frame);
+        }
         let spec = self.spec_of(slot.task_type(), before.target.as_ref());
         let Some(goal) = spec.map(|spec| spec.goal) else {
             // A type that is gone from the configuration is left alone, but for its end.
@@ -107,7 +103,7 @@ impl Core {
                 self.failed(now, slot, &before, "its agent is unreachable", frame)
             }
             TaskState::Unreachable => self.active(now, &before, Run::Unreachable),
-            TaskState::Finished if done => TaskRecord::new(Phase::Done { at: now }, before.target.clone()),
+            TaskState::Finished if done => self.done_record(now, &before),
             TaskState::Finished => self.failed(now, slot, &before, "it ended by itself", frame),
             TaskState::Failed => self.failed(now, slot, &before, &update.message, frame),
             TaskState::Gone | TaskState::Drained => {
@@ -117,6 +113,10 @@ impl Core {
         };
         if record.phase.at_goal() && !before.phase.at_goal() {
             frame.decisions.push(Decision::Reached { slot: slot.clone() });
+            if done && before.reached {
+                let what = before.failure.clone().unwrap_or_default();
+                frame.decisions.push(Decision::PutBack { slot: slot.clone(), what });
+            }
         }
         // One that never ran has shown nothing.
         if before.recovery.is_some() && record.recovery.is_none() && update.state != TaskState::Dropped {
@@ -206,10 +206,15 @@ impl Core {
             self.reading.insert(slot.clone(), task.clone());
             frame.effects.push(Effect::ReadOutput { slot: slot.clone(), task, agent });
         }
-        let reached = before.reached || before.phase.is_ready();
-        let target = before.target.clone();
-        let disruptive = before.disruptive;
-        TaskRecord { phase, target, failures, failure: Some(reason), reached, recovery: None, disruptive }
+        // What an operator must allow does not count as down: that may be for long.
+        let counts = !matches!(phase, Phase::NeedsRestart { .. });
+        TaskRecord {
+            failures,
+            failure: Some(reason),
+            reached: counts && (before.reached || before.phase.is_ready()),
+            disruptive: before.disruptive,
+            ..TaskRecord::new(phase, before.target.clone())
+        }
     }
 
     /// How a task ended of which the master told first that it has: its agent says that later, and that counts, unless the
@@ -311,7 +316,7 @@ impl Core {
         let Some(record) = self.state.task(slot) else { return };
         let Some(failure) = &record.failure else { return };
         let text = text.trim();
-        if record.phase.at_goal() || text.is_empty() || failure.contains(text) {
+        if record.phase.is_ready() || text.is_empty() || failure.contains(text) {
             return;
         }
         let (known, explained) = (failure.clone(), format!("{failure}: {text}"));
@@ -339,7 +344,7 @@ impl Core {
                 ) => {
                     return self.adopt(now, slot, agent.clone(), update, frame);
                 }
-                Some(Phase::Done { .. }) => return,
+                Some(Phase::Done { .. } | Phase::Checking { .. }) => return,
                 Some(phase) => {
                     let other = phase.live().map_or(String::new(), |(task, _)| task.to_string());
                     format!("{other} has its place")
@@ -425,13 +430,13 @@ fn run(goal: Goal, update: &Update) -> Run {
 }
 
 /// The status in Mesos' `Command exited with status N`.
-fn exit_status(message: &str) -> Option<i32> {
+pub(super) fn exit_status(message: &str) -> Option<i32> {
     let rest = message.split("Command exited with status ").nth(1)?;
     rest.split(|c: char| !c.is_ascii_digit() && c != '-').next()?.parse().ok()
 }
 
 /// Says what the installer's exit statuses mean.
-fn explain(message: &str) -> String {
+pub(super) fn explain(message: &str) -> String {
     let meaning = match exit_status(message) {
         Some(69) => "a service that it needs is not there",
         Some(70) => "a fault of the installer",

@@ -71,6 +71,23 @@ pub struct RecoveryView {
     /// Why they are held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
+    /// The round in which it is looked whether what is installed is still there; none where it never is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub looks: Option<LooksView>,
+}
+
+/// A round in which it is looked whether what is installed is still there.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LooksView {
+    /// Which one it is, counted from the first install on.
+    pub round: u64,
+    /// When it began, as RFC 3339 has it.
+    #[serde(serialize_with = "rfc3339")]
+    pub since: Timestamp,
+    /// How many agents are looked at now, or wait for an offer for that.
+    pub under_way: usize,
+    /// How many wait for their turn.
+    pub waiting: usize,
 }
 
 /// A plan: phases of steps.
@@ -204,6 +221,9 @@ pub struct TaskView {
     /// Since when it stands there, as RFC 3339 has it; none where it never was, or is to be launched again.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
     pub since: Option<Timestamp>,
+    /// Of an install: when it was last looked at, or done, as RFC 3339 has it.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
+    pub looked_at: Option<Timestamp>,
     /// Why the agent does not get it, or gets no new one; such a step counts as complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,

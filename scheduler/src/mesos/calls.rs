@@ -126,6 +126,7 @@ fn accept(launch: &Launch, tasks: &TaskTypes, site: Site) -> Option<Call> {
         agent: launch.agent.clone(),
         address: site.address.to_string(),
         may_restart: launch.may_restart,
+        only_looks: launch.only_looks,
         prefetched: site.prefetched,
         resources: launch.resources.iter().map(to_mesos).collect(),
     };

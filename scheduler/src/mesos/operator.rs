@@ -5,6 +5,7 @@ mod list;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
+use mesos_v1::TimeInfo;
 use mesos_v1::master::{AgentHead, Call, call};
 use prost::Message as _;
 use tokio::time::timeout;
@@ -19,6 +20,8 @@ use crate::core::{Agent, AgentId, AgentKey, Standing, Timestamp};
 const FORBIDDEN: &str = ". Mesos' own ACLs never refuse GET_AGENTS: what stands before the masters, or an authorizer module of \
                          theirs, must permit POST /api/v1 to it";
 const ANSWER: Duration = Duration::from_secs(30);
+/// No agent registers twice within this.
+const ONE_REGISTRATION: Duration = Duration::from_secs(1);
 
 /// Why the list of agents cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +86,7 @@ fn agent(agent: AgentHead) -> Option<Agent> {
     let domain = domain.map(|domain| format!("{}/{}", domain.region.name, domain.zone.name));
     // What drains is deactivated too, and what is deactivated is not active.
     let standing = if agent.drain_info.is_some() {
-        let since = agent.estimated_drain_start_time.and_then(|at| u64::try_from(at.nanoseconds).ok());
-        Standing::Draining { since: since.map(|nanoseconds| Timestamp(nanoseconds / 1_000_000)) }
+        Standing::Draining { since: agent.estimated_drain_start_time.as_ref().and_then(moment) }
     } else if agent.deactivated.unwrap_or_default() {
         Standing::Deactivated
     } else if agent.active {
@@ -92,13 +94,25 @@ fn agent(agent: AgentHead) -> Option<Agent> {
     } else {
         Standing::Disconnected
     };
-    Some(Agent { key, id, version: agent.version, standing, attributes, domain })
+    let registered_again = registered_again(agent.registered_time, agent.reregistered_time);
+    Some(Agent { key, id, version: agent.version, standing, attributes, domain, registered_again })
+}
+
+/// When an agent registered again with this master. The first time counts as its registration: with a master that was
+/// elected since, and with one that took it for unreachable, both moments are the same but for what passes in between.
+fn registered_again(first: Option<TimeInfo>, last: Option<TimeInfo>) -> Option<Timestamp> {
+    let (first, last) = (moment(&first?)?, moment(&last?)?);
+    (last > first.after(ONE_REGISTRATION)).then_some(last)
+}
+
+fn moment(time: &TimeInfo) -> Option<Timestamp> {
+    u64::try_from(time.nanoseconds).ok().map(|nanoseconds| Timestamp(nanoseconds / 1_000_000))
 }
 
 #[cfg(test)]
 mod tests {
     use mesos_v1::master::{Response, response};
-    use mesos_v1::{AgentInfo, Attribute, DrainInfo, Resource, TimeInfo, value};
+    use mesos_v1::{AgentInfo, Attribute, DrainInfo, Resource, value};
 
     use super::*;
 
@@ -144,6 +158,7 @@ mod tests {
             standing: Standing::Active,
             attributes: vec!["rack:a7".into()],
             domain: None,
+            registered_again: None,
         };
         assert_eq!(read(agent.clone()), expected);
         let port = AgentInfo { port: None, ..agent.agent_info.clone() };
@@ -202,6 +217,21 @@ mod tests {
             [("S1".into(), Standing::Active), ("S2".into(), Standing::Recovering)],
             "one without an ID is nobody"
         );
+    }
+
+    #[test]
+    fn an_agent_has_registered_again_when_that_was_later_than_its_registration_with_this_master() {
+        let at = |millis: i64| Some(TimeInfo { nanoseconds: millis * 1_000_000 });
+        let read = |registered_time, reregistered_time| {
+            let agent_info = AgentInfo { hostname: "h".into(), id: Some("S1".into()), ..Default::default() };
+            let times =
+                response::get_agents::Agent { registered_time, reregistered_time, ..Default::default() };
+            read(response::get_agents::Agent { agent_info, ..times }).registered_again
+        };
+        assert_eq!(read(at(7000), None), None);
+        assert_eq!(read(at(7000), at(7001)), None, "a master that was elected since");
+        assert_eq!(read(at(7000), at(9000)), Some(Timestamp(9000)));
+        assert_eq!(read(None, at(9000)), None);
     }
 
     #[test]

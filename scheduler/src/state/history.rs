@@ -24,7 +24,8 @@ pub struct Entry {
     /// When, in milliseconds since 1970.
     pub at: Timestamp,
     /// What kind of thing: `launched`, `failed`, `held`, `adopted`, `killed`, `outdated`, `agent`,
-    /// `agent-absent`, `skipped`, `needs-restart`, `slot-taken`, `slot-freed`, `given-up`, or one of
+    /// `agent-absent`, `skipped`, `needs-restart`, `slot-taken`, `slot-freed`, `given-up`, `vanished`, `put-back`,
+    /// `unchecked`, or one of
     /// [`RolloutNews::kind`](crate::core::RolloutNews::kind).
     pub what: String,
     /// The agent's address; none for the cluster's.
@@ -185,6 +186,9 @@ fn entry(number: u64, at: Timestamp, decision: &Decision) -> Option<Entry> {
         Decision::Disrupts { slot } => ("slot-taken", Some(slot), None, ""),
         Decision::DisruptionEnded { slot } => ("slot-freed", Some(slot), None, ""),
         Decision::DisruptionFailed { slot, reason } => ("given-up", Some(slot), None, reason.as_str()),
+        Decision::Vanished { slot, reason } => ("vanished", Some(slot), None, reason.as_str()),
+        Decision::PutBack { slot, what } => ("put-back", Some(slot), None, what.as_str()),
+        Decision::Unchecked { slot, reason } => ("unchecked", Some(slot), None, reason.as_str()),
         Decision::Adopted { slot, task } => ("adopted", Some(slot), Some(task), ""),
         Decision::Killed { task, reason } => ("killed", None, Some(task), reason.as_str()),
         Decision::Outdated { what } => ("outdated", None, None, what.as_str()),

@@ -3,7 +3,8 @@
 //! Version 1 held its number alone. Version 2 also names the scheduler that wrote it, so that one that finds a newer
 //! form can say which scheduler to start; its records are those of version 1. Version 3 has task types, phases and a slot
 //! for restarts that older schedulers do not know; what they held because it needed a restart waits for that. Version 4
-//! has rollouts: an agent on which all was done counts as complete with the first of them.
+//! has rollouts: an agent on which all was done counts as complete with the first of them. Version 5 has installs that are
+//! being looked at, which older schedulers cannot read.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -34,7 +35,7 @@ type Step = fn(Part, &mut Value);
 pub(super) struct Migrations(pub &'static [Step]);
 
 /// All there are.
-pub(super) const MIGRATIONS: Migrations = Migrations(&[|_, _| {}, wait_for_restart, was_complete]);
+pub(super) const MIGRATIONS: Migrations = Migrations(&[|_, _| {}, wait_for_restart, was_complete, |_, _| {}]);
 
 /// To version 3: an install that ended with status 79 was held like one that has failed for good.
 fn wait_for_restart(part: Part, record: &mut Value) {
@@ -122,11 +123,12 @@ pub(super) mod tests {
         // So that this is newer than what there really is.
         |_, _| {},
         |_, _| {},
+        |_, _| {},
     ]);
 
     #[test]
     fn a_record_goes_through_every_version_and_twice_is_as_once() {
-        assert_eq!(MIGRATIONS.version(), 4);
+        assert_eq!(MIGRATIONS.version(), 5);
         for from in [1, 2] {
             let mut record = json!({"key": "a:1"});
             if from == 2 {

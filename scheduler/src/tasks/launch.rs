@@ -17,6 +17,8 @@ pub struct Place {
     pub address: String,
     /// Whether it may restart Docker or the Mesos agent: no part of the target, which stays the same.
     pub may_restart: bool,
+    /// Whether it only looks whether the install is whole: no part of the target either.
+    pub only_looks: bool,
     /// The target of the `prefetch` that was done there last, if it was: what that has fetched is in the cache of the
     /// agent's fetcher.
     pub prefetched: Option<TargetHash>,
@@ -33,9 +35,14 @@ impl TaskTypes {
             TaskType::Prefetch => Some(template),
             _ => place.prefetched.as_ref().and_then(|target| Some(&self.templates.get(target)?.1)),
         };
-        let mut args = template.args.clone();
+        let mut args = if place.only_looks { template.look()? } else { template.args.clone() };
         if place.may_restart {
             args.push("--allow-restart".to_owned());
+        }
+        let mut uris = uris(template, cached.map(|it| &**it));
+        if place.only_looks && *task_type == TaskType::Cni {
+            // It compares by their checksums, and does not need what is put on a host.
+            uris.truncate(1);
         }
         let health = template.health.as_ref().map(|probe| mesos::HealthCheck {
             r#type: Some(mesos::health_check::Type::Command.into()),
@@ -48,11 +55,12 @@ impl TaskTypes {
             ..Default::default()
         });
         Some(mesos::TaskInfo {
-            name: task_type.name().to_owned(),
+            // In Mesos' user interface it is told from the install itself.
+            name: if place.only_looks { format!("{task_type}-check") } else { task_type.name().to_owned() },
             task_id: (&*task.0).into(),
             agent_id: (&*place.agent.0).into(),
             resources: place.resources,
-            command: Some(command(template, &args, &place.address, uris(template, cached.map(|it| &**it)))),
+            command: Some(command(template, &args, &place.address, uris)),
             health_check: health,
             check: template.check.as_ref().map(|probe| check(template, probe, &place.address)),
             kill_policy: Some(mesos::KillPolicy { grace_period: Some(duration(template.grace)) }),

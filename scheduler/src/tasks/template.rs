@@ -126,6 +126,14 @@ impl Template {
         }
     }
 
+    /// The installer's arguments for a look at what this installs; none where nothing is.
+    pub fn look(&self) -> Option<Vec<String>> {
+        let mut args = self.args.clone();
+        let verb = args.get_mut(1).filter(|verb| *verb == "apply")?;
+        "check".clone_into(verb);
+        Some(args)
+    }
+
     /// Its target and what is stored of it.
     pub fn definition(&self, task_type: TaskType) -> (TargetHash, Definition) {
         // A template is made of texts and numbers: it has a JSON form.

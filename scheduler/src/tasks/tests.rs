@@ -32,6 +32,7 @@ fn place() -> Place {
         agent: "S1".into(),
         address: "10.0.0.11:5051".into(),
         may_restart: false,
+        only_looks: false,
         prefetched: None,
         resources: vec![mesos::Resource::default()],
     }
@@ -126,6 +127,31 @@ fn every_command_is_one_that_the_installer_takes() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_look_is_the_install_with_check_and_fetches_what_it_needs() {
+    let tasks = TaskTypes::new(&config(&[]));
+    let info =
+        |target, only_looks| tasks.task_info(target, &TaskId::from("t1"), Place { only_looks, ..place() });
+    for (task_type, spec) in tasks.specs() {
+        let (install, look) = (info(&spec.target, false).unwrap(), info(&spec.target, true));
+        let can = spec.goal == Goal::Finished && task_type != TaskType::Prefetch;
+        assert_eq!(look.is_some(), can, "{task_type}");
+        let Some(look) = look else { continue };
+        assert_eq!((look.name, &look.labels), (format!("{task_type}-check"), &install.labels));
+        let (install, look) = (install.command.unwrap(), look.command.unwrap());
+        let args = installer_args(&look);
+        let mut expected = installer_args(&install);
+        assert_eq!(expected[2], "apply");
+        expected[2] = "check".to_owned();
+        assert_eq!(args, expected);
+        if let Err(error) = calico_installer::cli::Cli::try_parse_from(&args) {
+            panic!("{args:?}: {error}");
+        }
+        let fetches = if task_type == TaskType::Cni { &install.uris[..1] } else { &install.uris };
+        assert_eq!(look.uris, fetches, "{task_type}");
     }
 }
 

@@ -166,6 +166,7 @@ fn host() -> Agent {
         standing: Standing::Active,
         attributes: vec![],
         domain: None,
+        registered_again: None,
     }
 }
 
@@ -195,6 +196,11 @@ fn stored() -> Vec<StateChange> {
         (TaskType::DockerClusterStore, record(Phase::NeedsRestart { since: at })),
         (TaskType::Cni, TaskRecord { disruptive: true, ..record(Phase::Backoff { until: at }) }),
     ]);
+    let (task, agent) = ("docker-cluster-store.fourth.5051.1".into(), "S4".into());
+    let fourth = Tasks::from_iter([
+        (TaskType::DockerClusterStore, record(Phase::Checking { task, agent, since: at, done: at })),
+        (TaskType::Cni, record(Phase::Done { at })),
+    ]);
     let agent = |key: &str, id: &str, tasks| {
         let record = AgentRecord::new(key.into(), id.into(), "1.11.0".to_owned(), at);
         StateChange::Agent(AgentRecord { tasks, absent_since: Some(at), ..record }.into())
@@ -206,6 +212,7 @@ fn stored() -> Vec<StateChange> {
         StateChange::Framework { id: "framework".into() },
         agent("host:5051", "S1", tasks),
         agent("other:5051", "S2", other),
+        agent("fourth:5051", "S4", fourth),
         disrupted,
     ]
 }

@@ -42,6 +42,8 @@ pub struct Checks {
     reached: BTreeSet<(AgentId, TaskType)>,
     /// Updates that want an acknowledgement.
     updates: BTreeMap<(TaskId, Vec<u8>), TaskStatus>,
+    /// Launches that only look whether what is done is still there.
+    looks: BTreeSet<TaskId>,
     failures: Failures,
     recoveries: Recoveries,
     /// Whether the last word on offers was that none are wanted.
@@ -73,6 +75,7 @@ impl Checks {
             launched: BTreeMap::new(),
             reached: BTreeSet::new(),
             updates: BTreeMap::new(),
+            looks: BTreeSet::new(),
             failures: Failures::new(settings),
             recoveries: Recoveries::new(settings),
             suppressed: false,
@@ -163,7 +166,8 @@ impl Checks {
             assert_eq!(leads.as_deref(), Some(by.name), "{id} is launched by one that does not lead");
             let phase = stored.task(&id).map(|record| record.phase);
             assert!(
-                matches!(&phase, Some(Phase::Launched { agent: stored, .. }) if *stored == agent),
+                matches!(&phase, Some(Phase::Launched { agent: stored, .. } | Phase::Checking { agent: stored, .. })
+                    if *stored == agent),
                 "{id} is launched and not stored: {phase:?}"
             );
         }
@@ -178,6 +182,18 @@ impl Checks {
         }
         if let Some(rollouts) = &mut self.rollouts {
             rollouts.launch(&id, &agent, &target(task));
+        }
+        if only_looks(task) {
+            let place = (agent.clone(), task_type);
+            let done = task_type.scope() == Scope::Cluster || self.reached.contains(&place);
+            assert!(done, "{id} only looks, and what it looks at was never there");
+            if let Some(rollouts) = &self.rollouts {
+                rollouts.looks(&id, &agent, &target(task));
+            }
+            let looks = Launched { task_type, agent, given_up: false, runs: false, revived: false };
+            assert!(self.launched.insert(id.clone(), looks).is_none(), "{id} is launched twice");
+            self.looks.insert(id);
+            return;
         }
         let slots = if self.restored { BTreeSet::new() } else { stored.slots() };
         let restarts = may_restart(task);
@@ -266,6 +282,13 @@ impl Checks {
         if is_terminal(state) || matches!(state, TaskState::TaskUnreachable | TaskState::TaskLost) {
             launched.given_up = true;
         }
+        if self.looks.contains(&task) {
+            // It is launched again whatever it has ended with before.
+            if exit_status(status) == Some(1) {
+                self.failures.vanished(&launched.place());
+            }
+            return;
+        }
         let done = state == TaskState::TaskFinished && !is_service(launched.task_type);
         // What the host cannot have is passed over.
         let passed_over = exit_status(status) == Some(80);
@@ -338,6 +361,11 @@ fn target(task: &TaskInfo) -> TargetHash {
 /// Whether a task may restart Docker or the Mesos agent.
 pub fn may_restart(task: &TaskInfo) -> bool {
     task.command.as_ref().is_some_and(|command| command.arguments.iter().any(|a| a == "--allow-restart"))
+}
+
+/// Whether a task changes nothing.
+pub fn only_looks(task: &TaskInfo) -> bool {
+    task.name.ends_with("-check")
 }
 
 /// The exit status with which a task has failed, if the master's message names it.

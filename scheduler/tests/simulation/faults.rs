@@ -42,6 +42,8 @@ pub enum Fault {
     Drain(usize, Duration),
     /// An operator deactivates an agent, and reactivates it later.
     Deactivate(usize, Duration),
+    /// What the CNI install has put on a host vanishes.
+    Wipe(usize),
     /// A task ends by itself.
     TaskEnds(usize, usize, End),
     /// A task's check fails for a while.
@@ -77,7 +79,7 @@ pub const NAMES: &str = "scheduler: crash at any moment, crash after any request
     its clock set forwards or back; master: dies and another is elected, unreachable; network: calls and events lost, \
     doubled, late, reordered, answers lost, streams broken, messages to and from agents lost; agents: partitioned, \
     stopped, without power (also for ever, also many at once), rebuilt, joining, drained, deactivated, moved, swapped; \
-    tasks: failing, killed, held for an operator, checks that fail, all of them at once; etcd: away, slow, losing requests \
+    hosts that lose their plugins; tasks: failing, killed, held for an operator, checks that fail, all of them at once; etcd: away, slow, losing requests \
     and answers, out of space, restored from a backup; file: crash and loss of power at any operation of the disk, full \
     disk, restored";
 
@@ -141,7 +143,7 @@ fn seconds(random: &mut Random, from: u64, to: u64) -> Duration {
 fn fault(random: &mut Random) -> Fault {
     let which = usize::try_from(random.below(64)).unwrap();
     let task = usize::try_from(random.below(4)).unwrap();
-    match random.below(34) {
+    match random.below(36) {
         0 | 1 => Fault::Crash(which),
         2..=4 => {
             let requests = random.below(25);
@@ -190,6 +192,7 @@ fn fault(random: &mut Random) -> Fault {
             let part = u32::try_from(random.below(1000)).unwrap();
             Fault::Outage(part, seconds(random, 5, 90))
         }
+        32 | 33 => Fault::Wipe(which),
         _ => {
             let far = random.between(Duration::from_secs(1), Duration::from_hours(3)) / [1, 100][which % 2];
             let far = i64::try_from(far.as_millis()).unwrap();

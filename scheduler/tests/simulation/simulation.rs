@@ -20,7 +20,7 @@ use mesos_v1::master::{self, call};
 use mesos_v1::scheduler::{self, Event};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::checks::{Checks, Rollouts, Sender, may_restart};
+use crate::checks::{Checks, Rollouts, Sender, may_restart, only_looks};
 use crate::disk::Disk;
 use crate::etcd::{self, Etcd};
 use crate::faults::Fault;
@@ -76,6 +76,8 @@ struct Mood {
     outage: AtomicBool,
     /// Nothing needs a restart.
     rolls: AtomicBool,
+    /// Agents whose host has lost its CNI plugins.
+    wiped: Mutex<BTreeSet<String>>,
     /// Agents on which something has failed, or is never ready, because it is bad.
     bad: Mutex<BTreeSet<String>>,
 }
@@ -170,6 +172,7 @@ impl Simulation {
         let adjust = |settings: Settings| Settings {
             max_recoveries: Share::Percent(100),
             mass_failure: Share::Percent(100),
+            verify_interval: Some(Duration::from_mins(1)),
             backoff_max: Duration::from_secs(30),
             reconcile_interval: Duration::from_mins(2),
             recovery_timeout: Duration::from_mins(1),
@@ -215,6 +218,7 @@ impl Simulation {
             program.settings = Settings {
                 max_recoveries: share(&mut random, if case.many { 10 } else { 100 }),
                 mass_failure: Share::Percent(20),
+                verify_interval: Some(Duration::from_mins(2)),
                 backoff_max: Duration::from_secs(30),
                 reconcile_interval: Duration::from_mins(2),
                 recovery_timeout: Duration::from_mins(1),
@@ -583,7 +587,13 @@ fn script(task: &mesos_v1::TaskInfo, random: &mut Random, mood: &Mood) -> Script
         };
         return Script { start, ready: None, end, ..Script::default() };
     }
-    let failure = if is(&mood.hold) && !service && random.chance(400) {
+    let agent = &task.agent_id.value;
+    let failure = if only_looks(task) {
+        let vanished =
+            task.name.starts_with(TaskType::Cni.name()) && mood.wiped.lock().unwrap().contains(agent);
+        let troubled = is(&mood.fail) && random.chance(600);
+        vanished.then_some(1).or(troubled.then_some(69)).map(End::Code)
+    } else if is(&mood.hold) && !service && random.chance(400) {
         Some(End::Code(77 + i32::try_from(random.below(3)).unwrap()))
     } else if is(&mood.fail) && random.chance(600) {
         Some(match random.below(5) {
@@ -599,6 +609,9 @@ fn script(task: &mesos_v1::TaskInfo, random: &mut Random, mood: &Mood) -> Script
     } else {
         None
     };
+    if task.name == TaskType::Cni.name() && failure.is_none() {
+        mood.wiped.lock().unwrap().remove(agent);
+    }
     let ready = if is(&mood.outage) { Duration::from_mins(5) } else { time };
     let ready = (service && failure.is_none()).then_some(ready);
     let end = failure.or((!service).then_some(End::Code(0))).map(|end| (time, end));

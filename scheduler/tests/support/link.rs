@@ -64,6 +64,7 @@ pub fn agents(number: usize) -> Vec<Agent> {
         standing: Standing::Active,
         attributes: Vec::new(),
         domain: None,
+        registered_again: None,
     };
     (0..number).map(agent).collect()
 }

@@ -1,15 +1,18 @@
 //! What a restart of the Mesos agent does to our tasks and the workloads': nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use cluster::Host;
+use cluster::marathon::Scheduler;
 use cluster::probe::{Probe, ProbeTask};
+use cluster::{Cluster, Host};
 
-use crate::history::framework;
+use crate::history::{Framework, framework};
 use crate::{installed, up, wait};
 
 /// Counts what is read through the etcd proxy, a line a read: milliseconds since the epoch.
 const READER: &str = "while :; do curl -s -m 1 http://127.0.0.1:2379/health | grep -q true && date +%s%3N; sleep 0.1; done >/run/reads";
+/// The name of a task that looks whether the CNI plugins are there.
+const LOOKS: &str = "cni-check";
 /// The longest pause that a counter may make, in milliseconds: a busy machine makes some, but nothing stood still for
 /// as long as it takes an agent to come back.
 const PAUSE: u64 = 10_000;
@@ -35,7 +38,7 @@ pub fn property(host: &Host<'_>, unit: &str, name: &str) -> String {
 #[test]
 fn tasks_and_what_they_count_survive_a_restart_of_every_agent() {
     let (_lock, cluster) = up("e2e-agent");
-    let scheduler = installed(&cluster);
+    let mut scheduler = installed(&cluster);
     let probe = Probe::connect(&cluster.master_urls()[0]).unwrap();
     let hosts = cluster.hosts().unwrap();
     let counters: Vec<_> = hosts
@@ -71,12 +74,21 @@ fn tasks_and_what_they_count_survive_a_restart_of_every_agent() {
     }
 
     let after = framework(&cluster);
-    let running = |framework: &crate::history::Framework| {
+    let running = |framework: &Framework| {
         let running = framework.tasks.iter().filter(|task| task.state == "TASK_RUNNING");
         running.map(|task| task.id.clone()).collect::<Vec<_>>()
     };
     assert_eq!(running(&before), running(&after), "{after:#?}");
-    assert_eq!(before.tasks.len(), after.tasks.len(), "something was launched: {after:#?}");
+    // They have registered again, so what is installed there was looked at: that is all that was launched.
+    let launched = |framework: &Framework| framework.tasks.iter().filter(|task| task.name != LOOKS).count();
+    assert_eq!(launched(&before), launched(&after), "something was launched: {after:#?}");
+    for host in &hosts {
+        wait("the agent to be looked at", Duration::from_mins(1), || {
+            let framework = framework(&cluster);
+            let looks = framework.of(&host.agent_id().unwrap(), LOOKS);
+            looks.iter().any(|task| task.state == "TASK_FINISHED").then_some(())
+        });
+    }
     for (host, counter) in hosts.iter().zip(&counters) {
         let reads = longest_pause(&read(host, "/run/reads"));
         let beats = longest_pause(&read(host, "/var/log/calico/heartbeat"));
@@ -88,4 +100,46 @@ fn tasks_and_what_they_count_survive_a_restart_of_every_agent() {
         assert!(reads < PAUSE && beats < PAUSE && counted < PAUSE);
     }
     scheduler.api().wait_deployed(3, Duration::from_secs(10)).unwrap();
+    vanished_plugins_are_put_back_in_the_next_round(&cluster, &hosts[0], &mut scheduler);
+    let put_back = framework(&cluster);
+    assert_eq!(running(&after), running(&put_back), "a service was ended or launched: {put_back:#?}");
+    assert_eq!(launched(&after) + 1, launched(&put_back), "more was done than to put it back: {put_back:#?}");
+}
+
+/// As an upgrade of DC/OS would, someone empties a folder of plugins.
+fn vanished_plugins_are_put_back_in_the_next_round(
+    cluster: &Cluster,
+    host: &Host<'_>,
+    scheduler: &mut Scheduler<'_>,
+) {
+    let find =
+        "find / -xdev -name calico-ipam -path '*cni*' -not -path '*/slave*' -not -path '*/artifacts/*'";
+    let found = host.exec(&["sh", "-c", find]).unwrap();
+    let plugin = String::from_utf8(found.stdout).unwrap().trim().to_owned();
+    assert_eq!(plugin.lines().count(), 1, "{plugin}");
+    let (folder, _) = plugin.rsplit_once('/').unwrap();
+    let wipe = format!("rm {folder}/calico {plugin}");
+    assert!(host.exec(&["sh", "-c", &wipe]).unwrap().status.success());
+    scheduler.process().kill().unwrap();
+    scheduler.restart_with(&[("CALICO_VERIFY_INTERVAL", "10s")]).unwrap();
+    let began = Instant::now();
+    wait("the plugins to be there again", Duration::from_mins(1), || {
+        host.exec(&["test", "-x", &plugin]).unwrap().status.success().then_some(())
+    });
+    eprintln!("{}: vanished plugins were put back after {:?}", host.name(), began.elapsed());
+    scheduler.api().wait_deployed(3, Duration::from_secs(30)).unwrap();
+    let entry = wait("the history to tell of it", Duration::from_secs(10), || {
+        let (_, history) = scheduler.api().get("/v1/history").ok()?;
+        let entries = history.as_array()?.iter().filter(|entry| entry["what"] == "put-back");
+        entries.cloned().next()
+    });
+    let text = entry["text"].as_str().unwrap();
+    assert_eq!(
+        (&entry["type"], entry["agent"].as_str()),
+        (&"cni".into(), Some(&*format!("{}:5051", host.address())))
+    );
+    assert!(text.contains(&plugin), "{entry}");
+    let (status, recovery) = scheduler.api().get("/v1/plans/recovery").unwrap();
+    assert_eq!(status, 200, "{recovery}");
+    wait("the end of offers", Duration::from_secs(30), || (framework(cluster).offers == 0).then_some(()));
 }

@@ -251,7 +251,8 @@ fn wrong(look: &Look) -> BTreeSet<String> {
 }
 
 fn is_install(name: &str) -> bool {
-    ["cluster-init", "docker-cluster-store", "cni", "docker-network"].contains(&name)
+    let step = name.strip_suffix("-check").unwrap_or(name);
+    ["cluster-init", "docker-cluster-store", "cni", "docker-network"].contains(&step)
 }
 
 /// Whether an agent is there.

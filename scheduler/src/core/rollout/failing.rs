@@ -133,7 +133,7 @@ impl Core {
                 Next::Launch(task_type, _) => self.why_not_yet(agent, task_type, false),
                 Next::Wait(why) | Next::Held(why) => why,
                 Next::End(task_type) => format!("{task_type} is to be ended"),
-                Next::Complete => "a service is not ready".to_owned(),
+                Next::Complete | Next::Look(_) => "a service is not ready".to_owned(),
             }
         } else {
             "the agent is away or takes no tasks".to_owned()

@@ -155,7 +155,8 @@ impl Core {
         let may = |(_, key): &&(Rank, AgentKey)| {
             let agent = self.state.agents.get(key);
             agent.is_some_and(|agent| {
-                !self.maintenance.holds(now, &agent.id.0, self.settings.maintenance_lead)
+                agent.looked_at_now().is_none()
+                    && !self.maintenance.holds(now, &agent.id.0, self.settings.maintenance_lead)
             })
         };
         let groups = self.rolling.waiting.iter().filter(|(domain, _)| has_room(domain));

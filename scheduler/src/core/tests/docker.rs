@@ -115,11 +115,12 @@ fn what_a_host_cannot_have_is_skipped_with_what_needs_it_and_the_rest_goes_on() 
 
 #[test]
 fn what_was_skipped_is_judged_again_when_the_target_the_agent_or_its_mesos_is_another_or_it_was_away() {
-    let mut script = begun(docker_settings());
+    let settings = Settings { verify_interval: None, ..docker_settings() };
+    let mut script = begun(settings.clone());
     skips_docker(&mut script, "a");
     script.reaches("a", TaskType::Cni);
 
-    let mut changed = docker_settings();
+    let mut changed = settings;
     changed.specs.get_mut(&TaskType::DockerClusterStore).unwrap().target = TargetHash("another".into());
     script.restart_with(changed);
     script.resumes(&["a"]);

@@ -36,6 +36,7 @@ enum Step {
     Partition(usize),
     Heal(usize),
     Rebuild(usize),
+    Wipe(usize, TaskType),
     Relocate(usize, usize),
     Drain(usize),
     Deactivate(usize),
@@ -74,6 +75,8 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => n.clone().prop_map(Step::Partition),
         1 => n.clone().prop_map(Step::Heal),
         1 => n.clone().prop_map(Step::Rebuild),
+        1 => (n.clone(), prop::sample::select(vec![TaskType::Cni, TaskType::DockerClusterStore]))
+            .prop_map(|(n, task_type)| Step::Wipe(n, task_type)),
         1 => (n.clone(), n.clone()).prop_map(|(n, other)| Step::Relocate(n, other)),
         1 => n.clone().prop_map(Step::Drain),
         1 => n.clone().prop_map(Step::Deactivate),
@@ -98,6 +101,7 @@ fn take(world: &mut World, step: Step) {
         Step::Partition(n) => world.partition(n),
         Step::Heal(n) => world.heal(n),
         Step::Rebuild(n) => world.rebuild(n),
+        Step::Wipe(n, task_type) => world.wipe(n, task_type),
         Step::Relocate(n, other) => world.relocate(n, other),
         Step::Drain(n) => world.stand(n, Standing::Draining { since: None }),
         Step::Deactivate(n) => world.stand(n, Standing::Deactivated),
@@ -112,7 +116,8 @@ proptest! {
     /// acknowledged are stored, that no task ID is used twice, that the order is kept, that no two tasks of a type
     /// are alive in one place, that no task of ours that is alive is killed, that no more agents are disrupted at a time
     /// than may be, and that REVIVE keeps its distance.
-    /// When the faults end, every agent that is not held gets everything, and offers are suppressed.
+    /// When the faults end, every agent that is not held gets everything, what has vanished is put back, and offers are
+    /// suppressed.
     #[test]
     fn the_world_stays_whole_and_is_finished_when_the_faults_end(
         hosts in 1..6_u8,

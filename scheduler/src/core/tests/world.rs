@@ -34,6 +34,8 @@ struct Host {
 struct WorldTask {
     task_type: TaskType,
     agent: AgentId,
+    /// Whether it only looks.
+    only_looks: bool,
     /// What the task is; `None` before it has started.
     now: Option<Update>,
     /// What its agent still wants to be acknowledged, oldest first.
@@ -63,6 +65,8 @@ pub struct World {
     tasks: BTreeMap<TaskId, WorldTask>,
     /// What reached its goal in this world, whether or not the scheduler knows.
     reached: BTreeSet<(AgentId, TaskType)>,
+    /// Installs of which everything is on its host.
+    whole: BTreeSet<(AgentId, TaskType)>,
     /// On its way to the scheduler.
     inbox: Vec<Input>,
     crash: Option<Crash>,
@@ -102,6 +106,7 @@ impl World {
         settings.mass_failure = Share::Percent(50);
         settings.forget_after = Duration::from_mins(10);
         settings.agent_timeout = Duration::from_mins(3);
+        settings.verify_interval = Some(Duration::from_mins(5));
         settings.max_restarts = if hosts.is_multiple_of(2) { Share::Percent(40) } else { Share::Number(1) };
         let mut world = Self {
             now: Timestamp(1_000_000),
@@ -111,6 +116,7 @@ impl World {
             hosts: Vec::new(),
             tasks: BTreeMap::new(),
             reached: BTreeSet::new(),
+            whole: BTreeSet::new(),
             inbox: Vec::new(),
             crash: None,
             subscribed: false,
@@ -250,6 +256,7 @@ impl World {
             standing: host.standing,
             attributes: if host.excluded { vec!["calico:no".into()] } else { vec![] },
             domain: None,
+            registered_again: None,
         });
         let listed: Vec<Agent> = listed.collect();
         self.note_listed(&listed);
@@ -409,7 +416,7 @@ impl World {
                 }
                 let there = match task_type {
                     TaskType::Cni | TaskType::DockerClusterStore => {
-                        self.reached.contains(&(host.id.clone(), task_type))
+                        self.whole.contains(&(host.id.clone(), task_type))
                     }
                     _ => self.tasks.values().any(|task| {
                         let mine = task.agent == host.id && task.task_type == task_type;

@@ -1,7 +1,7 @@
 //! How the picture is made.
 
 use super::super::Core;
-use super::super::ids::Scope;
+use super::super::ids::{Scope, Timestamp};
 use super::super::listing::Presence;
 use super::super::progress::Next;
 use super::super::spec::Spec;
@@ -107,6 +107,7 @@ impl Core {
             mass_failure_above: extent.limit,
             held_since,
             held: held_since.map(|_| format!("mass failure: {extent}")),
+            looks: self.looks_view(),
         }
     }
 
@@ -160,7 +161,7 @@ impl Core {
             Next::Launch(task_type, not_before) => self.why_not_yet(agent, task_type, not_before.is_some()),
             Next::Wait(reason) | Next::Held(reason) => reason,
             Next::End(task_type) => format!("{task_type} is ended for its successor"),
-            Next::Complete => {
+            Next::Complete | Next::Look(_) => {
                 let maintenance =
                     self.maintenance.of(&agent.id.0).map(|window| format!("the agent {window}"));
                 maintenance.into_iter().chain(self.skips(agent)).collect::<Vec<_>>().join("; ")
@@ -288,26 +289,36 @@ impl Core {
             Some(Phase::Active { run: Run::Unreachable, .. }) => (Status::Started, "unreachable".to_owned()),
             Some(Phase::Active { run: Run::Ready, .. }) => (Status::Complete, "ready".to_owned()),
             Some(Phase::Done { .. }) => (Status::Complete, "done".to_owned()),
+            Some(Phase::Checking { .. }) => (Status::Complete, "done, and looked at again".to_owned()),
             Some(Phase::Backoff { .. }) => (Status::Delayed, String::new()),
             Some(Phase::Held { .. }) => (Status::Error, String::new()),
             Some(Phase::Skipped { .. }) => (Status::Complete, String::new()),
         };
-        let failure =
-            record.filter(|record| !record.phase.at_goal()).and_then(|record| record.failure.clone());
+        let is_done = |record: &TaskRecord| matches!(record.phase, Phase::Done { .. });
+        let failure = record.filter(|record| !record.phase.at_goal() || is_done(record));
+        let failure = failure.and_then(|record| record.failure.clone());
         TaskView {
             task_type,
             status,
-            task_id: record.and_then(|record| record.phase.live()).map(|(task, _)| task.clone()),
+            // What only looks is not the step's task.
+            task_id: record
+                .filter(|record| !record.phase.is_checked())
+                .and_then(|record| record.phase.live())
+                .map(|(task, _)| task.clone()),
             outdated: record.is_some_and(|record| record.target.as_ref() != current),
             target,
             failures: record.map_or(0, |record| record.failures),
-            since: record
-                .filter(|record| !matches!(record.phase, Phase::Backoff { .. }))
-                .map(|record| record.phase.moment()),
+            since: record.and_then(|record| match record.phase {
+                Phase::Backoff { .. } => None,
+                Phase::Checking { done, .. } => Some(done),
+                _ => Some(record.phase.moment()),
+            }),
+            looked_at: record.map(|record| record.looked_at.at).filter(|at| *at > Timestamp::default()),
             skipped: None,
             reason: match (reason, failure) {
                 (reason, None) => reason,
                 (reason, Some(failure)) if reason.is_empty() => failure,
+                (reason, Some(failure)) if record.is_some_and(is_done) => format!("{reason}; {failure}"),
                 (reason, Some(failure)) => format!("{reason}; before: {failure}"),
             },
         }

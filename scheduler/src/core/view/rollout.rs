@@ -256,10 +256,15 @@ impl Core {
         }
     }
 
-    /// The plan `recovery`: services that were ready before and are not now, but for what an update does.
+    /// The plan `recovery`: services that were ready before and are not now, and installs that have vanished, but for what an
+    /// update does.
     pub(super) fn recovery_plan(&self) -> PlanView {
         let mut phases: Vec<PhaseView> = Vec::new();
-        for task_type in TaskType::ALL.into_iter().filter(|t| t.scope() == Scope::Agent) {
+        for task_type in TaskType::ALL {
+            if task_type.scope() == Scope::Cluster {
+                phases.extend(self.cluster_recovery(task_type));
+                continue;
+            }
             let down = self.state.agents.values().filter(|agent| {
                 let record = agent.tasks.get(&task_type);
                 !agent.aside
@@ -286,6 +291,17 @@ impl Core {
             status => status,
         };
         PlanView { status, errors: Vec::new(), strategy: "parallel", phases }
+    }
+
+    /// What was done once in the cluster, and has vanished.
+    fn cluster_recovery(&self, task_type: TaskType) -> Option<PhaseView> {
+        let record = self.state.cluster.tasks.get(&task_type).filter(|record| record.is_down())?;
+        self.settings.specs.get(&task_type).filter(|spec| spec.enabled)?;
+        let view = self.task_view(task_type, Some(record));
+        let name = task_type.name();
+        let id = format!("{name}.{name}");
+        let step = StepView { id, name: name.to_owned(), status: view.status, message: view.reason };
+        phase(task_type, "parallel", vec![step])
     }
 
     fn is_known(&self, task_type: TaskType, agent: &AgentRecord) -> bool {

@@ -118,6 +118,11 @@ impl Failures {
         *row = Row::new(id, by.restarts, row.times);
     }
 
+    /// What was done in this place is there no longer.
+    pub fn vanished(&mut self, place: &Place) {
+        self.places.remove(place);
+    }
+
     /// Agents but these are away.
     pub fn there(&mut self, agents: &BTreeSet<AgentId>) {
         for ((agent, _), row) in &mut self.places {

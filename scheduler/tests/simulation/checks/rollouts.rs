@@ -348,6 +348,19 @@ impl Rollouts {
         );
     }
 
+    /// A look is at what was launched there last.
+    pub fn looks(&self, id: &TaskId, agent: &AgentId, target: &TargetHash) {
+        let latest = self.latest.get(&(agent.clone(), id.task_type().unwrap()));
+        let there = latest.and_then(|task| self.launches.get(task)).map(|launch| &launch.target);
+        let of_agent = id.task_type().is_some_and(|task_type| task_type.scope() == Scope::Agent);
+        assert!(
+            !of_agent || there == Some(target),
+            "{id} looks on {agent} for {target}, and {there:?} is there"
+        );
+        let place = self.agent(agent).and_then(|agent| agent.holds());
+        assert!(place.is_none(), "{id} looks on {agent}, which has a place: {place:?}");
+    }
+
     /// Whether one that lives may be killed: for its agent's place, when what comes after it is there.
     pub fn may_kill(&self, id: &TaskId, now: Duration) -> bool {
         let Some(launch) = self.launches.get(id) else { return false };

@@ -110,7 +110,8 @@ impl Simulation {
                     })
                 } else {
                     let install = matches!(task_type, TaskType::Cni | TaskType::DockerClusterStore);
-                    install && self.checks.has_reached(id, task_type)
+                    let wiped = task_type == TaskType::Cni && self.mood.wiped.lock().unwrap().contains(id);
+                    install && !wiped && self.checks.has_reached(id, task_type)
                 };
                 if !there {
                     return Some(format!("{key} has no {task_type}, and {task_id:?} is shown"));

@@ -121,6 +121,10 @@ impl Simulation {
 
     fn fault_of_tasks(&mut self, fault: Fault) {
         match fault {
+            Fault::Wipe(which) => {
+                let agent = self.world.agent_id(self.host(which)).map(str::to_owned);
+                self.mood.wiped.lock().unwrap().extend(agent);
+            }
             Fault::TaskEnds(which, task, end) => {
                 if let Some((host, task)) = self.task(which, task) {
                     self.world.end_task(host, &task, &end);

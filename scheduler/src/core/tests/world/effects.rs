@@ -91,9 +91,21 @@ impl World {
     }
 
     fn launch(&mut self, launch: &Launch) {
-        let Launch { offer, agent, task_type, task, may_restart, .. } = launch;
+        let Launch { offer, agent, task_type, task, may_restart, only_looks, .. } = launch;
         let record = self.live_record(task).unwrap_or_else(|| panic!("{task} is launched and not stored"));
-        assert!(matches!(&record.phase, Phase::Launched { agent: stored, .. } if stored == agent));
+        let (stored, at) = record.phase.live().map(|(_, agent)| (agent, record.phase.is_checked())).unwrap();
+        assert!(
+            (stored, at) == (agent, *only_looks) && !matches!(record.phase, Phase::Active { .. }),
+            "{task} is stored as {record:?}"
+        );
+        if *only_looks {
+            let slot = (agent.clone(), *task_type);
+            let done = self.reached.contains(&slot) || task_type.scope() == Scope::Cluster;
+            assert!(
+                done && record.target.as_ref() == Some(&launch.target) && !may_restart,
+                "{task}: {record:?}"
+            );
+        }
         assert!(!self.tasks.contains_key(task), "{task} is launched twice");
         let standing = self.listed.get(agent);
         assert_eq!(standing, Some(&Standing::Active), "{task} is launched where nothing may be");
@@ -115,6 +127,7 @@ impl World {
         let started = WorldTask {
             task_type: *task_type,
             agent: agent.clone(),
+            only_looks: *only_looks,
             now: None,
             queue: VecDeque::new(),
             alive: true,
@@ -168,7 +181,7 @@ impl World {
         let given_up = task.task_type.scope() == Scope::Cluster && task.was_unreachable;
         let limit = self.settings.task_timeout;
         let hung = self.live_record(id).is_some_and(|record| {
-            matches!(record.phase, Phase::Active { run: Run::Starting, since, .. } if self.now.since(since) >= limit)
+            record.phase.beginning().is_some_and(|(_, _, since)| self.now.since(since) >= limit)
         });
         assert!(given_up || hung, "{id} is alive, ours, and killed");
         self.report(id, Update { message: "Command terminated".into(), ..bare(TaskState::Failed) });

@@ -31,6 +31,18 @@ impl World {
 
     pub(super) fn act_on(&mut self, id: &TaskId, act: Act) {
         let task = self.tasks.get_mut(id).unwrap();
+        let slot = (task.agent.clone(), task.task_type);
+        let act = match act {
+            // The installer's word for it.
+            Act::Exit(0)
+                if task.only_looks
+                    && task.task_type.scope() == Scope::Agent
+                    && !self.whole.contains(&slot) =>
+            {
+                Act::Exit(1)
+            }
+            act => act,
+        };
         let service = matches!(self.settings.specs[&task.task_type].goal, Goal::Running { .. });
         let check = if service { CheckResult::Pending } else { CheckResult::None };
         let healthy = service.then_some(true);
@@ -46,13 +58,13 @@ impl World {
                 Update { check: CheckResult::Exited(1), ..running }
             }
             Act::Exit(0) if task.now.is_some() => {
-                reached = !service;
+                reached = !service && !task.only_looks;
                 bare(TaskState::Finished)
             }
             Act::Exit(status) if status != 0 => {
-                let slot = (task.agent.clone(), task.task_type);
                 match status {
                     79 => drop(self.needs_restart.insert(slot)),
+                    80 if task.only_looks => {}
                     80 => drop(self.skipped.insert(slot)),
                     _ => {}
                 }
@@ -64,6 +76,7 @@ impl World {
         if reached {
             self.recovering.remove(id);
             self.reached.insert((task.agent.clone(), task.task_type));
+            self.whole.insert((task.agent.clone(), task.task_type));
         }
         self.report(id, update);
     }
@@ -88,6 +101,12 @@ impl World {
         if first && self.reachable(&agent) {
             self.send_update(update);
         }
+    }
+
+    /// An install's files vanish from a host.
+    pub fn wipe(&mut self, n: usize, task_type: TaskType) {
+        let host = &self.hosts[n % self.hosts.len()];
+        self.whole.remove(&(host.id.clone(), task_type));
     }
 
     pub fn partition(&mut self, n: usize) {
