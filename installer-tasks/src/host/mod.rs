@@ -6,6 +6,7 @@ pub mod agent;
 pub mod artifact;
 pub mod container;
 pub mod disk;
+pub mod dns;
 pub mod docker;
 pub mod etcd;
 pub mod etcd_v2;

@@ -2,7 +2,8 @@
 
 use clap::{ArgAction, Args};
 
-use crate::values::{Artifact, Cidr, Encapsulation, Endpoint, NetworkName};
+use super::UpstreamOptions;
+use crate::values::{Artifact, Cidr, Encapsulation, NetworkName};
 
 /// `cluster-init apply` and `cluster-init check`.
 #[derive(Debug, Clone, Args)]
@@ -29,9 +30,9 @@ pub struct ClusterInitOptions {
         default_value = "true"
     )]
     pub network_nat_outgoing: bool,
-    /// The etcd members, comma-separated.
-    #[arg(long, env = "CALICO_ETCD_ENDPOINTS", value_delimiter = ',', required = true)]
-    pub etcd_endpoints: Vec<Endpoint>,
+    /// Which etcd: no proxy is used.
+    #[command(flatten)]
+    pub etcd: UpstreamOptions,
     /// The program `calicoctl`: PATH#sha256=HEX.
     #[arg(long, env = "CALICO_ARTIFACTS_CALICOCTL")]
     pub artifacts_calicoctl: Artifact,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{DockerOptions, RestartOptions, StateOptions, StepOptions};
+use super::{DockerOptions, EtcdApi, RestartOptions, StateOptions, StepOptions};
 use crate::exit::Result;
 use crate::host::net;
 use crate::steps::docker_store::wanted::{StoreOption, StoreUrl, Wanted};
@@ -69,20 +69,25 @@ impl DockerStoreOptions {
     pub fn wanted(&self) -> Result<Wanted> {
         let store = match &self.docker_cluster_store {
             Some(store) => store.clone(),
-            None => StoreUrl::etcd(&self.step.etcd.for_clients()?),
+            None => {
+                self.step
+                    .etcd
+                    .require(EtcdApi::V2, "Docker, without a --docker-cluster-store of its own,")?;
+                StoreUrl::etcd(&self.step.etcd.for_clients()?)
+            }
         };
         let advertise = if let Some(advertise) = self.docker_cluster_advertise {
             advertise
         } else {
             SocketAddr::from((
-                net::node_ip(self.step.agent.node_ip, &self.step.etcd.endpoints)?,
+                net::node_ip(self.step.agent.node_ip, &self.step.etcd.upstream.endpoints)?,
                 ADVERTISE_PORT,
             ))
         };
         let wanted =
             Wanted::new(store, advertise, &self.docker_cluster_store_opts, self.max.docker_max_agents)?;
         if self.docker_cluster_store.is_none() {
-            wanted.check_tls(&self.step.etcd.endpoints)?;
+            wanted.check_tls(&self.step.etcd.for_clients()?)?;
         }
         Ok(wanted)
     }

@@ -2,6 +2,7 @@
 //!
 //! They are made on the first install only: what is there already belongs to the operator.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,13 +10,15 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::process::Command;
+use tokio_rustls::TlsConnector;
 
 use crate::exit::{Exit, Failure, Result};
 use crate::host::{artifact, etcd, process};
-use crate::options::{ClusterInitOptions, join};
+use crate::options::{ClusterInitOptions, EtcdClient, EtcdPlace, EtcdTls};
 use crate::say;
+use crate::steps::etcd_tls;
 use crate::steps::model::{Applied, Report};
-use crate::values::{Cidr, Encapsulation, Endpoint, NetworkName};
+use crate::values::{Cidr, Encapsulation, NetworkName};
 
 /// The step's name.
 pub const NAME: &str = "cluster-init";
@@ -188,14 +191,17 @@ impl Missing {
 }
 
 /// The verified calicoctl, once the datastore is seen to be there.
-async fn prepare(options: &ClusterInitOptions) -> Result<Calicoctl<'_>> {
+async fn prepare(options: &ClusterInitOptions) -> Result<Calicoctl> {
     check_sizes(options.network_pool_cidr, options.network_block_size)?;
     let program = artifact::program(&options.artifacts_calicoctl, "calicoctl")?;
-    etcd::check_members(&options.etcd_endpoints).await?;
-    Ok(Calicoctl { program, endpoints: &options.etcd_endpoints })
+    let etcd = options.etcd.client()?;
+    let tls = etcd.tls.as_ref().map(etcd_tls::connector).transpose()?;
+    let calicoctl = Calicoctl { program, etcd, tls };
+    calicoctl.check_datastore().await?;
+    Ok(calicoctl)
 }
 
-async fn survey(options: &ClusterInitOptions, calicoctl: &Calicoctl<'_>) -> Result<Vec<Missing>> {
+async fn survey(options: &ClusterInitOptions, calicoctl: &Calicoctl) -> Result<Vec<Missing>> {
     let network = &options.network_name;
     let mut missing = Vec::new();
     let spec = PoolSpec::wanted(options);
@@ -230,12 +236,29 @@ pub async fn apply(options: &ClusterInitOptions) -> Result<Applied> {
 }
 
 /// The verified calicoctl.
-struct Calicoctl<'a> {
+struct Calicoctl {
     program: PathBuf,
-    endpoints: &'a [Endpoint],
+    etcd: EtcdClient,
+    tls: Option<TlsConnector>,
 }
 
-impl Calicoctl<'_> {
+impl Calicoctl {
+    /// Fails when no member answers. Members that are only told by SRV records are calicoctl's to find.
+    async fn check_datastore(&self) -> Result<()> {
+        match &self.etcd.place {
+            EtcdPlace::Endpoints(members) => etcd::check_members(members, self.tls.as_ref()).await,
+            EtcdPlace::Srv(_) => Ok(()),
+        }
+    }
+
+    /// The variables in which calicoctl is told of the datastore.
+    fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let (variable, place) = self.etcd.variable();
+        let files = self.etcd.tls.iter().flat_map(EtcdTls::files);
+        let files = files.map(|(what, file)| (what.variable(), file.path.clone().into()));
+        [("DATASTORE_TYPE", "etcdv3".into()), (variable, place.into())].into_iter().chain(files).collect()
+    }
+
     async fn get<S: for<'de> Deserialize<'de>>(&self, kind: &str) -> Result<Vec<Resource<S>>> {
         let answer = self.run(&["get", kind, "-o", "json"], b"").await?;
         resources(&answer).map_err(|error| {
@@ -258,7 +281,7 @@ impl Calicoctl<'_> {
     async fn run(&self, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>> {
         let shown = format!("`calicoctl {}`", arguments.join(" "));
         let mut command = Command::new(&self.program);
-        command.args(arguments).env("ETCD_ENDPOINTS", join(self.endpoints)).env("DATASTORE_TYPE", "etcdv3");
+        command.args(arguments).envs(self.environment());
         let ran = process::run(&mut command, input, CALICOCTL_LIMIT).await.map_err(|error| {
             Failure::unsuitable(format!(
                 "cannot run {}: is it calicoctl for this machine?",
@@ -270,11 +293,11 @@ impl Calicoctl<'_> {
             Some(ran) if ran.success => Ok(ran.stdout),
             Some(ran) => {
                 // When the datastore is away, that is the reason, whatever calicoctl says of it.
-                etcd::check_members(self.endpoints).await?;
+                self.check_datastore().await?;
                 Err(Failure::new(Exit::TryAgain, format!("{shown} failed: {}", ran.complaint)))
             }
             None => {
-                etcd::check_members(self.endpoints).await?;
+                self.check_datastore().await?;
                 Err(Failure::new(
                     Exit::Unavailable,
                     format!("{shown} took longer than {} s", CALICOCTL_LIMIT.as_secs()),

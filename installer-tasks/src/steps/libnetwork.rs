@@ -15,7 +15,7 @@ use crate::host::container::{ContainerSpec, Mount, ThroughRestarts};
 use crate::host::plugin::{self, Plugin, PluginError};
 use crate::host::process::StopSignals;
 use crate::host::{Host, name};
-use crate::options::{LibnetworkOptions, ServiceCheckOptions, join};
+use crate::options::{EtcdApi, LibnetworkOptions, ServiceCheckOptions, join};
 use crate::say;
 use crate::steps::StepName;
 use crate::steps::supervise::service::{self, Directory, Service};
@@ -90,6 +90,7 @@ fn spec(inputs: &Inputs<'_>) -> ContainerSpec {
 /// Keeps the container running until SIGTERM or until it ends by itself. Never returns success.
 pub async fn run(host: &Host, options: &LibnetworkOptions) -> Result<()> {
     let mut signals = StopSignals::take()?;
+    options.etcd.require(EtcdApi::V3, "libnetwork")?;
     let node_name = name::node_name(options.node_name.as_deref())?;
     require_node(&host.place(NODENAME_FILE), &node_name)?;
     service::make_directories::<Libnetwork>(host, &options.state).await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::exit::{Exit, Failure, Result};
 use crate::host::process::StopSignals;
 use crate::host::{Host, http, name, net};
-use crate::options::{NodeOptions, ServiceCheckOptions};
+use crate::options::{EtcdApi, NodeOptions, ServiceCheckOptions};
 use crate::say;
 use crate::steps::StepName;
 use crate::steps::supervise::service::{self, Directory, Service};
@@ -40,8 +40,9 @@ pub async fn run(host: &Host, options: &NodeOptions) -> Result<()> {
     if options.node_profile == NodeProfile::V26 {
         return Err(Failure::unsuitable("--node-profile v2.6 is not supported yet by this version; use v3"));
     }
+    options.etcd.require(EtcdApi::V3, "--node-profile v3")?;
     let node_name = name::node_name(options.node_name.as_deref())?;
-    let towards = options.etcd.endpoints.iter().chain(&options.agent.mesos_agent);
+    let towards = options.etcd.upstream.endpoints.iter().chain(&options.agent.mesos_agent);
     let node_ip = net::node_ip(options.agent.node_ip, towards)?;
     let etcd = options.etcd.for_clients()?;
     let spec = spec::v3(&Inputs {

@@ -25,7 +25,8 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         restart: Some(restart(target)),
         ..Conditions::default()
     };
-    Some(Template { conditions, ..Template::install(config, target.needs.cni, args, artifacts) })
+    let install = Template::install(config, target.needs.cni, args, artifacts).with_tls(&target.etcd);
+    Some(Template { conditions, ..install })
 }
 
 fn restart(target: &Target) -> Restart {

@@ -29,7 +29,7 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         ..Conditions::default()
     };
     let install = Template::install(config, target.needs.docker_cluster_store, args, Vec::new());
-    Some(Template { conditions, ..install })
+    Some(Template { conditions, ..install.with_tls(&target.etcd) })
 }
 
 pub(super) fn restart(target: &Target) -> Restart {

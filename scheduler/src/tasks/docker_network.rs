@@ -6,7 +6,11 @@ use crate::core::TaskType;
 
 pub(super) fn template(config: &Config) -> Option<Template> {
     let target = &config.target;
-    target.libnetwork.as_ref()?;
+    let beside = match target.libnetwork.as_ref()?.image {
+        Some(_) => TaskType::Libnetwork,
+        // The plugin is a part of it.
+        None => TaskType::CalicoNode,
+    };
     let mut args = words(&["docker-network", "apply"]);
     args.extend([
         network_name(target),
@@ -14,6 +18,6 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         docker_socket(target),
     ]);
     let install = Template::install(config, target.needs.docker_network, args, Vec::new());
-    let conditions = Conditions { beside: Some(TaskType::Libnetwork), ..Conditions::default() };
+    let conditions = Conditions { beside: Some(beside), ..Conditions::default() };
     Some(Template { conditions, ..install })
 }

@@ -42,9 +42,16 @@ pub(crate) fn through_a_proxy_to_an_etcd_with_tls(bench: &Bench) {
 
     let endpoints = format!("https://{ETCD}");
     let ip = bench.host().address().to_string();
+    let [ca, cert, key] = ["cert.pem", "cert.pem", "key.pem"].map(|name| format!("{FOLDER}/{name}"));
     let etcd = [
         "--etcd-endpoints",
         &endpoints,
+        "--etcd-ca",
+        &ca,
+        "--etcd-cert",
+        &cert,
+        "--etcd-key",
+        &key,
         "--etcd-listen",
         PROXY,
         "--node-ip",

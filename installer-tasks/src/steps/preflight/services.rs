@@ -64,7 +64,7 @@ pub(super) async fn etcd(findings: &mut Findings, endpoints: &[Endpoint]) {
         findings.skipped("etcd", "no --etcd-endpoints were given");
         return;
     }
-    match host_etcd::check_members(endpoints).await {
+    match host_etcd::check_members(endpoints, None).await {
         Ok(()) => findings.ok("etcd", "it answers"),
         Err(failure) => findings.fault("etcd", failure.one_line()),
     }
