@@ -222,6 +222,15 @@ pub struct Cidr {
     pub prefix: u8,
 }
 
+impl Cidr {
+    /// Whether an address is of both.
+    pub fn overlaps(self, other: Self) -> bool {
+        let shorter = self.prefix.min(other.prefix);
+        let mask = u32::MAX.checked_shl(32 - u32::from(shorter)).unwrap_or(0);
+        (u32::from(self.address) ^ u32::from(other.address)) & mask == 0
+    }
+}
+
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix)
@@ -338,6 +347,17 @@ pub enum Encapsulation {
     None,
 }
 
+impl Encapsulation {
+    /// The option's value that stands for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vxlan => "vxlan",
+            Self::Ipip => "ipip",
+            Self::None => "none",
+        }
+    }
+}
+
 /// How the host reaches etcd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum EtcdProxy {
@@ -372,6 +392,28 @@ pub enum NodeProfile {
     /// calico/node v2.6, etcd's v2 API.
     #[value(name = "v2.6")]
     V26,
+}
+
+impl NodeProfile {
+    /// The option's value that stands for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V3 => "v3",
+            Self::V26 => "v2.6",
+        }
+    }
+
+    /// How packets travel between hosts: as given, or as that line does by default.
+    pub fn encapsulation(self, given: Option<Encapsulation>) -> crate::exit::Result<Encapsulation> {
+        match (self, given) {
+            (Self::V26, Some(Encapsulation::Vxlan)) => Err(crate::exit::Failure::unsuitable(
+                "--network-encapsulation vxlan is not in Calico v2.6 (--node-profile): give ipip or none",
+            )),
+            (_, Some(given)) => Ok(given),
+            (Self::V3, None) => Ok(Encapsulation::Vxlan),
+            (Self::V26, None) => Ok(Encapsulation::Ipip),
+        }
+    }
 }
 
 /// calico/node's `CALICO_NETWORKING_BACKEND`.
@@ -472,6 +514,20 @@ mod tests {
         for text in ["192.168.0.0", "192.168.0.1/16", "192.168.0.0/33", "fd00::/64", "10.0.0.0/-1"] {
             assert!(text.parse::<Cidr>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn blocks_overlap_when_one_holds_the_other() {
+        let overlap = |a: &str, b: &str| {
+            let (a, b): (Cidr, Cidr) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!(a.overlaps(b), b.overlaps(a));
+            a.overlaps(b)
+        };
+        assert!(overlap("10.0.0.0/8", "10.1.2.0/24"));
+        assert!(overlap("0.0.0.0/0", "10.1.2.3/32"));
+        assert!(overlap("10.1.2.3/32", "10.1.2.3/32"));
+        assert!(!overlap("10.0.0.0/9", "10.128.0.0/9"));
+        assert!(!overlap("10.1.2.2/32", "10.1.2.3/32"));
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub mod net;
 pub mod plugin;
 pub mod ports;
 pub mod process;
+pub mod registry;
+pub mod routes;
 pub mod systemd;
 pub mod tls;
 pub mod words;

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::exit::Result;
 use crate::host::net;
 use crate::steps::model::Restarts;
-use crate::values::Endpoint;
+use crate::values::{Endpoint, PinnedFile};
 
 mod cluster_init;
 mod cni;
@@ -114,6 +114,18 @@ impl RestartOptions {
     pub fn restarts(self) -> Restarts {
         if self.allow_restart { Restarts::Allowed } else { Restarts::Forbidden }
     }
+}
+
+/// Where images come from.
+#[derive(Debug, Clone, Args)]
+pub struct RegistryOptions {
+    /// A registry that images are pulled through: HOST[:PORT].
+    #[arg(long = "registry-mirror", env = "CALICO_REGISTRY_MIRROR", value_name = "HOST[:PORT]")]
+    pub mirror: Option<String>,
+    /// The file of what registries, or the mirror, are logged in to with: user:password, or a config.json of Docker's; PATH
+    /// or PATH#sha256=HEX.
+    #[arg(long = "registry-credentials", env = "CALICO_REGISTRY_CREDENTIALS", value_name = "PATH")]
+    pub credentials: Option<PinnedFile>,
 }
 
 /// How Docker is reached.

@@ -1,6 +1,7 @@
 //! What the operator configures. See [`options::OPTIONS`] for every option.
 
 mod agents;
+mod capacity;
 mod docker;
 mod etcd;
 mod mesos;
@@ -155,6 +156,8 @@ pub struct Network {
     pub mtu: Option<u16>,
     /// Whether traffic that leaves the pool is masqueraded.
     pub nat_outgoing: bool,
+    /// Whether route reflectors spread routes, and not a full mesh.
+    pub route_reflectors: bool,
 }
 
 /// How packets travel between hosts.
@@ -313,6 +316,7 @@ fn target(reader: &mut Reader, place: (Vec<String>, Option<String>)) -> Target {
     node::check(reader, node.as_ref(), network.encapsulation);
     let docker = docker::store(reader);
     let libnetwork = docker::libnetwork(reader, docker.is_some(), node.is_some(), profile);
+    capacity::check(reader, &network, &etcd);
     etcd::check(reader, &etcd, profile, docker.as_ref(), libnetwork.is_some());
     Target {
         etcd,
@@ -372,6 +376,7 @@ fn network(reader: &mut Reader, profile: Profile) -> Network {
             _ => Err("must be a number of bytes from 576 to 65535".to_owned()),
         }),
         nat_outgoing: reader.required("network.nat-outgoing", true, parse::boolean),
+        route_reflectors: reader.required("network.route-reflectors", false, parse::boolean),
     }
 }
 

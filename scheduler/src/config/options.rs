@@ -216,6 +216,12 @@ pub const OPTIONS: &[OptionDef] = &[
     ),
     bare("network.mtu", "MTU of the workloads' interfaces in bytes; by default by encapsulation"),
     option("network.nat-outgoing", "true", "Whether traffic that leaves the pool is masqueraded"),
+    option(
+        "network.route-reflectors",
+        "false",
+        "Whether route reflectors are configured in Calico: above 100 agents BIRD needs them, for all agents know all others \
+         without",
+    ),
     option("node.enable", "true", "Whether calico/node runs on every agent"),
     option("node.profile", "v3", "Line of Calico: v3, or v2.6 on etcd's v2 API"),
     bare("node.image", "Image of calico/node (required when node.enable)"),

@@ -160,6 +160,8 @@ fn bad_input_of_every_kind_names_the_option_and_what_would_be_right() {
         ("NETWORK_BLOCK_SIZE", "8", "20 to 32"),
         ("NETWORK_MTU", "1", "576"),
         ("NETWORK_NAT_OUTGOING", "yes", "true or false"),
+        ("NETWORK_ROUTE_REFLECTORS", "3", "true or false"),
+        ("NETWORK_POOL_CIDR", "10.0.0.0/24", "holds the address of etcd (http://10.0.0.1:2379)"),
         ("NODE_BACKEND", "quagga", "bird"),
         ("NODE_IP", "::1", "IPv4"),
         ("CNI_PLUGINS_DIR", "opt", "absolute"),
@@ -555,4 +557,31 @@ fn state_beside_an_etcd_with_tls_is_reached_with_tls() {
         panic!("it is in a file")
     };
     assert_eq!(location.to_string(), "etcds://10.0.0.1:2379/calico-dcos");
+}
+
+#[test]
+fn how_many_agents_are_served_follows_from_pool_and_back_end() {
+    let capacities = |changes: &[(&str, &str)]| {
+        let mut env = env();
+        env.extend(changes.iter().map(|(name, value)| (format!("CALICO_{name}"), (*value).to_owned())));
+        let capacities = Config::from_env(&env).unwrap().target.capacities();
+        capacities.iter().map(|it| (it.option, it.number)).collect::<Vec<_>>()
+    };
+    let (pool, mesh) = ("network.pool-cidr", "network.route-reflectors");
+    let bird = ("NETWORK_ENCAPSULATION", "ipip");
+    assert_eq!(capacities(&[]), [(pool, 1024)]);
+    assert_eq!(capacities(&[("NETWORK_POOL_CIDR", "10.1.0.0/26")]), [(pool, 1)]);
+    assert_eq!(capacities(&[("NETWORK_BLOCK_SIZE", "32")]), [(pool, 65536)]);
+    assert_eq!(
+        capacities(&[
+            ("NETWORK_POOL_CIDR", "0.0.0.0/1"),
+            ("NETWORK_BLOCK_SIZE", "32"),
+            ("ETCD_ENDPOINTS", "http://e:1")
+        ]),
+        [(pool, 1 << 31)]
+    );
+    assert_eq!(capacities(&[bird]), [(pool, 1024), (mesh, 100)]);
+    assert_eq!(capacities(&[("NODE_BACKEND", "bird")]), [(pool, 1024), (mesh, 100)]);
+    assert_eq!(capacities(&[bird, ("NETWORK_ROUTE_REFLECTORS", "true")]), [(pool, 1024)]);
+    assert_eq!(capacities(&[bird, ("NODE_ENABLE", "false"), ("LIBNETWORK_ENABLE", "false")]), []);
 }

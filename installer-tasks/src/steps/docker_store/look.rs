@@ -53,7 +53,8 @@ pub async fn look(
     let content = host.files().read(path)?;
     let document = DaemonJson::parse(content.as_deref())
         .map_err(|error| Failure::unsuitable(format!("{} cannot be changed: {error}", path.display())))?;
-    for (option, file) in wanted.tls_files() {
+    let given = if options.etcd_tls()?.is_some() { Vec::new() } else { wanted.tls_files() };
+    for (option, file) in given {
         if !host.files().is_file(&host.place(&file.to_string_lossy())) {
             let file = file.display();
             return Err(Failure::unsuitable(format!(
@@ -138,7 +139,7 @@ pub fn target(options: &DockerStoreOptions, wanted: &Wanted) -> Result<Option<Et
         return Ok(None);
     }
     if options.docker_cluster_store.is_some() {
-        return as_docker(wanted).map(Some);
+        return as_docker(options, wanted).map(Some);
     }
     // Not through the proxy: what Docker sent through it must have arrived.
     let EtcdClient { place, tls } = options.step.etcd.upstream.client()?;
@@ -146,13 +147,18 @@ pub fn target(options: &DockerStoreOptions, wanted: &Wanted) -> Result<Option<Et
         EtcdPlace::Endpoints(members) => {
             Ok(Some(EtcdV2 { members, tls: tls.as_ref().map(etcd_tls::connector).transpose()? }))
         }
-        EtcdPlace::Srv(_) => as_docker(wanted).map(Some),
+        EtcdPlace::Srv(_) => as_docker(options, wanted).map(Some),
     }
 }
 
 /// The store as Docker reaches it.
-fn as_docker(wanted: &Wanted) -> Result<EtcdV2> {
-    Ok(EtcdV2 { members: servers(wanted), tls: tls(wanted)? })
+fn as_docker(options: &DockerStoreOptions, wanted: &Wanted) -> Result<EtcdV2> {
+    let tls = match options.etcd_tls()? {
+        // Files that are yet to be put where Docker is told that they are.
+        Some(sources) => Some(etcd_tls::connector(&sources)?),
+        None => tls(wanted)?,
+    };
+    Ok(EtcdV2 { members: servers(wanted), tls })
 }
 
 /// With Docker's own files: they are shown to work before Docker is told of them.
@@ -178,7 +184,7 @@ async fn effect(options: &DockerStoreOptions, wanted: &Wanted, observed: &Observ
     let mut node = target.get(&key).await?;
     if options.docker_cluster_store.is_none() {
         // The way that Docker takes.
-        as_docker(wanted)?.get(&key).await?;
+        as_docker(options, wanted)?.get(&key).await?;
     }
     let Some(info) = &observed.info else { return Ok(Effect::Unread) };
     let is_told = info.cluster_store == wanted.store.to_string()

@@ -15,6 +15,7 @@ use crate::host::{Host, docker};
 use crate::journal::{Recorded, What};
 use crate::options::{DockerUnitOptions, ServiceUndoOptions, StateOptions};
 use crate::say;
+use crate::steps::etcd_tls::OnHost;
 use crate::steps::model::{
     Acts, Back, Direction, Engine, NoAction, Plan, Proposal, Restarts, Stage, Step, Undo, Undone, UndoneItem,
     Verdict,
@@ -46,11 +47,21 @@ pub trait Service {
     const PLUGINS: &'static [&'static str];
 }
 
-/// The directories of a service, as a step of the journal.
-#[derive(Debug, Clone, Copy)]
-struct Directories<S>(PhantomData<S>);
+/// The directories of a service and its files of TLS, as a step of the journal.
+#[derive(Debug, Clone)]
+struct Directories<'a, S> {
+    more: &'a [Directory],
+    tls: Option<&'a OnHost>,
+    service: PhantomData<S>,
+}
 
-impl<S: Service> Acts for Directories<S> {
+impl<'a, S> Directories<'a, S> {
+    fn with(more: &'a [Directory], tls: Option<&'a OnHost>) -> Self {
+        Self { more, tls, service: PhantomData }
+    }
+}
+
+impl<S: Service> Acts for Directories<'_, S> {
     type Action = NoAction;
     const NAME: StepName = S::STEP;
 
@@ -59,17 +70,20 @@ impl<S: Service> Acts for Directories<S> {
     }
 }
 
-impl<S: Service> Step for Directories<S> {
+impl<S: Service> Step for Directories<'_, S> {
     async fn check(&self, host: &Host, _: &Recorded<NoAction>) -> Result<Proposal<NoAction>> {
         let mut proposal = Proposal::new();
-        for directory in S::DIRECTORIES {
+        for directory in S::DIRECTORIES.iter().chain(self.more) {
             proposal.directory(host.place(directory.path));
+        }
+        if let Some(tls) = self.tls {
+            tls.propose(&mut proposal);
         }
         Ok(proposal)
     }
 
     async fn verify(&self, host: &Host, _: &Plan<NoAction>) -> Result<()> {
-        for directory in S::DIRECTORIES {
+        for directory in S::DIRECTORIES.iter().chain(self.more) {
             if !host.files().has_directory(&host.place(directory.path))? {
                 let path = directory.path;
                 return Err(Failure::new(Exit::TryAgain, format!("{path} was made, and is not there")));
@@ -79,7 +93,7 @@ impl<S: Service> Step for Directories<S> {
     }
 }
 
-impl<S: Service> Undo for Directories<S> {
+impl<S: Service> Undo for Directories<'_, S> {
     async fn next(&self, host: &Host, recorded: &Recorded<NoAction>) -> Result<Stage<NoAction>> {
         let own: Vec<_> =
             S::DIRECTORIES.iter().filter(|it| it.own).map(|directory| host.place(directory.path)).collect();
@@ -95,9 +109,15 @@ impl<S: Service> Undo for Directories<S> {
     }
 }
 
-/// Makes the directories that are missing, and records that. With nothing to make, nobody else at work is waited for.
-pub async fn make_directories<S: Service>(host: &Host, state: &StateOptions) -> Result<()> {
-    let (engine, step) = (Engine::new(host, state), Directories::<S>(PhantomData));
+/// Makes the service's directories, `more` of them, and the files of TLS that are missing, and records that. With nothing to make, nobody else at work
+/// is waited for.
+pub async fn make_directories<S: Service>(
+    host: &Host,
+    state: &StateOptions,
+    more: &[Directory],
+    tls: Option<&OnHost>,
+) -> Result<()> {
+    let (engine, step) = (Engine::new(host, state), Directories::<S>::with(more, tls));
     let plan = engine.check(&step).await?;
     if plan.verdict() != Verdict::NothingToDo {
         engine.apply(&step, plan, Restarts::Forbidden).await?;
@@ -109,7 +129,7 @@ pub async fn make_directories<S: Service>(host: &Host, state: &StateOptions) -> 
 pub async fn undo<S: Service>(host: &Host, options: &ServiceUndoOptions) -> Result<Undone> {
     let ServiceUndoOptions { force, unit, state } = options;
     let removed = remove_containers::<S>(host, unit, *force).await?;
-    let mut undone = Engine::new(host, state).undo(&Directories::<S>(PhantomData), *force).await?;
+    let mut undone = Engine::new(host, state).undo(&Directories::<S>::with(&[], None), *force).await?;
     undone.items.splice(0..0, removed);
     Ok(undone)
 }
@@ -220,7 +240,7 @@ mod tests {
         let host = Host::below(root.path());
         let state = StateOptions { state_dir: root.path().join("state"), lock_timeout: 1 };
         fs::create_dir_all(host.place("/var/lib/calico")).unwrap();
-        make_directories::<CalicoNode>(&host, &state).await.unwrap();
+        make_directories::<CalicoNode>(&host, &state, &[], None).await.unwrap();
         fs::write(host.place("/var/lib/calico/nodename"), "theirs").unwrap();
         fs::create_dir_all(host.place("/var/log/calico/cni")).unwrap();
         fs::write(host.place("/var/log/calico/cni/log"), "Felix").unwrap();
@@ -230,11 +250,13 @@ mod tests {
         // What is there is not made, and nobody else at work is waited for.
         let held = fs::File::open(&state.state_dir).unwrap();
         rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
-        make_directories::<CalicoNode>(&host, &state).await.unwrap();
+        make_directories::<CalicoNode>(&host, &state, &[], None).await.unwrap();
         drop(held);
 
-        let undone =
-            Engine::new(&host, &state).undo(&Directories::<CalicoNode>(PhantomData), false).await.unwrap();
+        let undone = Engine::new(&host, &state)
+            .undo(&Directories::<CalicoNode>::with(&[], None), false)
+            .await
+            .unwrap();
         assert!(
             !host.has("/var/log") && !host.has("/var/run") && host.has("/lib/modules/theirs"),
             "{undone}"
