@@ -122,7 +122,7 @@ fn tls(reader: &mut Reader, endpoints: &[String]) -> Option<Tls> {
             reader.fault("etcd.endpoints", "has both http:// and https://: all must be the same");
             return None;
         }
-        (Some(_), None) if has_ca => {
+        (Some(_), None) if ca.is_some() => {
             reader.fault("etcd.ca", "is for an etcd with TLS: etcd.endpoints must begin with https://");
             return None;
         }

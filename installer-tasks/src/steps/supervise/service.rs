@@ -230,9 +230,16 @@ pub async fn remove_dead_sockets(plugins: &[Plugin]) {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::host::disk::simulated::{SimulatedDisk, Tree, Trouble};
+    use crate::host::files::Files;
+    use crate::options::{EtcdTls, EtcdTlsFile};
     use crate::steps::node::CalicoNode;
+    use crate::values::PinnedFile;
 
     #[tokio::test]
     async fn directories_that_were_made_go_with_what_is_in_them_and_those_of_before_stay() {
@@ -263,6 +270,86 @@ mod tests {
         );
         assert_eq!(fs::read_to_string(host.place("/var/lib/calico/nodename")).unwrap(), "theirs");
         assert!(!state.state_dir.exists() && Path::new("/etc").exists());
+    }
+
+    /// The files of TLS with this key, as they come to a sandbox.
+    fn tls(sandbox: &Path, state_dir: &Path, key: &str) -> OnHost {
+        for (name, text) in [("ca", "ca"), ("cert", "cert"), ("key", key)] {
+            fs::write(sandbox.join(name), text).unwrap();
+        }
+        // From the directory that tests run in.
+        let up: PathBuf = std::env::current_dir().unwrap().components().skip(1).map(|_| "..").collect();
+        let file = |name| {
+            let path = up.join(sandbox.strip_prefix("/").unwrap()).join(name);
+            PinnedFile { path, sha256: None }
+        };
+        let tls = EtcdTls { ca: file("ca"), identity: Some((file("cert"), file("key"))) };
+        OnHost::new(&tls, state_dir, CalicoNode::STEP).unwrap()
+    }
+
+    #[tokio::test]
+    async fn files_of_tls_are_private_come_anew_with_their_content_and_are_taken_back() {
+        let (root, sandbox) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let host = Host::below(root.path());
+        let state = StateOptions { state_dir: root.path().join("state"), lock_timeout: 1 };
+        let mut keys = Vec::new();
+        for key in ["one", "two"] {
+            let tls = tls(sandbox.path(), &state.state_dir, key);
+            make_directories::<CalicoNode>(&host, &state, &[], Some(&tls)).await.unwrap();
+            let path = tls.path(EtcdTlsFile::Key).unwrap().to_owned();
+            assert_eq!(fs::read_to_string(&path).unwrap(), key);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            keys.push(path);
+        }
+        assert!(keys[0] != keys[1] && keys[0].exists(), "whoever has the first can still read it");
+        let step = Directories::<CalicoNode>::with(&[], None);
+        let undone = Engine::new(&host, &state).undo(&step, false).await.unwrap();
+        assert!(!state.state_dir.exists() && !host.has("/var"), "{undone}");
+    }
+
+    /// Whenever the process dies, also before a loss of power, no file is there by half, and all can be finished and taken
+    /// back.
+    #[tokio::test]
+    async fn files_of_tls_are_whole_whenever_the_process_dies() {
+        let sandbox = tempfile::tempdir().unwrap();
+        let state = StateOptions { state_dir: "/state".into(), lock_timeout: 1 };
+        let tls = tls(sandbox.path(), &state.state_dir, "key");
+        let original = Tree::from([(PathBuf::from("/"), None)]);
+        let host = |disk: &SimulatedDisk| Host::default().with_files(Files::on(Arc::new(disk.clone())));
+        let install = async |disk: &SimulatedDisk| {
+            make_directories::<CalicoNode>(&host(disk), &state, &[], Some(&tls)).await
+        };
+        let assert_whole = |tree: &Tree, how: &str| {
+            for (what, text) in
+                [(EtcdTlsFile::Ca, "ca"), (EtcdTlsFile::Cert, "cert"), (EtcdTlsFile::Key, "key")]
+            {
+                if let Some(Some(found)) = tree.get(tls.path(what).unwrap()) {
+                    assert_eq!((&found.bytes[..], found.mode), (text.as_bytes(), 0o600), "{how}");
+                }
+            }
+        };
+        let mut deaths = 0;
+        for at in 0.. {
+            let disk = SimulatedDisk::with(&original).troubled(Trouble::DeadFrom(at));
+            let finished = install(&disk).await.is_ok();
+            let mut found = vec![disk.revived()];
+            found.extend(disk.revived().after_power_cut(16).iter().map(SimulatedDisk::with));
+            for disk in found {
+                let how = format!("death at {at}");
+                assert_whole(&disk.tree(), &how);
+                install(&disk).await.unwrap_or_else(|failure| panic!("{how}: {}", failure.one_line()));
+                assert_whole(&disk.tree(), &how);
+                assert!(disk.tree().contains_key(tls.path(EtcdTlsFile::Key).unwrap()), "{how}");
+                let step = Directories::<CalicoNode>::with(&[], None);
+                Engine::new(&host(&disk), &state).undo(&step, false).await.unwrap();
+                assert_eq!(disk.tree(), original, "{how}");
+            }
+            if finished {
+                break;
+            }
+            deaths += 1;
+        }
+        assert!(deaths > 20, "so few operations cannot be all: {deaths}");
     }
 
     #[test]
