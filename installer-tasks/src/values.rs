@@ -16,6 +16,12 @@ pub enum ValueError {
     /// Not `PATH#sha256=HEX`.
     #[error("it must have the form PATH#sha256=HEX, with 64 hexadecimal digits ({0})")]
     Artifact(&'static str),
+    /// Not a path, or not `PATH#sha256=HEX`.
+    #[error("it must be PATH, or PATH#sha256=HEX with 64 hexadecimal digits ({0})")]
+    PinnedFile(&'static str),
+    /// Not a DNS name.
+    #[error("it must be a DNS name such as etcd.example.com ({0})")]
+    DnsName(&'static str),
     /// Not an IPv4 block.
     #[error("it must be an IPv4 block such as 192.168.0.0/16 ({0})")]
     Cidr(&'static str),
@@ -139,6 +145,74 @@ impl FromStr for Artifact {
     }
 }
 
+/// `PATH`, or `PATH#sha256=HEX`: a local file, and what it must be where that was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PinnedFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The SHA-256 that it must have, in lower-case hexadecimal.
+    pub sha256: Option<String>,
+}
+
+impl fmt::Display for PinnedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())
+    }
+}
+
+impl FromStr for PinnedFile {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if !text.contains("#sha256=") {
+            return match text {
+                "" => Err(ValueError::PinnedFile("it is empty")),
+                path => Ok(Self { path: path.into(), sha256: None }),
+            };
+        }
+        match text.parse::<Artifact>() {
+            Ok(Artifact { path, sha256 }) => Ok(Self { path, sha256: Some(sha256) }),
+            Err(ValueError::Artifact(why)) => Err(ValueError::PinnedFile(why)),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// A DNS name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsName(String);
+
+impl fmt::Display for DnsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for DnsName {
+    type Err = ValueError;
+
+    /// Of labels of 1 to 63 characters; a dot at its end is taken away.
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let name = text.strip_suffix('.').unwrap_or(text);
+        if name.is_empty() || name.len() > 253 {
+            return Err(ValueError::DnsName("it has 1 to 253 characters"));
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        for label in name.split('.') {
+            let fine = (1..=63).contains(&label.len())
+                && label.chars().all(|c| plain(c) || c == '-')
+                && label.starts_with(plain)
+                && label.ends_with(plain);
+            if !fine {
+                return Err(ValueError::DnsName(
+                    "between dots stand 1 to 63 letters, digits, '_' or '-', and '-' is at neither end",
+                ));
+            }
+        }
+        Ok(Self(name.to_owned()))
+    }
+}
+
 /// An IPv4 block, its host bits zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cidr {
@@ -146,6 +220,15 @@ pub struct Cidr {
     pub address: Ipv4Addr,
     /// How many leading bits are the network's, 0 to 32.
     pub prefix: u8,
+}
+
+impl Cidr {
+    /// Whether an address is of both.
+    pub fn overlaps(self, other: Self) -> bool {
+        let shorter = self.prefix.min(other.prefix);
+        let mask = u32::MAX.checked_shl(32 - u32::from(shorter)).unwrap_or(0);
+        (u32::from(self.address) ^ u32::from(other.address)) & mask == 0
+    }
 }
 
 impl fmt::Display for Cidr {
@@ -264,6 +347,17 @@ pub enum Encapsulation {
     None,
 }
 
+impl Encapsulation {
+    /// The option's value that stands for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vxlan => "vxlan",
+            Self::Ipip => "ipip",
+            Self::None => "none",
+        }
+    }
+}
+
 /// How the host reaches etcd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum EtcdProxy {
@@ -298,6 +392,28 @@ pub enum NodeProfile {
     /// calico/node v2.6, etcd's v2 API.
     #[value(name = "v2.6")]
     V26,
+}
+
+impl NodeProfile {
+    /// The option's value that stands for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V3 => "v3",
+            Self::V26 => "v2.6",
+        }
+    }
+
+    /// How packets travel between hosts: as given, or as that line does by default.
+    pub fn encapsulation(self, given: Option<Encapsulation>) -> crate::exit::Result<Encapsulation> {
+        match (self, given) {
+            (Self::V26, Some(Encapsulation::Vxlan)) => Err(crate::exit::Failure::unsuitable(
+                "--network-encapsulation vxlan is not in Calico v2.6 (--node-profile): give ipip or none",
+            )),
+            (_, Some(given)) => Ok(given),
+            (Self::V3, None) => Ok(Encapsulation::Vxlan),
+            (Self::V26, None) => Ok(Encapsulation::Ipip),
+        }
+    }
 }
 
 /// calico/node's `CALICO_NETWORKING_BACKEND`.
@@ -368,6 +484,29 @@ mod tests {
     }
 
     #[test]
+    fn a_file_may_say_what_it_must_be() {
+        let hash = "ab".repeat(32);
+        let file: PinnedFile = format!("/a/b#sha256={hash}").parse().unwrap();
+        assert_eq!(file, PinnedFile { path: "/a/b".into(), sha256: Some(hash) });
+        assert_eq!("key".parse(), Ok(PinnedFile { path: "key".into(), sha256: None }));
+        for text in ["", "/a#sha256=", "/a#sha256=ab", &format!("#sha256={}", "0".repeat(64))] {
+            assert!(matches!(text.parse::<PinnedFile>(), Err(ValueError::PinnedFile(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn dns_names_are_labels_between_dots() {
+        for (text, name) in [("etcd.mesos", "etcd.mesos"), ("a-1._tcp.b.", "a-1._tcp.b"), ("x", "x")] {
+            assert_eq!(text.parse::<DnsName>().unwrap().to_string(), name);
+        }
+        let long = format!("{}.{}", "a".repeat(64), "b");
+        for text in ["", ".", "a..b", "-a", "a-.b", "a b", "etcd:2379", "http://a", &long, &"a.".repeat(130)]
+        {
+            assert!(text.parse::<DnsName>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_cidr_has_no_host_bits() {
         for text in ["192.168.0.0/16", "0.0.0.0/0", "10.1.2.3/32"] {
             assert_eq!(text.parse::<Cidr>().unwrap().to_string(), text);
@@ -375,6 +514,20 @@ mod tests {
         for text in ["192.168.0.0", "192.168.0.1/16", "192.168.0.0/33", "fd00::/64", "10.0.0.0/-1"] {
             assert!(text.parse::<Cidr>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn blocks_overlap_when_one_holds_the_other() {
+        let overlap = |a: &str, b: &str| {
+            let (a, b): (Cidr, Cidr) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!(a.overlaps(b), b.overlaps(a));
+            a.overlaps(b)
+        };
+        assert!(overlap("10.0.0.0/8", "10.1.2.0/24"));
+        assert!(overlap("0.0.0.0/0", "10.1.2.3/32"));
+        assert!(overlap("10.1.2.3/32", "10.1.2.3/32"));
+        assert!(!overlap("10.0.0.0/9", "10.128.0.0/9"));
+        assert!(!overlap("10.1.2.2/32", "10.1.2.3/32"));
     }
 
     #[test]

@@ -262,6 +262,70 @@ fn preflight_has_all_findings_at_once() {
     }
 }
 
+/// Findings are data: what was looked at, how it is meant, what was found.
+#[test]
+fn preflight_tells_what_a_cluster_of_this_size_and_others_addresses_do_not_let_in() {
+    let rig = Rig::new();
+    let run = |arguments: &[&str]| {
+        let preflight = ["preflight", "--json", "--docker-socket", "/nonexistent"];
+        command(&rig, &[&preflight[..], arguments].concat()).output().unwrap()
+    };
+    let of = |output: &Output, check: &str| -> Vec<(String, String)> {
+        let findings = json_of(output)["findings"].as_array().unwrap().clone();
+        let text = |it: &Value, name: &str| it[name].as_str().unwrap().to_owned();
+        let of_it = findings.iter().filter(|it| it["check"] == check);
+        of_it.map(|it| (text(it, "severity"), text(it, "text"))).collect()
+    };
+    for (arguments, check, severity, words) in [
+        (
+            &["--agents", "1025", "--network-pool-cidr", "192.0.2.0/24"][..],
+            "network.pool-cidr",
+            "fault",
+            "a larger pool",
+        ),
+        (
+            &["--agents", "4", "--network-pool-cidr", "192.0.2.0/24"],
+            "network.pool-cidr",
+            "ok",
+            "4 blocks of /26",
+        ),
+        (
+            &["--agents", "101", "--network-encapsulation", "ipip"],
+            "network.route-reflectors",
+            "fault",
+            "101 agents",
+        ),
+        (
+            &["--agents", "101", "--network-encapsulation", "ipip", "--network-route-reflectors"],
+            "network.route-reflectors",
+            "ok",
+            "route reflectors",
+        ),
+        (&["--network-pool-cidr", "192.0.2.0/24"], "pool", "ok", "nobody else's"),
+        (&[], "pool", "skipped", "--network-pool-cidr"),
+        (&["--etcd-endpoints", "https://127.0.0.1:1"], "etcd", "fault", "--etcd-ca must give"),
+    ] {
+        let output = run(arguments);
+        let found = of(&output, check);
+        assert!(
+            found.len() == 1 && found[0].0 == severity && found[0].1.contains(words),
+            "{arguments:?}: {found:?}"
+        );
+        if severity == "fault" {
+            expect(&output, 78, &[words]);
+        }
+    }
+    for (arguments, words) in [
+        (&["--network-pool-cidr", "192.168.0.1/16"][..], "--network-pool-cidr"),
+        (&["--network-block-size", "8"], "--network-block-size"),
+        (&["--network-route-reflectors=3"], "--network-route-reflectors"),
+        (&["--node-profile", "v1"], "v3, v2.6"),
+        (&["--node-backend", "quagga"], "bird, vxlan, none"),
+    ] {
+        expect(&run(arguments), 78, &[words]);
+    }
+}
+
 /// A Docker that tells its version.
 fn docker(socket: &Path, version: &str) -> std::thread::JoinHandle<()> {
     use std::io::{BufRead, BufReader, Write};

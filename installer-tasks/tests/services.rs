@@ -222,6 +222,39 @@ fn libnetwork_waits_for_calico_node() {
     expect(&output, 69, &["calico-node has not run", "/var/lib/calico/nodename"]);
 }
 
+/// Refused before anything of the host is changed, and without a word of what is in a file of credentials.
+#[test]
+fn what_calico_node_cannot_be_run_with_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let credentials = directory.path().join("credentials");
+    fs::write(&credentials, "s3cret").unwrap();
+    let node = "node run --node-image i --etcd-endpoints http://127.0.0.1:1 --docker-socket /nonexistent";
+    let resources = [("--node-cpus", "1"), ("--node-mem", "64")];
+    for (more, words) in [
+        ("--node-profile v2.6 --network-encapsulation vxlan", "give ipip or none"),
+        ("--node-backend none", "leave it out, or give one of: vxlan, bird"),
+        ("--node-libnetwork", "--node-libnetwork is for --node-profile v2.6"),
+        ("--node-profile v2.6 --etcd-proxy grpc-proxy", "--node-profile v2.6 needs the v2 API"),
+        ("--node-ip 192.0.2.1", "--node-ip 192.0.2.1 is not an address of this host"),
+        ("--node-mem 5", "MiB"),
+        ("--node-cpus 0", "CPUs"),
+        ("--registry-credentials /c#sha256=12", "--registry-credentials"),
+        ("--etcd-key /k", "--etcd-key is given without its --etcd-cert"),
+    ] {
+        let line = format!("{node} {more}");
+        let others = resources.iter().filter(|(option, _)| !more.contains(option));
+        let others = others.flat_map(|(option, value)| [option, value]);
+        let output = installer().args(line.split_whitespace()).args(others).output().unwrap();
+        expect(&output, 78, &[words]);
+    }
+    let image = installer()
+        .args(["prefetch", "--image", "i", "--docker-socket", "/nonexistent", "--registry-credentials"])
+        .arg(&credentials)
+        .output()
+        .unwrap();
+    assert!(!text(&image).contains("s3cret"), "{}", text(&image));
+}
+
 #[test]
 fn faulty_options_are_named_with_what_would_be_right() {
     let output = installer()

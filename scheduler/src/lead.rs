@@ -55,6 +55,7 @@ impl Program {
     pub fn new(config: &Config) -> Self {
         let tasks = Arc::new(TaskTypes::new(config));
         let settings = Settings {
+            capacities: config.target.capacities(),
             exclude: config.agents.exclude.clone(),
             only: config.agents.only.clone(),
             reservations: Reservations {

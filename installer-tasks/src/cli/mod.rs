@@ -217,7 +217,7 @@ impl Cli {
                 run.print(&findings)?;
                 findings.outcome()
             }
-            Command::NodeIp(options) => node_ip::print(&options),
+            Command::NodeIp(options) => node_ip::print(host, &options).await,
         }
     }
 }

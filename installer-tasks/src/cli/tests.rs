@@ -33,6 +33,9 @@ fn every_step_takes_its_options() {
         "docker-cluster-store undo --docker-unit d.service --allow-restart --complete --force --state-dir /s"
             .to_owned(),
         format!("node run {node} --registry-mirror m:5000"),
+        format!("node run {node} --registry-credentials /c#sha256={}", "0".repeat(64)),
+        format!("node run {node} --node-profile v2.6 --node-libnetwork=true --etcd-ca ./ca.pem --etcd-cert /c --etcd-key k")
+            .replace("--node-profile v3 ", ""),
         "node check --live".to_owned(),
         "node check --ready --docker-socket /s".to_owned(),
         "node undo --force --docker-unit d.service --docker-socket /s --state-dir /s".to_owned(),
@@ -57,6 +60,12 @@ fn every_step_takes_its_options() {
         "prefetch".to_owned(),
         format!("etcd-proxy run {proxied} --artifacts-etcd {}", artifact("etcd")),
         format!("etcd-proxy check {proxied}"),
+        format!(
+            "etcd-proxy run --etcd-discovery-srv etcd.mesos --etcd-proxy v2-proxy --etcd-peer-urls http://a:1,http://b:1 \
+             --artifacts-etcd {}",
+            artifact("etcd")
+        ),
+        format!("cluster-init apply {network} {etcd} --node-profile v2.6 --artifacts-calicoctl {}", artifact("c")),
         format!(
             "cluster-init apply {network} {etcd} --network-encapsulation none --network-nat-outgoing false \
              --artifacts-calicoctl {}",

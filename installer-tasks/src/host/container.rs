@@ -33,6 +33,9 @@ pub struct ContainerSpec {
     /// How it goes through a restart of dockerd; `None`: it ends with dockerd, and is started again by us.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub through_restarts: Option<ThroughRestarts>,
+    /// The hash of what is in files that it reads when it starts, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<String>,
 }
 
 /// A container that other containers need while dockerd stops and starts.
@@ -109,10 +112,12 @@ mod tests {
             memory_bytes: 1,
             cpu_shares: 2,
             through_restarts: None,
+            files: None,
         };
         let text = r#"{"image":"calico/node:v3","environment":[["IP","10.0.0.1"]],"mounts":["/lib/modules"],"memory_bytes":1,"cpu_shares":2}"#;
         assert_eq!(serde_json::to_string(&spec).unwrap(), text);
         let through_restarts = Some(ThroughRestarts { stop_signal: "SIGWINCH", outlives: 12 });
         assert_ne!(spec.hash(), ContainerSpec { through_restarts, ..spec.clone() }.hash());
+        assert_ne!(spec.hash(), ContainerSpec { files: Some("ab".to_owned()), ..spec.clone() }.hash());
     }
 }

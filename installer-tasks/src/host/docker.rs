@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, HostConfig, RestartPolicy, RestartPolicyNameEnum,
@@ -17,6 +18,7 @@ use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use futures::{Stream, StreamExt, TryStreamExt};
 
 use super::container::{ContainerSpec, Mount};
+use super::registry::Login;
 use crate::exit::{Exit, Failure};
 
 pub mod networks;
@@ -156,11 +158,17 @@ impl Docker {
             .map_err(|error| self.error("look for the image", image, error))
     }
 
-    /// Pulls an image.
-    pub async fn pull(&self, image: &str) -> Result<()> {
+    /// Pulls an image, logged in to the registry at an address where that is given.
+    pub async fn pull(&self, image: &str, login: Option<(Login, String)>) -> Result<()> {
         let options = CreateImageOptionsBuilder::default().from_image(image).build();
         let client = self.client.clone().with_timeout(PULL_LIMIT);
-        let mut progress = client.create_image(Some(options), None, None);
+        let credentials = login.map(|(Login { user, password }, address)| DockerCredentials {
+            username: Some(user),
+            password: Some(password),
+            serveraddress: Some(address),
+            ..DockerCredentials::default()
+        });
+        let mut progress = client.create_image(Some(options), None, credentials);
         while progress.try_next().await.map_err(|error| self.error("pull", image, error))?.is_some() {}
         Ok(())
     }
@@ -324,6 +332,7 @@ mod tests {
             memory_bytes: 64 << 20,
             cpu_shares: 102,
             through_restarts: None,
+            files: None,
         };
         let through_restarts = Some(ThroughRestarts { stop_signal: "SIGWINCH", outlives: 12 });
         let outliving =

@@ -2,40 +2,69 @@
 
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
-use super::http;
+use super::http::{self, HttpError};
 use crate::exit::{Exit, Failure, Result};
-use crate::values::{Endpoint, Scheme};
+use crate::values::Endpoint;
 
 /// How long a member may take to answer.
 const MEMBER_LIMIT: Duration = Duration::from_secs(3);
 
+/// Why an etcd, or a proxy to it, does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum NotServing {
+    /// There was no answer.
+    #[error(transparent)]
+    NoAnswer(#[from] HttpError),
+    /// It says so itself.
+    #[error("etcd at {endpoint} is not healthy: it answers {status} {said}")]
+    Unhealthy {
+        /// Which.
+        endpoint: Endpoint,
+        /// The HTTP status.
+        status: u16,
+        /// What it said.
+        said: String,
+    },
+    /// It has no v2 API.
+    #[error("etcd at {0} does not serve the v2 API: run it with --enable-v2 (up to 3.5)")]
+    NoV2(Endpoint),
+}
+
+/// Whether etcd is served at `endpoint`: a linearizable read of the cluster (`/health`).
+pub async fn serves(endpoint: &Endpoint, tls: Option<&TlsConnector>) -> Result<(), NotServing> {
+    let answer = http::get_over(endpoint, "/health", MEMBER_LIMIT, tls).await?;
+    if answer.status == 200 { Ok(()) } else { Err(unhealthy(endpoint, &answer)) }
+}
+
+/// Whether etcd's v2 API is served at `endpoint`: a read of the root, as the quorum has it.
+pub async fn serves_v2(endpoint: &Endpoint, tls: Option<&TlsConnector>) -> Result<(), NotServing> {
+    let answer = http::get_over(endpoint, "/v2/keys/?quorum=true", MEMBER_LIMIT, tls).await?;
+    match answer.status {
+        // With authentication the root may be closed: clients have a user.
+        200 | 401 | 403 => Ok(()),
+        404 => Err(NotServing::NoV2(endpoint.clone())),
+        _ => Err(unhealthy(endpoint, &answer)),
+    }
+}
+
+fn unhealthy(endpoint: &Endpoint, answer: &http::Answer) -> NotServing {
+    let said = String::from_utf8_lossy(&answer.body).trim().to_owned();
+    NotServing::Unhealthy { endpoint: endpoint.clone(), status: answer.status, said }
+}
+
 /// One member that answers is enough.
-pub async fn check_members(endpoints: &[Endpoint]) -> Result<()> {
+pub async fn check_members(endpoints: &[Endpoint], tls: Option<&TlsConnector>) -> Result<()> {
     let mut reasons = Vec::new();
     for endpoint in endpoints {
-        match check_member(endpoint).await {
+        match serves(endpoint, tls).await {
             Ok(()) => return Ok(()),
-            Err(reason) => reasons.push(reason),
+            Err(reason) => {
+                reasons
+                    .push(Failure::new(Exit::Unavailable, endpoint.to_string()).because(reason).one_line());
+            }
         }
     }
     Err(Failure::new(Exit::Unavailable, format!("the datastore is not reached: {}", reasons.join("; "))))
-}
-
-async fn check_member(endpoint: &Endpoint) -> Result<(), String> {
-    if endpoint.scheme == Scheme::Https {
-        let connect = TcpStream::connect((endpoint.host.as_str(), endpoint.port));
-        return match timeout(MEMBER_LIMIT, connect).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(format!("{endpoint}: {error}")),
-            Err(_) => Err(format!("{endpoint}: no connection within {} s", MEMBER_LIMIT.as_secs())),
-        };
-    }
-    match http::get(endpoint, "/health", MEMBER_LIMIT).await {
-        Ok(answer) if answer.status == 200 => Ok(()),
-        Ok(answer) => Err(format!("{endpoint}/health answers {}", answer.status)),
-        Err(error) => Err(Failure::new(Exit::Unavailable, endpoint.to_string()).because(error).one_line()),
-    }
 }

@@ -53,11 +53,7 @@ impl EtcdV2 {
         let mut reasons = Vec::new();
         for member in &self.members {
             let path = format!("/v2/keys/{key}?quorum=true");
-            let answer = match &self.tls {
-                None => http::get(member, &path, MEMBER_LIMIT).await,
-                Some(tls) => http::get_tls(member, &path, MEMBER_LIMIT, tls).await,
-            };
-            match answer {
+            match http::get_over(member, &path, MEMBER_LIMIT, self.tls.as_ref()).await {
                 Ok(answer) => match read(answer.status, &answer.body) {
                     Ok(found) => return Ok(found),
                     Err(Said::NoV2) => {

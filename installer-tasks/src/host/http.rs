@@ -76,8 +76,20 @@ pub async fn get(endpoint: &Endpoint, path: &str, limit: Duration) -> Result<Ans
     timeout(limit, talk).await.unwrap_or(Err(HttpError::Timeout { url: url.clone(), limit }))
 }
 
-/// The same over TLS.
-pub async fn get_tls(
+/// The same, over TLS where that is given.
+pub async fn get_over(
+    endpoint: &Endpoint,
+    path: &str,
+    limit: Duration,
+    tls: Option<&TlsConnector>,
+) -> Result<Answer, HttpError> {
+    match tls {
+        None => get(endpoint, path, limit).await,
+        Some(tls) => get_tls(endpoint, path, limit, tls).await,
+    }
+}
+
+async fn get_tls(
     endpoint: &Endpoint,
     path: &str,
     limit: Duration,

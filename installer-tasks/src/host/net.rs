@@ -1,12 +1,21 @@
 //! This host's own address.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::time::Duration;
 
+use tokio::process::Command;
+
+use super::{Host, process};
 use crate::exit::{Exit, Failure, Result};
 use crate::values::Endpoint;
 
 /// The port on which a Mesos agent listens by default.
 const AGENT_PORT: u16 = 5051;
+
+/// Where DC/OS says which address a host has.
+const DETECT_IP: &str = "/opt/mesosphere/bin/detect_ip";
+/// How long that may take.
+const DETECT_IP_LIMIT: Duration = Duration::from_secs(10);
 
 /// This host's IPv4 address: the one given if the host has it, else the one from which the first of `towards`
 /// is reached that is not on this host's loopback.
@@ -38,6 +47,38 @@ pub fn node_ip<'a>(
             "cannot tell this host's address ({tried}): give it as --node-ip, or an --etcd-endpoints that is reached over the network"
         ),
     ))
+}
+
+/// This host's IPv4 address: the one given if the host has it, else what DC/OS' `detect_ip` says where that is there, else as
+/// [`node_ip`] finds it.
+///
+/// A `detect_ip` that fails is an error: DC/OS itself would use no other address.
+pub async fn own_ip<'a>(
+    host: &Host,
+    given: Option<Ipv4Addr>,
+    towards: impl IntoIterator<Item = &'a Endpoint>,
+) -> Result<Ipv4Addr> {
+    if given.is_some() || !host.has(DETECT_IP) {
+        return node_ip(given, towards);
+    }
+    let failed = |why: String| {
+        Failure::new(
+            Exit::Unavailable,
+            format!("cannot tell this host's address: {DETECT_IP} {why}; give it as --node-ip"),
+        )
+    };
+    let ran = process::run(&mut Command::new(host.place(DETECT_IP)), b"", DETECT_IP_LIMIT).await;
+    let said = match ran {
+        Ok(Some(ran)) if ran.success => String::from_utf8_lossy(&ran.stdout).trim().to_owned(),
+        Ok(Some(ran)) => return Err(failed(format!("failed: {}", ran.complaint))),
+        Ok(None) => return Err(failed(format!("did not end within {} s", DETECT_IP_LIMIT.as_secs()))),
+        Err(error) => return Err(failed(format!("cannot be run: {error}"))),
+    };
+    match said.parse::<Ipv4Addr>() {
+        Ok(ip) if usable(ip) && UdpSocket::bind((ip, 0)).is_ok() => Ok(ip),
+        Ok(ip) => Err(failed(format!("says {ip}, which is not an address of this host that others can use"))),
+        Err(_) => Err(failed(format!("says {said:?}, which is not an IPv4 address"))),
+    }
 }
 
 /// The agent's URL: the one given, else the default port on this host's address.
@@ -86,6 +127,46 @@ mod tests {
         for (ip, is) in [("10.0.0.1", true), ("127.1.2.3", false), ("0.0.0.0", false), ("169.254.1.1", false)]
         {
             assert_eq!(usable(ip.parse().unwrap()), is, "{ip}");
+        }
+    }
+
+    /// An address of this machine that others could use.
+    fn an_address() -> Option<Ipv4Addr> {
+        let outside: Endpoint = "http://192.0.2.1:9".parse().unwrap();
+        node_ip(None, [&outside]).ok()
+    }
+
+    #[tokio::test]
+    async fn dcos_says_which_address_a_host_has() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::below(root.path());
+        let script = host.place(DETECT_IP);
+        std::fs::create_dir_all(script.parent().unwrap()).unwrap();
+        let loopback: Endpoint = "http://127.0.0.1:2379".parse().unwrap();
+        let towards = [&loopback];
+        assert!(own_ip(&host, None, towards).await.unwrap_err().to_string().contains("is reached from"));
+        for (text, words) in [
+            ("exit 1", "failed: exit status: 1"),
+            ("echo no route >&2; exit 3", "failed: no route"),
+            ("echo", r#"says "", which is not an IPv4 address"#),
+            ("echo fd00::1", "which is not an IPv4 address"),
+            ("echo 192.0.2.1", "says 192.0.2.1, which is not an address of this host"),
+            ("echo 127.0.0.1", "says 127.0.0.1, which is not an address"),
+        ] {
+            std::fs::write(&script, format!("#!/bin/sh\n{text}\n")).unwrap();
+            std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+            let failure = own_ip(&host, None, towards).await.unwrap_err();
+            assert_eq!(failure.exit(), Exit::Unavailable, "{text}");
+            let said = failure.to_string();
+            assert!(said.contains(words) && said.contains("--node-ip"), "{text}: {said}");
+        }
+        // An option goes before it.
+        assert_eq!(own_ip(&host, Some(Ipv4Addr::LOCALHOST), towards).await.unwrap(), Ipv4Addr::LOCALHOST);
+        if let Some(ip) = an_address() {
+            std::fs::write(&script, format!("#!/bin/sh\necho {ip}\n")).unwrap();
+            assert_eq!(own_ip(&host, None, towards).await.unwrap(), ip);
         }
     }
 

@@ -1,4 +1,4 @@
-//! TLS towards a server, with files as Docker's cluster store takes them.
+//! TLS towards a server, with PEM files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +34,9 @@ pub enum TlsError {
         /// What is wrong.
         source: Error,
     },
+    /// The library has no version of TLS that it could speak.
+    #[error("TLS cannot be spoken: {0}")]
+    Protocol(Error),
 }
 
 impl From<TlsError> for Failure {
@@ -42,21 +45,27 @@ impl From<TlsError> for Failure {
     }
 }
 
-/// Connects to servers whose certificate is of an authority in `authorities`, as the client of `certificate` and `key`: PEM
-/// files.
-pub fn connector(authorities: &Path, certificate: &Path, key: &Path) -> Result<TlsConnector, TlsError> {
+/// Connects to servers whose certificate is of an authority in `authorities`, as the client of a certificate and its key
+/// where they are given: PEM files.
+pub fn connector(authorities: &Path, identity: Option<(&Path, &Path)>) -> Result<TlsConnector, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates(authorities)?);
-    let chain = certificates(certificate)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(failed(key, "a private key"))?;
-    let identity =
-        |source| TlsError::Identity { certificate: certificate.to_owned(), key: key.to_owned(), source };
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(identity)?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, private)
-        .map_err(identity)?;
+        .map_err(TlsError::Protocol)?
+        .with_root_certificates(roots);
+    let config = match identity {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = certificates(certificate)?;
+            let private = PrivateKeyDer::from_pem_file(key).map_err(failed(key, "a private key"))?;
+            builder.with_client_auth_cert(chain, private).map_err(|source| TlsError::Identity {
+                certificate: certificate.to_owned(),
+                key: key.to_owned(),
+                source,
+            })?
+        }
+    };
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
@@ -84,7 +93,7 @@ mod tests {
         std::fs::write(&empty, "").unwrap();
         std::fs::write(&key, "-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n").unwrap();
         for (path, word) in [(&empty, "a certificate"), (&key, "a certificate")] {
-            let error = connector(path, path, path).err().unwrap().to_string();
+            let error = connector(path, Some((path, path))).err().unwrap().to_string();
             assert!(error.contains(&path.display().to_string()) && error.contains(word), "{error}");
         }
         let error = PrivateKeyDer::from_pem_file(&key).map_err(failed(&key, "a private key")).err().unwrap();

@@ -2,7 +2,8 @@
 
 use clap::{ArgAction, Args};
 
-use crate::values::{Artifact, Cidr, Encapsulation, Endpoint, NetworkName};
+use super::UpstreamOptions;
+use crate::values::{Artifact, Cidr, Encapsulation, NetworkName, NodeProfile};
 
 /// `cluster-init apply` and `cluster-init check`.
 #[derive(Debug, Clone, Args)]
@@ -16,9 +17,12 @@ pub struct ClusterInitOptions {
     /// The prefix length of the block that each host gets.
     #[arg(long, env = "CALICO_NETWORK_BLOCK_SIZE", value_parser = clap::value_parser!(u8).range(20..=32), default_value = "26")]
     pub network_block_size: u8,
-    /// How packets travel between hosts.
-    #[arg(long, env = "CALICO_NETWORK_ENCAPSULATION", value_enum, default_value = "vxlan")]
-    pub network_encapsulation: Encapsulation,
+    /// Which line of Calico's versions it is for, and calicoctl is of.
+    #[arg(long, env = "CALICO_NODE_PROFILE", value_enum, default_value = "v3")]
+    pub node_profile: NodeProfile,
+    /// How packets travel between hosts [default: vxlan; with --node-profile v2.6: ipip].
+    #[arg(long, env = "CALICO_NETWORK_ENCAPSULATION", value_enum)]
+    pub network_encapsulation: Option<Encapsulation>,
     /// Whether packets that leave the pool get their host's address.
     #[arg(
         long,
@@ -29,9 +33,9 @@ pub struct ClusterInitOptions {
         default_value = "true"
     )]
     pub network_nat_outgoing: bool,
-    /// The etcd members, comma-separated.
-    #[arg(long, env = "CALICO_ETCD_ENDPOINTS", value_delimiter = ',', required = true)]
-    pub etcd_endpoints: Vec<Endpoint>,
+    /// Which etcd: no proxy is used.
+    #[command(flatten)]
+    pub etcd: UpstreamOptions,
     /// The program `calicoctl`: PATH#sha256=HEX.
     #[arg(long, env = "CALICO_ARTIFACTS_CALICOCTL")]
     pub artifacts_calicoctl: Artifact,

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{DockerOptions, RestartOptions, StateOptions, StepOptions};
-use crate::exit::Result;
+use super::{DockerOptions, EtcdApi, EtcdTls, RestartOptions, StateOptions, StepOptions};
+use crate::exit::{Failure, Result};
 use crate::host::net;
-use crate::steps::docker_store::wanted::{StoreOption, StoreUrl, Wanted};
+use crate::steps::StepName;
+use crate::steps::docker_store::wanted::{StoreOption, StoreUrl, TLS_OPTIONS, Wanted};
+use crate::steps::etcd_tls::OnHost;
 
 /// The port of the address under which Docker is known; nothing listens there for our sake.
 const ADVERTISE_PORT: u16 = 2376;
@@ -69,22 +71,55 @@ impl DockerStoreOptions {
     pub fn wanted(&self) -> Result<Wanted> {
         let store = match &self.docker_cluster_store {
             Some(store) => store.clone(),
-            None => StoreUrl::etcd(&self.step.etcd.for_clients()?),
+            None => {
+                self.step
+                    .etcd
+                    .require(EtcdApi::V2, "Docker, without a --docker-cluster-store of its own,")?;
+                StoreUrl::etcd(&self.step.etcd.for_clients()?)
+            }
         };
         let advertise = if let Some(advertise) = self.docker_cluster_advertise {
             advertise
         } else {
             SocketAddr::from((
-                net::node_ip(self.step.agent.node_ip, &self.step.etcd.endpoints)?,
+                net::node_ip(self.step.agent.node_ip, &self.step.etcd.upstream.endpoints)?,
                 ADVERTISE_PORT,
             ))
         };
-        let wanted =
-            Wanted::new(store, advertise, &self.docker_cluster_store_opts, self.max.docker_max_agents)?;
+        let mut given = self.docker_cluster_store_opts.clone();
+        if let Some(tls) = self.tls()? {
+            let names = TLS_OPTIONS.into_iter().zip(&tls.paths);
+            given.extend(names.map(|(name, (_, path))| StoreOption {
+                name: name.to_owned(),
+                value: path.display().to_string(),
+            }));
+        }
+        let wanted = Wanted::new(store, advertise, &given, self.max.docker_max_agents)?;
         if self.docker_cluster_store.is_none() {
-            wanted.check_tls(&self.step.etcd.endpoints)?;
+            wanted.check_tls(&self.step.etcd.for_clients()?)?;
         }
         Ok(wanted)
+    }
+
+    /// The files of TLS that Docker is given because its store is the etcd of this host's clients, and no others are given.
+    pub fn tls(&self) -> Result<Option<OnHost>> {
+        let tls = self.etcd_tls()?;
+        tls.map(|tls| OnHost::new(&tls, &self.step.state.state_dir, StepName::DockerClusterStore)).transpose()
+    }
+
+    /// The same where they come from.
+    pub fn etcd_tls(&self) -> Result<Option<EtcdTls>> {
+        let is_given = |option: &StoreOption| TLS_OPTIONS.contains(&option.name.as_str());
+        if self.docker_cluster_store.is_some() || self.docker_cluster_store_opts.iter().any(is_given) {
+            return Ok(None);
+        }
+        match self.step.etcd.client()?.tls {
+            Some(EtcdTls { identity: None, .. }) => Err(Failure::unsuitable(
+                "Docker speaks TLS with its cluster store only when it has a certificate: give --etcd-cert and --etcd-key, or \
+                 another --docker-cluster-store",
+            )),
+            tls => Ok(tls),
+        }
     }
 }
 

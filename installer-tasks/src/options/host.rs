@@ -1,11 +1,12 @@
 //! `status`, `undo --all` and `preflight`: all of the host at once.
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 use super::{
-    DockerOptions, DockerUnitOptions, FindAgentOptions, MaxAgentsOptions, RestartOptions, StateOptions,
+    DockerOptions, DockerUnitOptions, EtcdTlsOptions, FindAgentOptions, MaxAgentsOptions, RestartOptions,
+    StateOptions,
 };
-use crate::values::{Artifact, Encapsulation};
+use crate::values::{Artifact, Backend, Cidr, Encapsulation, NodeProfile};
 
 /// `status`.
 #[derive(Debug, Clone, Args)]
@@ -47,9 +48,34 @@ pub struct UndoAllOptions {
 /// `preflight`.
 #[derive(Debug, Clone, Args)]
 pub struct PreflightOptions {
-    /// How packets are to travel between hosts.
-    #[arg(long, env = "CALICO_NETWORK_ENCAPSULATION", value_enum, default_value = "vxlan")]
-    pub network_encapsulation: Encapsulation,
+    /// Which line of Calico's versions is to run.
+    #[arg(long, env = "CALICO_NODE_PROFILE", value_enum, default_value = "v3")]
+    pub node_profile: NodeProfile,
+    /// Calico's networking backend [default: the one that the encapsulation needs].
+    #[arg(long, env = "CALICO_NODE_BACKEND", value_enum)]
+    pub node_backend: Option<Backend>,
+    /// How packets are to travel between hosts [default: vxlan; with --node-profile v2.6: ipip].
+    #[arg(long, env = "CALICO_NETWORK_ENCAPSULATION", value_enum)]
+    pub network_encapsulation: Option<Encapsulation>,
+    /// The addresses of the pool: they must be nobody else's.
+    #[arg(long, env = "CALICO_NETWORK_POOL_CIDR")]
+    pub network_pool_cidr: Option<Cidr>,
+    /// The prefix length of the block that each host gets.
+    #[arg(long, env = "CALICO_NETWORK_BLOCK_SIZE", value_parser = clap::value_parser!(u8).range(20..=32), default_value = "26")]
+    pub network_block_size: u8,
+    /// Whether route reflectors are configured in Calico.
+    #[arg(
+        long,
+        env = "CALICO_NETWORK_ROUTE_REFLECTORS",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        default_value = "false"
+    )]
+    pub network_route_reflectors: bool,
+    /// With what TLS is spoken with etcd.
+    #[command(flatten)]
+    pub tls: EtcdTlsOptions,
     /// How many agents the cluster has, or will have.
     #[arg(long)]
     pub agents: Option<u64>,

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{DockerOptions, EtcdOptions, StateOptions};
+use super::{DockerOptions, EtcdOptions, RegistryOptions, StateOptions};
 use crate::values::{Cidr, Cpus, Memory, NetworkName};
 
 /// `libnetwork run`.
@@ -29,9 +29,9 @@ pub struct LibnetworkOptions {
     /// Where it is recorded that directories were made.
     #[command(flatten)]
     pub state: StateOptions,
-    /// A registry that images are pulled through: HOST[:PORT].
-    #[arg(long, env = "CALICO_REGISTRY_MIRROR", value_name = "HOST[:PORT]")]
-    pub registry_mirror: Option<String>,
+    /// Where images come from.
+    #[command(flatten)]
+    pub registry: RegistryOptions,
     /// Docker.
     #[command(flatten)]
     pub docker: DockerOptions,

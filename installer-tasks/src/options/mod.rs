@@ -1,18 +1,19 @@
 //! The options of the steps: names, environment variables and defaults are those of the scheduler's options.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::exit::{Failure, Result};
+use crate::exit::Result;
 use crate::host::net;
 use crate::steps::model::Restarts;
-use crate::values::{Endpoint, EtcdProxy, Scheme};
+use crate::values::{Endpoint, PinnedFile};
 
 mod cluster_init;
 mod cni;
 mod docker_store;
+mod etcd;
 mod etcd_proxy;
 mod host;
 mod libnetwork;
@@ -22,65 +23,14 @@ mod prefetch;
 pub use cluster_init::ClusterInitOptions;
 pub use cni::{CniOptions, CniUndoOptions};
 pub use docker_store::{DockerStoreOptions, DockerStoreUndoOptions, DockerUnitOptions, MaxAgentsOptions};
+pub use etcd::{
+    EtcdApi, EtcdClient, EtcdOptions, EtcdPlace, EtcdTls, EtcdTlsFile, EtcdTlsOptions, UpstreamOptions,
+};
 pub use etcd_proxy::EtcdProxyOptions;
 pub use host::{PreflightOptions, StatusOptions, UndoAllOptions};
 pub use libnetwork::{DockerNetworkOptions, DockerNetworkUndoOptions, LibnetworkOptions};
 pub use node::{NodeIpOptions, NodeOptions, ServiceCheckOptions, ServiceUndoOptions};
 pub use prefetch::PrefetchOptions;
-
-/// Which etcd, and how the host reaches it.
-#[derive(Debug, Clone, Args)]
-pub struct EtcdOptions {
-    /// The etcd members, comma-separated: http://HOST:PORT or https://HOST:PORT.
-    #[arg(long = "etcd-endpoints", env = "CALICO_ETCD_ENDPOINTS", value_delimiter = ',', required = true)]
-    pub endpoints: Vec<Endpoint>,
-    /// How clients on this host reach them.
-    #[arg(long = "etcd-proxy", env = "CALICO_ETCD_PROXY", value_enum, default_value = "gateway")]
-    pub proxy: EtcdProxy,
-    /// Where the proxy listens.
-    #[arg(
-        long = "etcd-listen",
-        env = "CALICO_ETCD_LISTEN",
-        value_name = "IP:PORT",
-        default_value = "127.0.0.1:2379"
-    )]
-    pub listen: SocketAddr,
-}
-
-impl EtcdOptions {
-    /// The endpoints that clients on this host are told: the proxy's, or the members themselves.
-    pub fn for_clients(&self) -> Result<Vec<Endpoint>> {
-        match self.proxy {
-            EtcdProxy::Direct => Ok(self.endpoints.clone()),
-            EtcdProxy::Gateway => Ok(vec![self.local()?]),
-            EtcdProxy::GrpcProxy | EtcdProxy::V2Proxy => Err(self.unsupported()),
-        }
-    }
-
-    /// The proxy as clients on this host reach it. It passes TLS through, so the scheme is the members'.
-    pub fn local(&self) -> Result<Endpoint> {
-        let scheme = self.endpoints.first().map_or(Scheme::Http, |first| first.scheme);
-        if self.endpoints.iter().any(|endpoint| endpoint.scheme != scheme) {
-            return Err(Failure::unsuitable(
-                "--etcd-endpoints has both http:// and https:// members: behind one proxy all must be the same",
-            ));
-        }
-        let ip = match self.listen.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-            ip => ip,
-        };
-        Ok(Endpoint { scheme, host: ip.to_string(), port: self.listen.port() })
-    }
-
-    /// Why the chosen proxy cannot be had.
-    pub fn unsupported(&self) -> Failure {
-        Failure::unsuitable(format!(
-            "--etcd-proxy {} is not supported yet by this version; use gateway or direct",
-            self.proxy.name()
-        ))
-    }
-}
 
 /// Endpoints as a comma-separated list.
 pub fn join(endpoints: &[Endpoint]) -> String {
@@ -166,40 +116,22 @@ impl RestartOptions {
     }
 }
 
+/// Where images come from.
+#[derive(Debug, Clone, Args)]
+pub struct RegistryOptions {
+    /// A registry that images are pulled through: HOST[:PORT].
+    #[arg(long = "registry-mirror", env = "CALICO_REGISTRY_MIRROR", value_name = "HOST[:PORT]")]
+    pub mirror: Option<String>,
+    /// The file of what registries, or the mirror, are logged in to with: user:password, or a config.json of Docker's; PATH
+    /// or PATH#sha256=HEX.
+    #[arg(long = "registry-credentials", env = "CALICO_REGISTRY_CREDENTIALS", value_name = "PATH")]
+    pub credentials: Option<PinnedFile>,
+}
+
 /// How Docker is reached.
 #[derive(Debug, Clone, Args)]
 pub struct DockerOptions {
     /// Docker's socket.
     #[arg(long = "docker-socket", env = "CALICO_DOCKER_SOCKET", default_value = "/var/run/docker.sock")]
     pub socket: PathBuf,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn etcd(endpoints: &[&str], proxy: EtcdProxy, listen: &str) -> EtcdOptions {
-        EtcdOptions {
-            endpoints: endpoints.iter().map(|text| text.parse().unwrap()).collect(),
-            proxy,
-            listen: listen.parse().unwrap(),
-        }
-    }
-
-    #[test]
-    fn clients_use_the_proxy_or_the_members() {
-        let members = ["https://a:2379", "https://b:2379"];
-        let clients = |proxy, listen| etcd(&members, proxy, listen).for_clients().map(|list| join(&list));
-        assert_eq!(clients(EtcdProxy::Direct, "127.0.0.1:1").unwrap(), "https://a:2379,https://b:2379");
-        assert_eq!(clients(EtcdProxy::Gateway, "127.0.0.1:2379").unwrap(), "https://127.0.0.1:2379");
-        assert_eq!(clients(EtcdProxy::Gateway, "0.0.0.0:2379").unwrap(), "https://127.0.0.1:2379");
-        assert_eq!(clients(EtcdProxy::Gateway, "[::]:2379").unwrap(), "https://[::1]:2379");
-        assert!(clients(EtcdProxy::V2Proxy, "127.0.0.1:1").unwrap_err().to_string().contains("v2-proxy"));
-    }
-
-    #[test]
-    fn one_gateway_cannot_serve_two_schemes() {
-        let mixed = etcd(&["http://a:1", "https://b:1"], EtcdProxy::Gateway, "127.0.0.1:2379");
-        assert!(mixed.for_clients().unwrap_err().to_string().contains("both"));
-    }
 }

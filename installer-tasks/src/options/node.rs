@@ -1,8 +1,11 @@
 //! `node` and `node-ip`.
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
-use super::{AgentOptions, DockerOptions, DockerUnitOptions, EtcdOptions, FindAgentOptions, StateOptions};
+use super::{
+    AgentOptions, DockerOptions, DockerUnitOptions, EtcdOptions, FindAgentOptions, RegistryOptions,
+    StateOptions,
+};
 use crate::values::{Backend, Cpus, Encapsulation, Memory, NodeProfile};
 
 /// `node run`.
@@ -14,9 +17,19 @@ pub struct NodeOptions {
     /// Which line of Calico's versions the image is of.
     #[arg(long, env = "CALICO_NODE_PROFILE", value_enum, default_value = "v3")]
     pub node_profile: NodeProfile,
-    /// How packets travel between hosts.
-    #[arg(long, env = "CALICO_NETWORK_ENCAPSULATION", value_enum, default_value = "vxlan")]
-    pub network_encapsulation: Encapsulation,
+    /// How packets travel between hosts [default: vxlan; with --node-profile v2.6: ipip].
+    #[arg(long, env = "CALICO_NETWORK_ENCAPSULATION", value_enum)]
+    pub network_encapsulation: Option<Encapsulation>,
+    /// Whether Docker's network plugin runs, which is a part of calico/node v2.6.
+    #[arg(
+        long,
+        env = "CALICO_NODE_LIBNETWORK",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        default_value = "false"
+    )]
+    pub node_libnetwork: bool,
     /// Calico's networking backend [default: the one that the encapsulation needs].
     #[arg(long, env = "CALICO_NODE_BACKEND", value_enum)]
     pub node_backend: Option<Backend>,
@@ -29,9 +42,9 @@ pub struct NodeOptions {
     /// Memory of the container, in MiB.
     #[arg(long, env = "CALICO_NODE_MEM", value_name = "MIB")]
     pub node_mem: Memory,
-    /// A registry that images are pulled through: HOST[:PORT].
-    #[arg(long, env = "CALICO_REGISTRY_MIRROR", value_name = "HOST[:PORT]")]
-    pub registry_mirror: Option<String>,
+    /// Where images come from.
+    #[command(flatten)]
+    pub registry: RegistryOptions,
     /// Docker.
     #[command(flatten)]
     pub docker: DockerOptions,

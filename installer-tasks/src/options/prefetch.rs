@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::DockerOptions;
+use super::{DockerOptions, RegistryOptions};
 use crate::values::Artifact;
 
 /// `prefetch`.
@@ -14,9 +14,9 @@ pub struct PrefetchOptions {
     /// An image that is pulled where it is absent; can be given several times.
     #[arg(long)]
     pub image: Vec<String>,
-    /// A registry that images are pulled through: HOST[:PORT].
-    #[arg(long, env = "CALICO_REGISTRY_MIRROR", value_name = "HOST[:PORT]")]
-    pub registry_mirror: Option<String>,
+    /// Where images come from.
+    #[command(flatten)]
+    pub registry: RegistryOptions,
     /// Docker.
     #[command(flatten)]
     pub docker: DockerOptions,

@@ -2,6 +2,7 @@
 //!
 //! They are made on the first install only: what is there already belongs to the operator.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,13 +10,17 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::process::Command;
+use tokio_rustls::TlsConnector;
 
 use crate::exit::{Exit, Failure, Result};
 use crate::host::{artifact, etcd, process};
-use crate::options::{ClusterInitOptions, join};
+use crate::options::{ClusterInitOptions, EtcdClient, EtcdPlace, EtcdTls};
 use crate::say;
+use crate::steps::etcd_tls;
 use crate::steps::model::{Applied, Report};
-use crate::values::{Cidr, Encapsulation, Endpoint, NetworkName};
+use crate::values::{Cidr, Encapsulation, NetworkName, NodeProfile};
+
+mod v2;
 
 /// The step's name.
 pub const NAME: &str = "cluster-init";
@@ -46,8 +51,8 @@ fn never() -> String {
 }
 
 impl PoolSpec {
-    fn wanted(options: &ClusterInitOptions) -> Self {
-        let mode = |it| if options.network_encapsulation == it { "Always".to_owned() } else { never() };
+    fn wanted(options: &ClusterInitOptions, encapsulation: Encapsulation) -> Self {
+        let mode = |it| if encapsulation == it { "Always".to_owned() } else { never() };
         Self {
             cidr: options.network_pool_cidr.to_string(),
             block_size: options.network_block_size,
@@ -140,7 +145,7 @@ fn profile(name: &str) -> Value {
 }
 
 /// The resources in an answer of calicoctl: a list's items, an array, or a single one.
-fn resources<S: for<'de> Deserialize<'de>>(answer: &[u8]) -> serde_json::Result<Vec<Resource<S>>> {
+fn resources<R: for<'de> Deserialize<'de>>(answer: &[u8]) -> serde_json::Result<Vec<R>> {
     let mut answer: Value = serde_json::from_slice(answer)?;
     let items = match answer.get_mut("items").map(Value::take) {
         Some(Value::Null) => Vec::new(),
@@ -151,8 +156,14 @@ fn resources<S: for<'de> Deserialize<'de>>(answer: &[u8]) -> serde_json::Result<
     Ok(items)
 }
 
-/// A block must fit into its pool.
-fn check_sizes(pool: Cidr, block_size: u8) -> Result<()> {
+/// A block must fit into its pool, and be one that this line of Calico can make.
+fn check_sizes(pool: Cidr, block_size: u8, profile: NodeProfile) -> Result<()> {
+    if profile == NodeProfile::V26 && block_size != default_block_size() {
+        return Err(Failure::unsuitable(format!(
+            "--network-block-size {block_size}: Calico v2.6 (--node-profile) has blocks of {} only",
+            default_block_size()
+        )));
+    }
     if block_size >= pool.prefix {
         return Ok(());
     }
@@ -179,28 +190,39 @@ impl fmt::Display for Missing {
 }
 
 impl Missing {
-    fn resource(&self) -> Value {
-        match self {
-            Self::Pool { name, spec } => pool(name, spec),
-            Self::Profile { name } => profile(name),
+    fn resource(&self, calico: NodeProfile) -> Value {
+        match (self, calico) {
+            (Self::Pool { name, spec }, NodeProfile::V3) => pool(name, spec),
+            (Self::Pool { spec, .. }, NodeProfile::V26) => v2::pool(spec),
+            (Self::Profile { name }, NodeProfile::V3) => profile(name),
+            (Self::Profile { name }, NodeProfile::V26) => v2::profile(name),
         }
     }
 }
 
 /// The verified calicoctl, once the datastore is seen to be there.
-async fn prepare(options: &ClusterInitOptions) -> Result<Calicoctl<'_>> {
-    check_sizes(options.network_pool_cidr, options.network_block_size)?;
+async fn prepare(options: &ClusterInitOptions) -> Result<Calicoctl> {
+    let profile = options.node_profile;
+    check_sizes(options.network_pool_cidr, options.network_block_size, profile)?;
+    let encapsulation = profile.encapsulation(options.network_encapsulation)?;
     let program = artifact::program(&options.artifacts_calicoctl, "calicoctl")?;
-    etcd::check_members(&options.etcd_endpoints).await?;
-    Ok(Calicoctl { program, endpoints: &options.etcd_endpoints })
+    let etcd = options.etcd.client()?;
+    if profile == NodeProfile::V26 {
+        // It does not look for SRV records yet.
+        etcd.endpoints()?;
+    }
+    let tls = etcd.tls.as_ref().map(etcd_tls::connector).transpose()?;
+    let calicoctl = Calicoctl { program, etcd, tls, profile, encapsulation };
+    calicoctl.check_datastore().await?;
+    Ok(calicoctl)
 }
 
-async fn survey(options: &ClusterInitOptions, calicoctl: &Calicoctl<'_>) -> Result<Vec<Missing>> {
+async fn survey(options: &ClusterInitOptions, calicoctl: &Calicoctl) -> Result<Vec<Missing>> {
     let network = &options.network_name;
     let mut missing = Vec::new();
-    let spec = PoolSpec::wanted(options);
+    let spec = PoolSpec::wanted(options, calicoctl.encapsulation);
     let name = pool_name(network);
-    if decide(&calicoctl.get("ippools").await?, &spec, &name)? == PoolAction::Create {
+    if decide(&calicoctl.pools().await?, &spec, &name)? == PoolAction::Create {
         missing.push(Missing::Pool { name, spec });
     }
     if !calicoctl.has_profile(network).await? {
@@ -221,7 +243,7 @@ pub async fn apply(options: &ClusterInitOptions) -> Result<Applied> {
     let missing = survey(options, &calicoctl).await?;
     for it in &missing {
         say::progress(it);
-        calicoctl.create(&it.resource()).await?;
+        calicoctl.create(&it.resource(calicoctl.profile)).await?;
     }
     match survey(options, &calicoctl).await?.first() {
         None => Ok(Applied::of_done(NAME, &missing)),
@@ -230,13 +252,36 @@ pub async fn apply(options: &ClusterInitOptions) -> Result<Applied> {
 }
 
 /// The verified calicoctl.
-struct Calicoctl<'a> {
+struct Calicoctl {
     program: PathBuf,
-    endpoints: &'a [Endpoint],
+    etcd: EtcdClient,
+    tls: Option<TlsConnector>,
+    profile: NodeProfile,
+    encapsulation: Encapsulation,
 }
 
-impl Calicoctl<'_> {
-    async fn get<S: for<'de> Deserialize<'de>>(&self, kind: &str) -> Result<Vec<Resource<S>>> {
+impl Calicoctl {
+    /// Fails when no member answers. Members that are only told by SRV records are calicoctl's to find.
+    async fn check_datastore(&self) -> Result<()> {
+        match &self.etcd.place {
+            EtcdPlace::Endpoints(members) => etcd::check_members(members, self.tls.as_ref()).await,
+            EtcdPlace::Srv(_) => Ok(()),
+        }
+    }
+
+    /// The variables in which calicoctl is told of the datastore.
+    fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let (variable, place) = self.etcd.variable();
+        let files = self.etcd.tls.iter().flat_map(EtcdTls::files);
+        let files = files.map(|(what, file)| (what.variable(), file.path.clone().into()));
+        let datastore = match self.profile {
+            NodeProfile::V3 => "etcdv3",
+            NodeProfile::V26 => "etcdv2",
+        };
+        [("DATASTORE_TYPE", datastore.into()), (variable, place.into())].into_iter().chain(files).collect()
+    }
+
+    async fn get<R: for<'de> Deserialize<'de>>(&self, kind: &str) -> Result<Vec<R>> {
         let answer = self.run(&["get", kind, "-o", "json"], b"").await?;
         resources(&answer).map_err(|error| {
             Failure::unsuitable(format!(
@@ -246,8 +291,22 @@ impl Calicoctl<'_> {
         })
     }
 
+    async fn pools(&self) -> Result<Vec<Resource<PoolSpec>>> {
+        match self.profile {
+            NodeProfile::V3 => self.get("ippools").await,
+            NodeProfile::V26 => {
+                let pools: Vec<v2::Pool> = self.get(v2::POOLS).await?;
+                Ok(pools.into_iter().map(Into::into).collect())
+            }
+        }
+    }
+
     async fn has_profile(&self, network: &NetworkName) -> Result<bool> {
-        let profiles: Vec<Resource<Value>> = self.get("profiles").await?;
+        let kind = match self.profile {
+            NodeProfile::V3 => "profiles",
+            NodeProfile::V26 => v2::PROFILES,
+        };
+        let profiles: Vec<Resource<Value>> = self.get(kind).await?;
         Ok(profiles.iter().any(|profile| profile.metadata.name == network.as_str()))
     }
 
@@ -258,7 +317,7 @@ impl Calicoctl<'_> {
     async fn run(&self, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>> {
         let shown = format!("`calicoctl {}`", arguments.join(" "));
         let mut command = Command::new(&self.program);
-        command.args(arguments).env("ETCD_ENDPOINTS", join(self.endpoints)).env("DATASTORE_TYPE", "etcdv3");
+        command.args(arguments).envs(self.environment());
         let ran = process::run(&mut command, input, CALICOCTL_LIMIT).await.map_err(|error| {
             Failure::unsuitable(format!(
                 "cannot run {}: is it calicoctl for this machine?",
@@ -270,11 +329,11 @@ impl Calicoctl<'_> {
             Some(ran) if ran.success => Ok(ran.stdout),
             Some(ran) => {
                 // When the datastore is away, that is the reason, whatever calicoctl says of it.
-                etcd::check_members(self.endpoints).await?;
+                self.check_datastore().await?;
                 Err(Failure::new(Exit::TryAgain, format!("{shown} failed: {}", ran.complaint)))
             }
             None => {
-                etcd::check_members(self.endpoints).await?;
+                self.check_datastore().await?;
                 Err(Failure::new(
                     Exit::Unavailable,
                     format!("{shown} took longer than {} s", CALICOCTL_LIMIT.as_secs()),
@@ -341,14 +400,18 @@ mod tests {
             (r#"{"kind":"IPPoolList","items":[]}"#.to_owned(), 0),
             (r#"{"kind":"IPPoolList","items":null}"#.to_owned(), 0),
         ] {
-            assert_eq!(resources::<PoolSpec>(answer.as_bytes()).unwrap().len(), count, "{answer}");
+            assert_eq!(resources::<Resource<PoolSpec>>(answer.as_bytes()).unwrap().len(), count, "{answer}");
         }
-        assert!(resources::<PoolSpec>(b"none").is_err());
+        assert!(resources::<Resource<PoolSpec>>(b"none").is_err());
     }
 
     #[test]
     fn a_block_fits_into_its_pool() {
-        assert!(check_sizes("10.0.0.0/26".parse().unwrap(), 26).is_ok());
-        assert!(check_sizes("10.0.0.0/27".parse().unwrap(), 26).is_err());
+        let check = |pool: &str, block_size, profile| check_sizes(pool.parse().unwrap(), block_size, profile);
+        assert!(check("10.0.0.0/26", 26, NodeProfile::V3).is_ok());
+        assert!(check("10.0.0.0/27", 26, NodeProfile::V3).is_err());
+        assert!(check("10.0.0.0/16", 28, NodeProfile::V3).is_ok());
+        let failure = check("10.0.0.0/16", 28, NodeProfile::V26).unwrap_err();
+        assert!(failure.to_string().contains("blocks of 26 only"), "{failure}");
     }
 }

@@ -122,7 +122,7 @@ async fn survey(
     }
 
     let etcd = &options.step.etcd;
-    let agent = Agent::at(options.step.agent.url(&etcd.endpoints)?);
+    let agent = Agent::at(options.step.agent.url(&etcd.upstream.endpoints)?);
     let version = agent.version().await?;
     let searched = match Searched::from_flags(&agent.flags().await?, place::usual(host)) {
         // Its version may be the better reason.

@@ -117,6 +117,9 @@ impl Step for DockerStore<'_> {
         let decision = decide::decide(&seen.observed, &wanted, options.docker_replace_store)?;
 
         let mut proposal = Proposal::new();
+        if let Some(tls) = options.tls()? {
+            tls.propose(&mut proposal);
+        }
         let content = decision.document.text().as_bytes().to_vec();
         proposal.file(as_before(host.files(), path, content)?);
         if let Some((action, because)) = decision.action {

@@ -1,60 +1,64 @@
-//! `etcd-proxy`: an etcd gateway on this host, so that clients here need to know only one address.
+//! `etcd-proxy`: a proxy to etcd on this host, so that clients here need to know only one address.
+//!
+//! It is ready when etcd was read through it, as its clients do. Whatever becomes of etcd later is no reason to end it.
 
 use std::convert::Infallible;
+use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
-use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
-use tokio::time::{sleep, timeout};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::time::sleep;
 
 use crate::exit::{Exit, Failure, Result};
+use crate::host::files::FileError;
 use crate::host::process::{self, StopSignals};
-use crate::host::{Host, artifact, http, ports};
+use crate::host::{Host, artifact, dns, etcd, ports};
 use crate::options::{EtcdOptions, EtcdProxyOptions};
 use crate::say;
+use crate::steps::etcd_tls;
 use crate::values::{Endpoint, EtcdProxy, Scheme};
 
-/// How long one read of etcd may take.
-const READ_LIMIT: Duration = Duration::from_secs(3);
-/// How long the gateway leaves a member alone that it could not reach. Its own default, a minute, would cut every host
-/// off for as long after each outage.
-const MEMBER_AGAIN: Duration = Duration::from_secs(10);
+mod arguments;
+
+use arguments::{ForV2, arguments};
+
+/// How long etcd may take to be read before it is said that it is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How often the first read is tried.
 const POLL: Duration = Duration::from_millis(250);
 /// How long the proxy has to end after SIGTERM: below Mesos' own default grace period of 3 s.
 const STOP_GRACE: Duration = Duration::from_secs(2);
-
-/// The arguments of etcd that make it the proxy.
-fn arguments(options: &EtcdOptions) -> Result<Vec<String>> {
-    match options.proxy {
-        EtcdProxy::Gateway => {
-            // Checked here, so that the gateway serves one kind of members only.
-            options.local()?;
-            let members: Vec<String> = options.endpoints.iter().map(Endpoint::authority).collect();
-            Ok(vec![
-                "gateway".to_owned(),
-                "start".to_owned(),
-                format!("--listen-addr={}", options.listen),
-                format!("--endpoints={}", members.join(",")),
-                format!("--retry-delay={}s", MEMBER_AGAIN.as_secs()),
-            ])
-        }
-        EtcdProxy::Direct => Err(Failure::unsuitable(
-            "--etcd-proxy direct has no proxy to run: clients use --etcd-endpoints themselves",
-        )),
-        EtcdProxy::GrpcProxy | EtcdProxy::V2Proxy => Err(options.unsupported()),
-    }
-}
+/// The directory that etcd remembers members in, beside its program.
+const DATA: &str = ".etcd-proxy";
+/// What rustls says of a certificate that is for other names.
+const WRONG_NAME: &str = "not valid for name";
 
 /// Runs the proxy until SIGTERM or until it ends by itself. Never returns success: a service that has ended is not
 /// finished.
 pub async fn run(host: &Host, options: &EtcdProxyOptions) -> Result<()> {
     let mut signals = StopSignals::take()?;
-    let arguments = arguments(&options.etcd)?;
-    let program = artifact::program(&options.artifacts_etcd, "etcd")?;
+    let program_of = &options.artifacts_etcd;
+    let data = std::path::absolute(program_of.path.with_file_name(DATA))
+        .map_err(FileError::io("find", &program_of.path))?;
+    let found = peers(host, &options.etcd).await?;
+    let arguments = arguments(&options.etcd, &ForV2 { found, data: &data })?;
+    options.etcd.upstream.tls()?.as_ref().map(etcd_tls::verify).transpose()?;
+    let program = artifact::program(program_of, "etcd")?;
     check_address_is_free(host, &options.etcd)?;
+    forget(&data)?;
 
-    let mut child = Command::new(&program).args(&arguments).kill_on_drop(true).spawn().map_err(|error| {
+    let mut command = Command::new(&program);
+    command.args(&arguments).stderr(Stdio::piped()).kill_on_drop(true);
+    // What is not given as a flag, etcd takes from there.
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"ETCD_") {
+            command.env_remove(name);
+        }
+    }
+    let mut child = command.spawn().map_err(|error| {
         Failure::unsuitable(format!("cannot run {}: is it etcd for this machine?", program.display()))
             .because(error)
     })?;
@@ -72,16 +76,65 @@ pub async fn run(host: &Host, options: &EtcdProxyOptions) -> Result<()> {
     }
 }
 
+/// The peers of v2-proxy by SRV records. We look for them ourselves: etcd 3.4 gives up where there are none of
+/// `_etcd-server-ssl`, whatever there is of `_etcd-server`.
+async fn peers(host: &Host, options: &EtcdOptions) -> Result<Vec<Endpoint>> {
+    let (EtcdProxy::V2Proxy, Some(name)) = (options.proxy, &options.upstream.discovery_srv) else {
+        return Ok(Vec::new());
+    };
+    let (scheme, service) = match options.upstream.tls()? {
+        None => (Scheme::Http, "_etcd-server"),
+        Some(_) => (Scheme::Https, "_etcd-server-ssl"),
+    };
+    let found = dns::srv(host, &format!("{service}._tcp.{name}")).await;
+    let found = found.map_err(|error| {
+        Failure::new(Exit::Unavailable, format!("--etcd-discovery-srv {name} does not lead to etcd"))
+            .because(error)
+    })?;
+    Ok(found.into_iter().map(|(host, port)| Endpoint { scheme, host, port }).collect())
+}
+
+/// Takes away what an earlier proxy has remembered.
+fn forget(data: &Path) -> Result<()> {
+    match fs::remove_dir_all(data) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(FileError::io("remove", data)(error).into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Waits for the end of the proxy, and meanwhile says when etcd was read through it for the first time.
 async fn serve(child: &mut Child, options: &EtcdOptions) -> Failure {
-    let status = tokio::select! {
-        status = child.wait() => status,
+    let stderr = child.stderr.take();
+    let end = async { tokio::join!(child.wait(), pass_on(stderr)) };
+    let (status, last) = tokio::select! {
+        end = end => end,
         never = announce(options) => match never {},
     };
     match status {
-        Ok(status) => Failure::new(Exit::No, format!("the proxy ended by itself ({status})")),
+        Ok(status) => {
+            let failure = Failure::new(Exit::No, format!("the proxy ended by itself ({status})"));
+            if last.is_empty() { failure } else { failure.also(format!("its last words: {last}")) }
+        }
         Err(error) => Failure::new(Exit::Bug, "cannot wait for the proxy").because(error),
     }
+}
+
+/// Says what the proxy says, to its end; gives its last line.
+async fn pass_on(stderr: Option<ChildStderr>) -> String {
+    let mut last = String::new();
+    if let Some(stderr) = stderr {
+        let mut lines = BufReader::new(stderr).split(b'\n');
+        while let Ok(Some(line)) = lines.next_segment().await {
+            let line = String::from_utf8_lossy(&line);
+            say::progress(&line);
+            if !line.trim().is_empty() {
+                line.trim().clone_into(&mut last);
+            }
+        }
+    }
+    last
 }
 
 async fn announce(options: &EtcdOptions) -> Infallible {
@@ -89,7 +142,7 @@ async fn announce(options: &EtcdOptions) -> Infallible {
     let mut said = false;
     while let Err(failure) = read(options).await {
         // It needs a moment to listen.
-        if start.elapsed() > READ_LIMIT && !std::mem::replace(&mut said, true) {
+        if start.elapsed() > PATIENCE && !std::mem::replace(&mut said, true) {
             say::progress(format_args!("not ready yet: {}", failure.one_line()));
         }
         sleep(POLL).await;
@@ -101,15 +154,15 @@ async fn announce(options: &EtcdOptions) -> Infallible {
 fn check_address_is_free(host: &Host, options: &EtcdOptions) -> Result<()> {
     let address = options.listen;
     ports::try_listen(address).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
+        io::ErrorKind::AddrInUse => {
             let holder = ports::holder(host, address)
                 .unwrap_or_else(|| "something that /proc does not show".to_owned());
             Failure::new(Exit::TryAgain, format!("--etcd-listen {address} is in use by {holder}"))
         }
-        std::io::ErrorKind::AddrNotAvailable => {
+        io::ErrorKind::AddrNotAvailable => {
             Failure::unsuitable(format!("--etcd-listen {address} is not an address of this host"))
         }
-        std::io::ErrorKind::PermissionDenied => {
+        io::ErrorKind::PermissionDenied => {
             Failure::new(Exit::NotPermitted, format!("listening on --etcd-listen {address} is not permitted"))
         }
         _ => Failure::new(Exit::TryAgain, format!("cannot listen on --etcd-listen {address}")).because(error),
@@ -119,85 +172,35 @@ fn check_address_is_free(host: &Host, options: &EtcdOptions) -> Result<()> {
 /// Reads from etcd as clients on this host do.
 pub async fn check(options: &EtcdOptions) -> Result<()> {
     read(options).await?;
-    let through: Vec<String> = options.for_clients()?.iter().map(ToString::to_string).collect();
-    say::result(format_args!("etcd is read through {}", through.join(",")));
+    let (_, through) = options.client()?.variable();
+    say::result(format_args!("etcd is read through {through}"));
     Ok(())
 }
 
 /// Succeeds when any of the clients' endpoints serves etcd.
 async fn read(options: &EtcdOptions) -> Result<()> {
+    let client = options.client()?;
+    let tls = client.tls.as_ref().map(etcd_tls::connector).transpose()?;
     let mut failure = None;
-    for endpoint in options.for_clients()? {
-        match read_one(&endpoint).await {
-            Ok(()) => return Ok(()),
-            Err(error) => failure = Some(error),
-        }
-    }
-    Err(failure.unwrap_or_else(|| Failure::new(Exit::No, "there is no endpoint to read from")))
-}
-
-/// `/health` is a linearizable read of the cluster. Behind TLS, which we do not speak, a connection that the
-/// gateway keeps open shows that it has reached a member: else it closes it at once.
-async fn read_one(endpoint: &Endpoint) -> Result<()> {
-    let no = |text: String| Failure::new(Exit::No, text);
-    if endpoint.scheme == Scheme::Https {
-        let connect = TcpStream::connect((endpoint.host.as_str(), endpoint.port));
-        let stream = timeout(READ_LIMIT, connect)
-            .await
-            .map_err(|_| no(format!("{endpoint}: no connection in time")))?;
-        let stream = stream.map_err(|error| no(format!("cannot connect to {endpoint}")).because(error))?;
-        let closed = timeout(POLL, stream.readable()).await.is_ok();
-        return if closed {
-            Err(no(format!("{endpoint} closes the connection: no member behind it")))
-        } else {
-            Ok(())
+    for endpoint in client.endpoints()? {
+        let served = match options.proxy {
+            EtcdProxy::V2Proxy => etcd::serves_v2(endpoint, tls.as_ref()).await,
+            _ => etcd::serves(endpoint, tls.as_ref()).await,
         };
-    }
-    let answer = http::get(endpoint, "/health", READ_LIMIT)
-        .await
-        .map_err(|error| no("etcd is not read".into()).because(error))?;
-    if answer.status == 200 {
-        return Ok(());
-    }
-    let text = String::from_utf8_lossy(&answer.body);
-    Err(no(format!("etcd at {endpoint} is not healthy: it answers {} {}", answer.status, text.trim())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn options(endpoints: &[&str], proxy: EtcdProxy) -> EtcdOptions {
-        let endpoints = endpoints.iter().map(|text| text.parse().unwrap()).collect();
-        EtcdOptions { endpoints, proxy, listen: "127.0.0.1:2379".parse().unwrap() }
-    }
-
-    #[test]
-    fn the_gateway_gets_addresses_without_scheme() {
-        let arguments =
-            arguments(&options(&["https://a:2379", "https://[fd00::1]:2379"], EtcdProxy::Gateway)).unwrap();
-        assert_eq!(
-            arguments,
-            [
-                "gateway",
-                "start",
-                "--listen-addr=127.0.0.1:2379",
-                "--endpoints=a:2379,[fd00::1]:2379",
-                "--retry-delay=10s"
-            ]
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_run_is_refused() {
-        for (proxy, words) in [
-            (EtcdProxy::Direct, "no proxy to run"),
-            (EtcdProxy::GrpcProxy, "not supported yet"),
-            (EtcdProxy::V2Proxy, "not supported yet"),
-        ] {
-            let failure = arguments(&options(&["http://a:1"], proxy)).unwrap_err();
-            assert_eq!(failure.exit(), Exit::Unsuitable);
-            assert!(failure.to_string().contains(words), "{failure}");
+        match served {
+            Ok(()) => return Ok(()),
+            Err(error) => failure = Some(Failure::new(Exit::No, "etcd is not read").because(error)),
         }
     }
+    let failure = failure.unwrap_or_else(|| Failure::new(Exit::No, "there is no endpoint to read from"));
+    let passes_tls_through = options.proxy == EtcdProxy::Gateway && tls.is_some();
+    Err(if passes_tls_through && failure.one_line().contains(WRONG_NAME) {
+        failure.also(format!(
+            "a gateway passes TLS through, so the members' certificates must be for {} as well; --etcd-proxy grpc-proxy and \
+             direct do not need that",
+            options.listen.ip()
+        ))
+    } else {
+        failure
+    })
 }

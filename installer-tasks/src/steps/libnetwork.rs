@@ -15,9 +15,10 @@ use crate::host::container::{ContainerSpec, Mount, ThroughRestarts};
 use crate::host::plugin::{self, Plugin, PluginError};
 use crate::host::process::StopSignals;
 use crate::host::{Host, name};
-use crate::options::{LibnetworkOptions, ServiceCheckOptions, join};
+use crate::options::{EtcdApi, LibnetworkOptions, ServiceCheckOptions};
 use crate::say;
 use crate::steps::StepName;
+use crate::steps::etcd_tls::OnHost;
 use crate::steps::supervise::service::{self, Directory, Service};
 use crate::steps::supervise::{self, Supervisor};
 
@@ -37,7 +38,8 @@ const SOCKET_INSIDE: &str = "/var/run/docker.sock";
 const CHECK_LIMIT: Duration = Duration::from_secs(3);
 /// SIGWINCH is ignored by whoever does not ask for it. A container has 10 s to end before Docker kills it, and leaves its
 /// network after that.
-const THROUGH_RESTARTS: ThroughRestarts = ThroughRestarts { stop_signal: "SIGWINCH", outlives: 12 };
+pub(super) const THROUGH_RESTARTS: ThroughRestarts =
+    ThroughRestarts { stop_signal: "SIGWINCH", outlives: 12 };
 
 /// The service.
 #[derive(Debug, Clone, Copy)]
@@ -54,14 +56,15 @@ impl Service for Libnetwork {
 struct Inputs<'a> {
     options: &'a LibnetworkOptions,
     node_name: &'a str,
-    etcd: &'a str,
+    etcd: (&'a str, &'a str),
+    tls: Option<&'a OnHost>,
 }
 
 fn spec(inputs: &Inputs<'_>) -> ContainerSpec {
-    let Inputs { options, node_name, etcd } = *inputs;
+    let Inputs { options, node_name, etcd, tls } = *inputs;
     let mut environment = vec![
         ("DATASTORE_TYPE", "etcdv3".to_owned()),
-        ("ETCD_ENDPOINTS", etcd.to_owned()),
+        (etcd.0, etcd.1.to_owned()),
         // The first is read by DC/OS' build of the plugin, the second by Calico's own.
         ("CALICO_LIBNETWORK_HOSTNAME", node_name.to_owned()),
         ("HOSTNAME", node_name.to_owned()),
@@ -71,34 +74,47 @@ fn spec(inputs: &Inputs<'_>) -> ContainerSpec {
     if let Some(mtu) = options.network_mtu {
         environment.push(("CALICO_LIBNETWORK_VETH_MTU", mtu.to_string()));
     }
+    for variable in tls.map(OnHost::environment).unwrap_or_default() {
+        environment.push(variable);
+    }
     let docker = options.docker.socket.to_string_lossy().into_owned();
     ContainerSpec {
         name: NAME,
         task: TASK,
         image: options.libnetwork_image.clone(),
         environment: environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        mounts: vec![
-            Mount::same(plugin::FOLDER),
-            Mount { host: docker, container: SOCKET_INSIDE.to_owned() },
-        ],
+        mounts: [Mount::same(plugin::FOLDER), Mount { host: docker, container: SOCKET_INSIDE.to_owned() }]
+            .into_iter()
+            .chain(tls.into_iter().flat_map(OnHost::mounts))
+            .collect(),
         memory_bytes: options.libnetwork_mem.bytes(),
         cpu_shares: options.libnetwork_cpus.shares(),
         through_restarts: Some(THROUGH_RESTARTS),
+        files: tls.map(|tls| tls.sha256.clone()),
     }
 }
 
 /// Keeps the container running until SIGTERM or until it ends by itself. Never returns success.
 pub async fn run(host: &Host, options: &LibnetworkOptions) -> Result<()> {
     let mut signals = StopSignals::take()?;
+    options.etcd.require(EtcdApi::V3, "libnetwork")?;
     let node_name = name::node_name(options.node_name.as_deref())?;
     require_node(&host.place(NODENAME_FILE), &node_name)?;
-    service::make_directories::<Libnetwork>(host, &options.state).await?;
-    let etcd = join(&options.etcd.for_clients()?);
-    let spec = spec(&Inputs { options, node_name: &node_name, etcd: &etcd });
+    let etcd = options.etcd.client()?;
+    // It is of a Calico that does not look for SRV records yet.
+    etcd.endpoints()?;
+    let tls = etcd
+        .tls
+        .as_ref()
+        .map(|tls| OnHost::new(tls, &options.state.state_dir, Libnetwork::STEP))
+        .transpose()?;
+    service::make_directories::<Libnetwork>(host, &options.state, &[], tls.as_ref()).await?;
+    let (variable, place) = etcd.variable();
+    let spec = spec(&Inputs { options, node_name: &node_name, etcd: (variable, &place), tls: tls.as_ref() });
     let supervisor = Supervisor {
         socket: &options.docker.socket,
         spec: &spec,
-        mirror: options.registry_mirror.as_deref(),
+        registry: &options.registry,
         memory_option: "libnetwork-mem",
         plugins: &plugins(&host.place(plugin::FOLDER)),
     };
@@ -152,7 +168,7 @@ pub async fn check(host: &Host, options: &ServiceCheckOptions) -> Result<()> {
     Ok(())
 }
 
-fn plugins(folder: &Path) -> [Plugin; 2] {
+pub(super) fn plugins(folder: &Path) -> [Plugin; 2] {
     [Plugin::new(folder, DRIVER), Plugin::new(folder, IPAM_DRIVER)]
 }
 

@@ -5,6 +5,7 @@ pub mod cni;
 pub mod docker_network;
 pub mod docker_store;
 pub mod etcd_proxy;
+pub mod etcd_tls;
 pub mod libnetwork;
 pub mod model;
 mod name;

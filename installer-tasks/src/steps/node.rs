@@ -4,18 +4,19 @@ use std::time::Duration;
 
 use crate::exit::{Exit, Failure, Result};
 use crate::host::process::StopSignals;
-use crate::host::{Host, http, name, net};
-use crate::options::{NodeOptions, ServiceCheckOptions};
+use crate::host::{Host, http, name, net, plugin};
+use crate::options::{EtcdApi, NodeOptions, ServiceCheckOptions};
 use crate::say;
-use crate::steps::StepName;
+use crate::steps::etcd_tls::OnHost;
 use crate::steps::supervise::service::{self, Directory, Service};
 use crate::steps::supervise::{self, Supervisor};
-use crate::values::{Backend, Endpoint, NodeProfile, Scheme};
+use crate::steps::{StepName, libnetwork};
+use crate::values::{Backend, Encapsulation, Endpoint, NodeProfile, Scheme};
 
 pub mod kernel;
 pub mod spec;
 
-use spec::{DIRECTORIES, Inputs, NAME};
+use spec::{DIRECTORIES, Inputs, NAME, PLUGIN_DIRECTORY};
 
 /// Felix serves its health on this host's loopback.
 const FELIX_PORT: u16 = 9099;
@@ -37,34 +38,82 @@ impl Service for CalicoNode {
 /// success.
 pub async fn run(host: &Host, options: &NodeOptions) -> Result<()> {
     let mut signals = StopSignals::take()?;
-    if options.node_profile == NodeProfile::V26 {
-        return Err(Failure::unsuitable("--node-profile v2.6 is not supported yet by this version; use v3"));
-    }
+    let profile = options.node_profile;
+    let encapsulation = profile.encapsulation(options.network_encapsulation)?;
+    let backend = backend(profile, encapsulation, options)?;
+    let api = match profile {
+        NodeProfile::V3 => EtcdApi::V3,
+        NodeProfile::V26 => EtcdApi::V2,
+    };
+    options.etcd.require(api, &format!("--node-profile {}", profile.name()))?;
     let node_name = name::node_name(options.node_name.as_deref())?;
-    let towards = options.etcd.endpoints.iter().chain(&options.agent.mesos_agent);
-    let node_ip = net::node_ip(options.agent.node_ip, towards)?;
-    let etcd = options.etcd.for_clients()?;
-    let spec = spec::v3(&Inputs {
+    let towards = options.etcd.upstream.endpoints.iter().chain(&options.agent.mesos_agent);
+    let node_ip = net::own_ip(host, options.agent.node_ip, towards).await?;
+    let etcd = options.etcd.client()?;
+    if profile == NodeProfile::V26 {
+        // It does not look for SRV records yet.
+        etcd.endpoints()?;
+    }
+    let state_dir = &options.state.state_dir;
+    let tls = etcd.tls.as_ref().map(|tls| OnHost::new(tls, state_dir, CalicoNode::STEP)).transpose()?;
+    let (variable, place) = etcd.variable();
+    let plugin_of = options.node_libnetwork.then_some(options.docker.socket.as_path());
+    let spec = spec::spec(&Inputs {
+        profile,
         image: &options.node_image,
         node_name: &node_name,
         node_ip,
-        etcd: &etcd,
-        backend: options.node_backend.unwrap_or(Backend::for_encapsulation(options.network_encapsulation)),
+        etcd: (variable, &place),
+        tls: tls.as_ref(),
+        backend,
+        plugin_of,
         memory: options.node_mem,
         cpus: options.node_cpus,
     });
     say::progress(format_args!("this node is {node_name} at {node_ip}"));
 
-    kernel::prepare(host, options.network_encapsulation)?;
-    service::make_directories::<CalicoNode>(host, &options.state).await?;
+    kernel::prepare(host, encapsulation)?;
+    let more = if plugin_of.is_some() { &PLUGIN_DIRECTORY[..] } else { &[] };
+    service::make_directories::<CalicoNode>(host, &options.state, more, tls.as_ref()).await?;
+    let plugins = match plugin_of {
+        Some(_) => libnetwork::plugins(&host.place(plugin::FOLDER)).into(),
+        None => Vec::new(),
+    };
     let supervisor = Supervisor {
         socket: &options.docker.socket,
         spec: &spec,
-        mirror: options.registry_mirror.as_deref(),
+        registry: &options.registry,
         memory_option: "node-mem",
-        plugins: &[],
+        plugins: &plugins,
     };
     supervisor.run(&mut signals).await
+}
+
+/// The back end that was asked for, if this line of Calico has it and it carries the encapsulation; else the one that does.
+fn backend(profile: NodeProfile, encapsulation: Encapsulation, options: &NodeOptions) -> Result<Backend> {
+    if options.node_libnetwork && profile == NodeProfile::V3 {
+        return Err(Failure::unsuitable(
+            "--node-libnetwork is for --node-profile v2.6: with v3, Docker's plugin is a container of its own \
+             (calico-installer libnetwork)",
+        ));
+    }
+    let Some(backend) = options.node_backend else { return Ok(Backend::for_encapsulation(encapsulation)) };
+    let carries = match encapsulation {
+        Encapsulation::Vxlan => &[Backend::Vxlan, Backend::Bird][..],
+        Encapsulation::Ipip => &[Backend::Bird],
+        // Routes are spread by BGP, or by others.
+        Encapsulation::None => &[Backend::Bird, Backend::None],
+    };
+    if carries.contains(&backend) {
+        return Ok(backend);
+    }
+    let carriers: Vec<&str> = carries.iter().map(|it| it.name()).collect();
+    Err(Failure::unsuitable(format!(
+        "--node-backend {} does not carry --network-encapsulation {}: leave it out, or give one of: {}",
+        backend.name(),
+        encapsulation.name(),
+        carriers.join(", ")
+    )))
 }
 
 /// Asks whether the container runs and Felix answers.
@@ -92,4 +141,56 @@ pub async fn check(options: &ServiceCheckOptions) -> Result<()> {
 
 fn no(reason: String) -> Failure {
     Failure::new(Exit::No, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command, NodeCommand};
+
+    fn options(more: &str) -> NodeOptions {
+        let line = format!(
+            "calico-installer node run --node-image i --node-cpus 1 --node-mem 64 --etcd-endpoints http://a:1 {more}"
+        );
+        match Cli::try_parse_from(line.split_whitespace()).unwrap().command {
+            Command::Node(NodeCommand::Run(options)) => options,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_back_end_carries_its_encapsulation() {
+        use NodeProfile::{V3, V26};
+        for (profile, given, expected) in [
+            (V3, "", Ok(("vxlan", "vxlan"))),
+            (V26, "", Ok(("ipip", "bird"))),
+            (V3, "--network-encapsulation vxlan --node-backend bird", Ok(("vxlan", "bird"))),
+            (V3, "--network-encapsulation none", Ok(("none", "bird"))),
+            (V26, "--network-encapsulation none --node-backend none", Ok(("none", "none"))),
+            (V26, "--node-libnetwork", Ok(("ipip", "bird"))),
+            (V3, "--node-libnetwork", Err("--node-libnetwork is for --node-profile v2.6")),
+            (V26, "--network-encapsulation vxlan", Err("vxlan is not in Calico v2.6")),
+            (
+                V26,
+                "--node-backend vxlan",
+                Err("--network-encapsulation ipip: leave it out, or give one of: bird"),
+            ),
+            (V3, "--node-backend none", Err("or give one of: vxlan, bird")),
+        ] {
+            let options = options(given);
+            let found = profile.encapsulation(options.network_encapsulation).and_then(|encapsulation| {
+                Ok((encapsulation.name(), backend(profile, encapsulation, &options)?.name()))
+            });
+            match (found, expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{profile:?} {given}"),
+                (Err(failure), Err(words)) => {
+                    assert_eq!(failure.exit(), Exit::Unsuitable);
+                    assert!(failure.to_string().contains(words), "{profile:?} {given}: {failure}");
+                }
+                (found, _) => panic!("{profile:?} {given}: {found:?}"),
+            }
+        }
+    }
 }

@@ -1,14 +1,14 @@
 //! `node-ip`: this host's address.
 
 use crate::exit::Result;
-use crate::host::net;
+use crate::host::{Host, net};
 use crate::options::{FindAgentOptions, NodeIpOptions};
 use crate::say;
 
 /// Prints the address on standard output.
-pub fn print(options: &NodeIpOptions) -> Result<()> {
+pub async fn print(host: &Host, options: &NodeIpOptions) -> Result<()> {
     let FindAgentOptions { etcd_endpoints, agent } = &options.agent;
     let towards = etcd_endpoints.iter().chain(&agent.mesos_agent);
-    say::result(net::node_ip(agent.node_ip, towards)?);
+    say::result(net::own_ip(host, agent.node_ip, towards).await?);
     Ok(())
 }

@@ -16,5 +16,5 @@ pub async fn prefetch(options: &PrefetchOptions) -> Result<()> {
         println!("no image is asked for: Docker is left alone");
         return Ok(());
     }
-    supervise::prefetch(&options.docker.socket, &options.image, options.registry_mirror.as_deref()).await
+    supervise::prefetch(&options.docker.socket, &options.image, &options.registry).await
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 pub mod cni;
+pub mod etcd;
 pub mod kill;
 
 /// The program, with an empty environment: the tests' own must not set options.

@@ -22,6 +22,8 @@ impl Scheduler {
             ("CALICO_MESOS_MASTER", master),
             ("CALICO_SERVICE_API_LISTEN", "127.0.0.1:0"),
             ("CALICO_SERVICE_LOG", "error"),
+            // Ten thousand blocks and more.
+            ("CALICO_NETWORK_POOL_CIDR", "172.16.0.0/12"),
         ];
         let began = Instant::now();
         let mut command = Command::new(env!("CARGO_BIN_EXE_calico-scheduler"));

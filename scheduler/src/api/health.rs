@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::{ALIVE, Role};
-use crate::core::{Status, View};
+use crate::core::{FindingView, Status, View};
 use crate::driver::{Handle, Inventory};
 use crate::mesos;
 use crate::state::{Condition, Report};
@@ -39,6 +39,9 @@ pub(super) struct Health {
     /// How many agents there are of each status; those that are no part of the plan by their presence.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     agents: BTreeMap<String, usize>,
+    /// What of the cluster the configuration does not serve.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    preflight: Vec<FindingView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -126,6 +129,7 @@ pub(super) async fn health(
         subscription: None,
         inventory: None,
         agents: BTreeMap::new(),
+        preflight: Vec::new(),
     };
     if let Role::Leading { handle, subscription } = role {
         health.round = Some(round(&handle, &mut reasons));
@@ -134,7 +138,12 @@ pub(super) async fn health(
         // While something is to be stored the loop does not answer: that is said above.
         if !waits(&condition) {
             match timeout(VIEW, handle.view()).await {
-                Ok(Some(view)) => health.agents = agents(&view),
+                Ok(Some(view)) => {
+                    health.agents = agents(&view);
+                    health.preflight = view.preflight;
+                    let faults = health.preflight.iter().filter(|finding| finding.severity == "fault");
+                    reasons.extend(faults.map(|finding| finding.text.clone()));
+                }
                 _ if waits(&report.condition()) => {}
                 _ => reasons.push("the scheduler's loop does not answer".to_owned()),
             }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::Profile;
 use super::reader::{Reader, parse};
 
 /// Docker's cluster store.
@@ -22,8 +23,8 @@ pub struct DockerStore {
 /// Docker's network plugin.
 #[derive(Debug, Clone)]
 pub struct Libnetwork {
-    /// Its image.
-    pub image: String,
+    /// Its image; none when it is a part of calico-node (`node.profile` = `v2.6`).
+    pub image: Option<String>,
 }
 
 /// What may be restarted where that is needed.
@@ -49,7 +50,12 @@ pub(super) fn store(reader: &mut Reader) -> Option<DockerStore> {
 }
 
 /// The plugin: of no use without Docker's cluster store, and without the node whose addresses it hands out.
-pub(super) fn libnetwork(reader: &mut Reader, has_store: bool, has_node: bool) -> Option<Libnetwork> {
+pub(super) fn libnetwork(
+    reader: &mut Reader,
+    has_store: bool,
+    has_node: bool,
+    profile: Profile,
+) -> Option<Libnetwork> {
     if !reader.required("libnetwork.enable", true, parse::boolean) {
         return None;
     }
@@ -60,8 +66,12 @@ pub(super) fn libnetwork(reader: &mut Reader, has_store: bool, has_node: bool) -
         }
     }
     // Where it cannot run its image makes no difference.
-    (has_store && has_node)
-        .then(|| Libnetwork { image: reader.required("libnetwork.image", String::new(), parse::text) })
+    (has_store && has_node).then(|| Libnetwork {
+        image: match profile {
+            Profile::V3 => Some(reader.required("libnetwork.image", String::new(), parse::text)),
+            Profile::V26 => None,
+        },
+    })
 }
 
 pub(super) fn restarts(reader: &mut Reader) -> Restarts {

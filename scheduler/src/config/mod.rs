@@ -1,11 +1,15 @@
 //! What the operator configures. See [`options::OPTIONS`] for every option.
 
 mod agents;
+mod capacity;
 mod docker;
+mod etcd;
 mod mesos;
+mod node;
 pub mod options;
 mod reader;
 mod rollout;
+mod source;
 mod state;
 
 use std::collections::BTreeMap;
@@ -18,10 +22,13 @@ use serde::{Deserialize, Serialize};
 
 pub use agents::{Agents, Recovery};
 pub use docker::{DockerStore, Libnetwork, Restarts};
+pub use etcd::{Etcd, Proxy, ProxyMode, Tls};
 pub use mesos::{Account, Identity, Masters, Mesos, Secret, Server, ZooKeeper};
+pub use node::{Node, Profile};
 pub use options::{OPTIONS, OptionDef};
 pub use reader::{Fault, Faults};
 pub use rollout::Rollout;
+pub use source::FileSource;
 pub use state::{EtcdLocation, EtcdTls, StateLocation};
 
 use crate::core::Needs;
@@ -81,7 +88,7 @@ pub struct Target {
     /// `network.*`
     pub network: Network,
     /// `node.profile`: line of Calico.
-    pub profile: &'static str,
+    pub profile: Profile,
     /// `node.*`, `registry.*`; none when it is disabled.
     pub node: Option<Node>,
     /// `docker.*`; none when it is disabled.
@@ -123,26 +130,6 @@ pub struct TaskNeeds {
     pub docker_network: Needs,
 }
 
-/// `etcd.*`
-#[derive(Debug, Clone)]
-pub struct Etcd {
-    /// The upstream.
-    pub endpoints: Vec<String>,
-    /// How hosts reach it.
-    pub proxy: Proxy,
-    /// Where the proxy listens.
-    pub listen: SocketAddr,
-}
-
-/// How hosts reach etcd.
-#[derive(Debug, Clone)]
-pub enum Proxy {
-    /// Through `etcd gateway`, a TCP proxy; this is its program.
-    Gateway(Artifact),
-    /// Without a proxy.
-    Direct,
-}
-
 /// `cni.*`
 #[derive(Debug, Clone)]
 pub struct Cni {
@@ -171,6 +158,8 @@ pub struct Network {
     pub mtu: Option<u16>,
     /// Whether traffic that leaves the pool is masqueraded.
     pub nat_outgoing: bool,
+    /// Whether route reflectors spread routes, and not a full mesh.
+    pub route_reflectors: bool,
 }
 
 /// How packets travel between hosts.
@@ -205,21 +194,6 @@ impl Encapsulation {
             Self::None => &["bird", "none"],
         }
     }
-}
-
-/// `node.*`, `registry.*`
-#[derive(Debug, Clone)]
-pub struct Node {
-    /// Its image.
-    pub image: String,
-    /// Overrides the back end that follows from the encapsulation.
-    pub backend: Option<&'static str>,
-    /// Overrides detection.
-    pub ip: Option<String>,
-    /// Overrides detection.
-    pub name: Option<String>,
-    /// Where images come from.
-    pub registry_mirror: Option<String>,
 }
 
 /// A file that tasks fetch, and its SHA-256.
@@ -257,14 +231,14 @@ impl Config {
         flags: BTreeMap<&'static str, String>,
     ) -> Result<Self, Faults> {
         let mut reader = Reader::new(env, flags);
-        let endpoints = etcd_endpoints(&mut reader);
-        let service = service(&mut reader, &endpoints, env.get("PORT0"), env.get("HOST"));
+        let place = etcd::place(&mut reader);
+        let service = service(&mut reader, &place.0, env.get("PORT0"), env.get("HOST"));
         let mesos = mesos::read(&mut reader, env);
         let agents = agents::agents(&mut reader);
         let recovery = agents::recovery(&mut reader);
         let verify_interval = agents::verify_interval(&mut reader);
         let rollout = rollout::read(&mut reader);
-        let target = target(&mut reader, endpoints);
+        let target = target(&mut reader, place);
         reader.finish(Self { service, mesos, agents, recovery, verify_interval, rollout, target })
     }
 }
@@ -330,62 +304,23 @@ fn web_url(value: &str) -> Result<String, String> {
     }
 }
 
-fn etcd_endpoints(reader: &mut Reader) -> Vec<String> {
-    let missing = "must name the etcd that Calico is to use, like http://10.0.0.1:2379";
-    reader.required_list("etcd.endpoints", missing, |value| {
-        let endpoint = parse::endpoint(value)?;
-        // There are no options for its certificates yet, and no task can read it without.
-        if endpoint.starts_with("https:") {
-            return Err(format!("'{value}': TLS towards Calico's etcd is not in this version; give http://"));
-        }
-        Ok(endpoint)
-    })
-}
-
-fn target(reader: &mut Reader, endpoints: Vec<String>) -> Target {
+fn target(reader: &mut Reader, place: (Vec<String>, Option<String>)) -> Target {
     let no_artifact = Artifact { uri: String::new(), sha256: String::new() };
-    let modes = [("gateway", true), ("direct", false)];
-    let proxy = if reader.required("etcd.proxy", true, |value| parse::one_of(value, &modes)) {
-        Proxy::Gateway(reader.required("artifacts.etcd", no_artifact.clone(), Artifact::parse))
-    } else {
-        Proxy::Direct
-    };
-    let listen = SocketAddr::from(([127, 0, 0, 1], 2379));
-    let etcd = Etcd { endpoints, proxy, listen: reader.required("etcd.listen", listen, parse::address) };
+    let etcd = etcd::read(reader, place);
     let cni = reader.required("cni.enable", true, parse::boolean).then(|| Cni {
         plugins_dir: reader.optional("cni.plugins-dir", absolute),
         config_dir: reader.optional("cni.config-dir", absolute),
         plugin: reader.required("artifacts.cni", no_artifact.clone(), Artifact::parse),
         ipam: reader.required("artifacts.cni-ipam", no_artifact.clone(), Artifact::parse),
     });
-    let profile = reader.required("node.profile", "v3", |value| parse::one_of(value, &[("v3", "v3")]));
-    let node = reader.required("node.enable", true, parse::boolean).then(|| Node {
-        image: reader.required("node.image", String::new(), parse::text),
-        backend: reader.optional("node.backend", |value| {
-            parse::one_of(value, &[("bird", "bird"), ("vxlan", "vxlan"), ("none", "none")])
-        }),
-        ip: reader.optional("node.ip", |value| {
-            let ip: Result<std::net::Ipv4Addr, _> = value.parse();
-            ip.map(|ip| ip.to_string()).map_err(|_| "not an IPv4 address".to_owned())
-        }),
-        name: reader.optional("node.name", parse::text),
-        registry_mirror: reader.optional("registry.mirror", parse::authority),
-    });
-    let network = network(reader);
-    if let Some(backend) = node.as_ref().and_then(|node| node.backend)
-        && !network.encapsulation.backends().contains(&backend)
-    {
-        reader.fault(
-            "node.backend",
-            format!(
-                "does not carry network.encapsulation = '{}': leave it out, or give one of: {}",
-                network.encapsulation.word(),
-                network.encapsulation.backends().join(", "),
-            ),
-        );
-    }
+    let profile = node::profile(reader);
+    let node = node::node(reader);
+    let network = network(reader, profile);
+    node::check(reader, node.as_ref(), network.encapsulation);
     let docker = docker::store(reader);
-    let libnetwork = docker::libnetwork(reader, docker.is_some(), node.is_some());
+    let libnetwork = docker::libnetwork(reader, docker.is_some(), node.is_some(), profile);
+    capacity::check(reader, &network, &etcd);
+    etcd::check(reader, &etcd, profile, docker.as_ref(), libnetwork.is_some());
     Target {
         etcd,
         cni,
@@ -412,7 +347,7 @@ fn target(reader: &mut Reader, endpoints: Vec<String>) -> Target {
     }
 }
 
-fn network(reader: &mut Reader) -> Network {
+fn network(reader: &mut Reader, profile: Profile) -> Network {
     let pool: Ipv4Net = reader.required("network.pool-cidr", Ipv4Net::default(), |value| {
         let wrong = || "not a network; like 192.168.0.0/16".to_owned();
         let pool: Ipv4Net = value.parse().map_err(|_| wrong())?;
@@ -423,6 +358,9 @@ fn network(reader: &mut Reader) -> Network {
         }
     });
     let block_size = reader.required("network.block-size", 26, |value| match value.parse() {
+        Ok(size) if profile == Profile::V26 && size != 26 => {
+            Err("must be 26 with node.profile = v2.6, which has no others".to_owned())
+        }
         Ok(size) if (20..=32).contains(&size) && size >= pool.prefix_len() => Ok(size),
         _ => Err(format!(
             "must be from 20 to 32, and not shorter than the pool's prefix ({})",
@@ -433,14 +371,15 @@ fn network(reader: &mut Reader) -> Network {
         name: reader.required("network.name", String::new(), network_name),
         pool,
         block_size,
-        encapsulation: reader.required("network.encapsulation", Encapsulation::Vxlan, |value| {
-            parse::one_of(value, &Encapsulation::CHOICES)
-        }),
+        encapsulation: reader
+            .optional("network.encapsulation", |value| parse::one_of(value, profile.encapsulations()))
+            .unwrap_or(profile.encapsulation()),
         mtu: reader.optional("network.mtu", |value| match value.parse() {
             Ok(mtu) if mtu >= 576 => Ok(mtu),
             _ => Err("must be a number of bytes from 576 to 65535".to_owned()),
         }),
         nat_outgoing: reader.required("network.nat-outgoing", true, parse::boolean),
+        route_reflectors: reader.required("network.route-reflectors", false, parse::boolean),
     }
 }
 

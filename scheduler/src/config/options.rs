@@ -189,20 +189,53 @@ pub const OPTIONS: &[OptionDef] = &[
         "15m",
         "How long an agent has to become healthy, and again after such a restart, before it waits for an operator",
     ),
-    bare("etcd.endpoints", "URLs of the etcd that Calico keeps its data in, comma-separated (required)"),
-    option("etcd.proxy", "gateway", "How hosts reach etcd: gateway (a local TCP proxy) or direct"),
+    bare(
+        "etcd.endpoints",
+        "URLs of the etcd that Calico keeps its data in, comma-separated (required, unless etcd.discovery-srv is given)",
+    ),
+    bare(
+        "etcd.discovery-srv",
+        "DNS name whose SRV records tell its members instead: _etcd-client._tcp, or _etcd-client-ssl._tcp with TLS; for \
+         v2-proxy _etcd-server and _etcd-server-ssl",
+    ),
+    bare(
+        "etcd.peer-urls",
+        "Peer URLs of its members, comma-separated, which etcd.proxy = v2-proxy needs unless etcd.discovery-srv is given",
+    ),
+    option(
+        "etcd.proxy",
+        "gateway",
+        "How hosts reach etcd: by a local proxy that passes TCP through (gateway), or serves the v3 API only (grpc-proxy) or \
+         the v2 API only (v2-proxy); or direct",
+    ),
     option("etcd.listen", "127.0.0.1:2379", "Address of the local etcd proxy"),
+    bare(
+        "etcd.ca",
+        "CA certificates in PEM that the etcd of https:// endpoints must have one of: /path on the agents, URI#sha256=HEX or \
+         secret:NAME of DC/OS; the first and last may have #sha256=HEX, so that a changed content is a changed configuration",
+    ),
+    bare("etcd.cert", "The hosts' certificate in PEM for an etcd that wants one; as etcd.ca"),
+    bare("etcd.key", "Its private key in PEM; as etcd.ca"),
     option("cni.enable", "true", "Whether the CNI plugins and the network are installed"),
     bare("cni.plugins-dir", "Where the plugins go; by default as the agent's flags say"),
     bare("cni.config-dir", "Where the network's configuration goes; by default as the agent's flags say"),
     option("network.name", "calico", "Name of the network and of its profile"),
     option("network.pool-cidr", "192.168.0.0/16", "The IP pool"),
     option("network.block-size", "26", "Prefix length of one host's block of the pool, 20 to 32"),
-    option("network.encapsulation", "vxlan", "Between hosts: vxlan, ipip or none"),
+    bare(
+        "network.encapsulation",
+        "Between hosts: vxlan, ipip or none; by default vxlan with node.profile = v3, and ipip with v2.6",
+    ),
     bare("network.mtu", "MTU of the workloads' interfaces in bytes; by default by encapsulation"),
     option("network.nat-outgoing", "true", "Whether traffic that leaves the pool is masqueraded"),
+    option(
+        "network.route-reflectors",
+        "false",
+        "Whether route reflectors are configured in Calico: above 100 agents BIRD needs them, for all agents know all others \
+         without",
+    ),
     option("node.enable", "true", "Whether calico/node runs on every agent"),
-    option("node.profile", "v3", "Line of Calico: v3"),
+    option("node.profile", "v3", "Line of Calico: v3, or v2.6 on etcd's v2 API"),
     bare("node.image", "Image of calico/node (required when node.enable)"),
     bare("node.backend", "bird, vxlan or none; by default by encapsulation"),
     bare("node.ip", "The node's IP; detected when left out, so leave it out on more than one agent"),
@@ -250,6 +283,10 @@ pub const OPTIONS: &[OptionDef] = &[
     option("docker.unit", "docker.service", "Docker's systemd unit on the agents"),
     option("docker.socket", "/var/run/docker.sock", "Docker's API on the agents"),
     bare("registry.mirror", "host:port of a registry that images are pulled from instead of their own"),
+    bare(
+        "registry.credentials",
+        "File of what registries are logged in to with: user:password, or a config.json of Docker's; as etcd.ca",
+    ),
     bare("artifacts.installer", "calico-installer, as URI#sha256=HEX (required)"),
     bare(
         "artifacts.etcd",

@@ -32,9 +32,12 @@ const GUARDED: [(&str, Value); 5] = [
     ("network.name", |target| target.network.name.clone()),
     ("network.pool-cidr", |target| target.network.pool.to_string()),
     ("network.block-size", |target| target.network.block_size.to_string()),
-    ("node.profile", |target| target.profile.to_owned()),
+    ("node.profile", |target| target.profile.word().to_owned()),
     ("etcd.endpoints", |target| {
-        let endpoints: BTreeSet<&str> = target.etcd.endpoints.iter().map(String::as_str).collect();
+        let etcd = &target.etcd;
+        // Where they are found by SRV records, the name stands for them.
+        let endpoints: BTreeSet<&str> =
+            etcd.endpoints.iter().chain(&etcd.discovery_srv).map(String::as_str).collect();
         endpoints.into_iter().collect::<Vec<_>>().join(",")
     }),
 ];

@@ -109,6 +109,12 @@ impl fmt::Debug for EtcdLocation {
 /// is found from every agent that Marathon starts the scheduler on.
 pub(super) fn read(reader: &mut Reader, etcd: &[String]) -> StateLocation {
     let state = reader.optional("service.state", location);
+    if etcd.is_empty() && !reader.is_given("service.state") && reader.is_given("etcd.discovery-srv") {
+        reader.fault(
+            "service.state",
+            "must be given: only with etcd.endpoints there is a place for it by default",
+        );
+    }
     let mut state = state.unwrap_or_else(|| StateLocation::Etcd(beside_calico(etcd)));
     let [ca, certificate, key] = [CA, CERTIFICATE, KEY].map(|name| reader.optional(name, file));
     let given = [CA, CERTIFICATE, KEY].map(|name| reader.is_given(name));
@@ -137,7 +143,7 @@ pub(super) fn read(reader: &mut Reader, etcd: &[String]) -> StateLocation {
         }
         _ => {
             for (name, _) in [CA, CERTIFICATE, KEY].into_iter().zip(given).filter(|(_, given)| *given) {
-                reader.fault(name, "is for an etcd with TLS: service.state must begin with etcds://");
+                reader.fault(name, "is for an etcd with TLS: service.state must begin with etcds://, or etcd.endpoints with https://");
             }
         }
     }
@@ -165,14 +171,15 @@ fn location(value: &str) -> Result<StateLocation, String> {
     }
 }
 
-/// The place in Calico's own etcd, which is reached without TLS (`etcd.endpoints`).
+/// The place in Calico's own etcd (`etcd.endpoints`), with TLS where it speaks it.
 fn beside_calico(endpoints: &[String]) -> EtcdLocation {
     let member = |endpoint: &String| {
         let authority = endpoint.rsplit_once("//").map_or(endpoint.as_str(), |(_, authority)| authority);
         authority.rsplit_once('@').map_or(authority, |(_, address)| address).to_owned()
     };
     let members = endpoints.iter().map(member).collect();
-    EtcdLocation { members, user: None, tls: None, prefix: PREFIX.to_owned() }
+    let tls = endpoints.iter().any(|endpoint| endpoint.starts_with("https:")).then(EtcdTls::default);
+    EtcdLocation { members, user: None, tls, prefix: PREFIX.to_owned() }
 }
 
 /// `[user:password@]host:port[,host:port][/prefix]`

@@ -44,7 +44,7 @@ fn every_fault_is_reported_at_once() {
     let expect = [
         "mesos.master = '10.0.0.2:5050,zk://10.0.0.1:2181/mesos': zk:// cannot be mixed with other masters",
         "CALICO_NETWORK_NMAE = 'x': there is no such option; the nearest is CALICO_NETWORK_NAME",
-        "etcd.proxy = 'gatway': must be one of: gateway, direct",
+        "etcd.proxy = 'gatway': must be one of: gateway, grpc-proxy, v2-proxy, direct",
         "artifacts.cni = 'http://10.0.0.9/calico': must be URI#sha256=HEX",
         "network.pool-cidr = '192.168.1.0/16': has host bits set; meant is 192.168.0.0/16",
         "cni.mem = '16': must be at least 32 (MB)",
@@ -148,11 +148,20 @@ fn bad_input_of_every_kind_names_the_option_and_what_would_be_right() {
         ("MESOS_INVENTORY_INTERVAL", "10ms", "at least 1s"),
         ("MESOS_MASTER", "leader.mesos", "host:port"),
         ("ETCD_ENDPOINTS", "10.0.0.1:2379", "http://"),
-        ("ETCD_ENDPOINTS", "https://10.0.0.1:2379", "give http://"),
+        ("ETCD_ENDPOINTS", "https://10.0.0.1:2379", "etcd.ca: must be given"),
+        ("ETCD_ENDPOINTS", "http://10.0.0.1:2379,https://10.0.0.2:2379", "all must be the same"),
+        ("ETCD_LISTEN", "2379", "127.0.0.1:2379"),
+        ("ETCD_CA", "/etc/ca.pem", "etcd.endpoints must begin with https://"),
+        ("ETCD_CA", "ca.pem", "secret:NAME"),
+        ("ETCD_PEER_URLS", "10.0.0.1:2380", "http://"),
+        ("NODE_PROFILE", "v1", "v3, v2.6"),
+        ("REGISTRY_CREDENTIALS", "user:password", "must be /path on the agents"),
         ("NETWORK_NAME", "My_Net", "lower-case"),
         ("NETWORK_BLOCK_SIZE", "8", "20 to 32"),
         ("NETWORK_MTU", "1", "576"),
         ("NETWORK_NAT_OUTGOING", "yes", "true or false"),
+        ("NETWORK_ROUTE_REFLECTORS", "3", "true or false"),
+        ("NETWORK_POOL_CIDR", "10.0.0.0/24", "holds the address of etcd (http://10.0.0.1:2379)"),
         ("NODE_BACKEND", "quagga", "bird"),
         ("NODE_IP", "::1", "IPv4"),
         ("CNI_PLUGINS_DIR", "opt", "absolute"),
@@ -410,10 +419,158 @@ fn state_in_an_etcd_with_tls_takes_files_that_go_together_and_no_other_state_doe
             vec![("CALICO_SERVICE_STATE", "etcd://10.0.0.1:2379"), (ca, &certificate)],
             "must begin with etcds://",
         ),
-        (vec![(ca, &certificate)], "must begin with etcds://"),
+        (vec![(ca, &certificate)], "must begin with etcds://, or etcd.endpoints with https://"),
     ] {
         let found = faults(&changes);
         assert_eq!(found.len(), 1, "{expect}: {found:?}");
         assert!(found[0].starts_with("service.state-") && found[0].contains(expect), "{expect}: {found:?}");
     }
+}
+
+#[test]
+fn how_hosts_reach_etcd_goes_together_or_is_refused_with_what_would() {
+    const HTTPS: (&str, &str) = ("ETCD_ENDPOINTS", "https://10.0.0.1:2379");
+    const CA: (&str, &str) = ("ETCD_CA", "/etc/ca.pem");
+    const CERT: (&str, &str) = ("ETCD_CERT", "/etc/cert.pem");
+    const KEY: (&str, &str) = ("ETCD_KEY", "secret:calico/key");
+    const GRPC: (&str, &str) = ("ETCD_PROXY", "grpc-proxy");
+    const V2: (&str, &str) = ("ETCD_PROXY", "v2-proxy");
+    const DIRECT: (&str, &str) = ("ETCD_PROXY", "direct");
+    const V26: (&str, &str) = ("NODE_PROFILE", "v2.6");
+    const PEERS: (&str, &str) = ("ETCD_PEER_URLS", "http://10.0.0.1:2380");
+    const STORE: (&str, &str) = ("DOCKER_CLUSTER_STORE", "etcd://10.0.0.1:2379");
+    const SRV: (&str, &str) = ("ETCD_DISCOVERY_SRV", "etcd.mesos");
+    const NO_ENDPOINTS: (&str, &str) = ("ETCD_ENDPOINTS", "");
+    const NO_DOCKER: (&str, &str) = ("DOCKER_ENABLE", "false");
+    const NO_PLUGIN: (&str, &str) = ("LIBNETWORK_ENABLE", "false");
+    let read = |changes: &[(&str, &str)]| {
+        let mut env = env();
+        env.extend(changes.iter().map(|(name, value)| (format!("CALICO_{name}"), (*value).to_owned())));
+        Config::from_env(&env).map_err(|faults| faults.0.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    for fine in [
+        &[GRPC, STORE][..],
+        &[GRPC, NO_DOCKER, NO_PLUGIN],
+        &[V2, V26, PEERS],
+        &[V2, V26, SRV, NO_ENDPOINTS],
+        &[SRV, NO_ENDPOINTS],
+        &[SRV, NO_ENDPOINTS, DIRECT, STORE, NO_PLUGIN],
+        &[HTTPS, CA, CERT, KEY],
+        &[HTTPS, CA, STORE],
+        &[HTTPS, CA, CERT, KEY, DIRECT],
+        &[HTTPS, CA, GRPC, STORE],
+        &[("NODE_PROFILE", "v2.6"), ("NETWORK_ENCAPSULATION", "none")],
+    ] {
+        assert!(read(fine).is_ok(), "{fine:?}: {:?}", read(fine).err());
+    }
+    let open = ("ETCD_LISTEN", "0.0.0.0:2379");
+    for (changes, expected) in [
+        (
+            &[GRPC][..],
+            "etcd.proxy = 'grpc-proxy': serves the v3 API only, and Docker's cluster store needs v2",
+        ),
+        (
+            &[GRPC, STORE, V26],
+            "etcd.proxy = 'grpc-proxy': serves the v3 API only, and node.profile = v2.6 needs v2",
+        ),
+        (
+            &[GRPC, ("DOCKER_CLUSTER_STORE", "etcd://127.0.0.1:2379")],
+            "etcd.proxy = 'grpc-proxy': serves the v3 API only, and Docker's cluster store",
+        ),
+        (&[V2, PEERS], "etcd.proxy = 'v2-proxy': serves the v2 API only, and node.profile = v3 needs v3"),
+        (&[V2, V26], "etcd.peer-urls: must be given for etcd.proxy = v2-proxy, like http://10.0.0.1:2380"),
+        (
+            &[V2, V26, ("ETCD_PEER_URLS", "https://a:2380")],
+            "https://a:2380 speaks TLS: etcd.ca must be given",
+        ),
+        (&[SRV], "etcd.discovery-srv = 'etcd.mesos': is given beside etcd.endpoints: give one of them"),
+        (&[NO_ENDPOINTS], "etcd.endpoints: must name the etcd that Calico is to use, like"),
+        (&[("ETCD_DISCOVERY_SRV", "http://a"), NO_ENDPOINTS], "must be a DNS name, like etcd.mesos"),
+        (
+            &[SRV, NO_ENDPOINTS, DIRECT, NO_PLUGIN],
+            "does not serve docker.enable without docker.cluster-store",
+        ),
+        (&[SRV, NO_ENDPOINTS, DIRECT, STORE], "does not serve libnetwork.enable"),
+        (&[SRV, NO_ENDPOINTS, DIRECT, STORE, NO_PLUGIN, V26], "does not serve node.profile = v2.6"),
+        (
+            &[SRV, NO_ENDPOINTS, ("SERVICE_STATE", "")],
+            "service.state: must be given: only with etcd.endpoints",
+        ),
+        (&[HTTPS, CA, CERT, STORE], "etcd.cert = '/etc/cert.pem': etcd.key must be given with it"),
+        (&[HTTPS, CA, KEY, STORE], "etcd.key = '(not shown)': etcd.cert must be given with it"),
+        (&[CERT, KEY], "etcd.ca: must be given with etcd.cert and etcd.key"),
+        (&[HTTPS, CA], "etcd.cert: and etcd.key must be given: Docker speaks TLS"),
+        (&[HTTPS, CA, GRPC, STORE, open], "etcd.listen = '0.0.0.0:2379': is open to other hosts"),
+        (
+            &[V26, ("NETWORK_ENCAPSULATION", "vxlan")],
+            "network.encapsulation = 'vxlan': must be one of: ipip, none",
+        ),
+        (
+            &[V26, ("NETWORK_BLOCK_SIZE", "28")],
+            "network.block-size = '28': must be 26 with node.profile = v2.6",
+        ),
+    ] {
+        let found = read(changes).expect_err(expected);
+        assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");
+    }
+}
+
+#[test]
+fn what_a_line_of_calico_has_follows_from_it() {
+    let target = |changes: &[(&str, &str)]| {
+        let mut env = env();
+        env.extend(changes.iter().map(|(name, value)| (format!("CALICO_{name}"), (*value).to_owned())));
+        Config::from_env(&env).unwrap().target
+    };
+    let (three, two) = (target(&[]), target(&[("NODE_PROFILE", "v2.6"), ("LIBNETWORK_IMAGE", "")]));
+    assert_eq!((three.profile, three.network.encapsulation), (Profile::V3, Encapsulation::Vxlan));
+    assert_eq!((two.profile, two.network.encapsulation), (Profile::V26, Encapsulation::Ipip));
+    assert!(three.libnetwork.unwrap().image.is_some());
+    assert_eq!(two.libnetwork.unwrap().image, None, "it is a part of calico-node");
+    assert_eq!(target(&[("NETWORK_ENCAPSULATION", "none")]).network.encapsulation, Encapsulation::None);
+}
+
+#[test]
+fn state_beside_an_etcd_with_tls_is_reached_with_tls() {
+    let mut env = env();
+    env.remove("CALICO_SERVICE_STATE");
+    for (name, value) in [
+        ("ENDPOINTS", "https://10.0.0.1:2379"),
+        ("CA", "/etc/ca.pem"),
+        ("CERT", "/etc/cert.pem"),
+        ("KEY", "/etc/key.pem"),
+    ] {
+        env.insert(format!("CALICO_ETCD_{name}"), value.to_owned());
+    }
+    let StateLocation::Etcd(location) = Config::from_env(&env).unwrap().service.state else {
+        panic!("it is in a file")
+    };
+    assert_eq!(location.to_string(), "etcds://10.0.0.1:2379/calico-dcos");
+}
+
+#[test]
+fn how_many_agents_are_served_follows_from_pool_and_back_end() {
+    let capacities = |changes: &[(&str, &str)]| {
+        let mut env = env();
+        env.extend(changes.iter().map(|(name, value)| (format!("CALICO_{name}"), (*value).to_owned())));
+        let capacities = Config::from_env(&env).unwrap().target.capacities();
+        capacities.iter().map(|it| (it.option, it.number)).collect::<Vec<_>>()
+    };
+    let (pool, mesh) = ("network.pool-cidr", "network.route-reflectors");
+    let bird = ("NETWORK_ENCAPSULATION", "ipip");
+    assert_eq!(capacities(&[]), [(pool, 1024)]);
+    assert_eq!(capacities(&[("NETWORK_POOL_CIDR", "10.1.0.0/26")]), [(pool, 1)]);
+    assert_eq!(capacities(&[("NETWORK_BLOCK_SIZE", "32")]), [(pool, 65536)]);
+    assert_eq!(
+        capacities(&[
+            ("NETWORK_POOL_CIDR", "0.0.0.0/1"),
+            ("NETWORK_BLOCK_SIZE", "32"),
+            ("ETCD_ENDPOINTS", "http://e:1")
+        ]),
+        [(pool, 1 << 31)]
+    );
+    assert_eq!(capacities(&[bird]), [(pool, 1024), (mesh, 100)]);
+    assert_eq!(capacities(&[("NODE_BACKEND", "bird")]), [(pool, 1024), (mesh, 100)]);
+    assert_eq!(capacities(&[bird, ("NETWORK_ROUTE_REFLECTORS", "true")]), [(pool, 1024)]);
+    assert_eq!(capacities(&[bird, ("NODE_ENABLE", "false"), ("LIBNETWORK_ENABLE", "false")]), []);
 }

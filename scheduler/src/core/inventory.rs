@@ -68,9 +68,9 @@ impl Core {
         self.forget(now, frame);
     }
 
-    /// Whether there are more agents than some task type is begun for.
-    fn crowded(&self) -> bool {
-        self.settings.specs.values().any(|spec| self.is_crowded(spec))
+    /// Whether there are more agents than some task type is begun for, and of how many capacities.
+    fn crowded(&self) -> (bool, usize) {
+        (self.settings.specs.values().any(|spec| self.is_crowded(spec)), self.exceeded().0.count())
     }
 
     pub(super) fn presence(&self, key: &AgentKey) -> Option<&Presence> {

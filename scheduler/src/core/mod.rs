@@ -49,13 +49,14 @@ pub use rollout::{
     RolloutRecord, RolloutStrategy, Stage, Verb, WindowError, Windows,
 };
 pub use share::{Share, ShareError};
-pub use spec::{Goal, MesosVersion, MostAgents, Reservations, Restart, Selector, Settings, Spec};
+pub use spec::{Capacity, Goal, MesosVersion, MostAgents, Reservations, Restart, Selector, Settings, Spec};
 pub use state::{
     AgentRecord, ClusterRecord, Definition, Disruption, Phase, Replaced, Run, Slot, State, StateChange,
     TaskRecord, Tasks,
 };
 pub use view::{
-    AgentView, LooksView, PhaseView, PlaceView, PlanView, RecoveryView, RolloutView, ShortageView, Status,
+    AgentView, FindingView, LooksView, PhaseView, PlaceView, PlanView, RecoveryView, RolloutView, ShortageView,
+    Status,
     StepView, TaskView, View,
 };
 

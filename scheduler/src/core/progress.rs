@@ -4,7 +4,7 @@ use super::Core;
 use super::ids::{AgentKey, Scope, TaskType, Timestamp};
 use super::listing::Presence;
 use super::rollout::{Order, Plan, is_tried_again, waits_for_turn};
-use super::spec::{MesosVersion, MostAgents, Restart, Spec};
+use super::spec::{Capacity, MesosVersion, MostAgents, Restart, Spec};
 use super::state::{AgentRecord, Disruption, Phase, Run, TaskRecord};
 
 /// What comes next in a slot, or on an agent.
@@ -68,6 +68,21 @@ impl Core {
         spec.most_agents.is_some_and(|most| agents > most.number)
     }
 
+    /// Which capacities there are more agents than, and how many agents there are.
+    pub(super) fn exceeded(&self) -> (impl Iterator<Item = &Capacity>, usize) {
+        let agents = self.inventory.as_ref().map_or(0, |inventory| inventory.members);
+        (self.settings.capacities.iter().filter(move |capacity| agents > capacity.number), agents)
+    }
+
+    /// Why nothing is begun on an agent that has nothing yet, where the configuration does not serve so many.
+    fn beyond(&self, agent: &AgentRecord) -> Option<String> {
+        if !agent.tasks.is_empty() {
+            return None;
+        }
+        let (mut exceeded, agents) = self.exceeded();
+        exceeded.next().map(|capacity| capacity.refusal(agents))
+    }
+
     /// Whether a launch on this agent would be a recovery: not where we may have restarted what the service needs, or have
     /// replaced it.
     pub(super) fn recovers(agent: &AgentRecord, task_type: TaskType) -> bool {
@@ -106,7 +121,7 @@ impl Core {
             return Some(Next::Wait("waits for the master's list of agents".to_owned()));
         }
         Some(Next::Held(match self.presence(&agent.key) {
-            Some(Presence::Active) => return None,
+            Some(Presence::Active) => return self.beyond(agent).map(Next::Held),
             Some(Presence::Excluded(reason) | Presence::Duplicate(reason)) => reason.clone(),
             Some(Presence::Deactivated) => {
                 "the agent is deactivated: nothing is launched before it is reactivated".to_owned()

@@ -19,6 +19,8 @@ pub struct Settings {
     pub doubtful: bool,
     /// One for every task type; a type without one is not there.
     pub specs: BTreeMap<TaskType, Spec>,
+    /// Up to how many agents the configuration serves.
+    pub capacities: Vec<Capacity>,
     /// Agents that are left alone.
     pub exclude: Vec<Selector>,
     /// When not empty: only these agents get anything.
@@ -82,6 +84,7 @@ impl Settings {
         Self {
             doubtful: false,
             specs,
+            capacities: Vec::new(),
             exclude: Vec::new(),
             only: Vec::new(),
             reservations: Reservations::default(),
@@ -201,6 +204,26 @@ pub struct MostAgents {
     pub option: &'static str,
     /// So many.
     pub number: usize,
+}
+
+/// Up to how many agents a configuration serves: where there are more, nothing is begun on an agent that has nothing yet,
+/// and what has begun goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capacity {
+    /// The option that says it.
+    pub option: &'static str,
+    /// So many.
+    pub number: usize,
+    /// Why it is so, and what would serve more.
+    pub because: String,
+}
+
+impl Capacity {
+    /// What an operator is told where there are more.
+    pub(super) fn refusal(&self, agents: usize) -> String {
+        let Self { option, number, because } = self;
+        format!("{option}: there are {agents} agents, and at most {number} are served: {because}")
+    }
 }
 
 /// What counts as done.

@@ -50,6 +50,19 @@ pub struct View {
     pub recovery: RecoveryView,
     /// Every agent; those that are left alone because another has their address come last.
     pub agents: Vec<AgentView>,
+    /// What the configuration does not serve, or soon will not.
+    pub preflight: Vec<FindingView>,
+}
+
+/// Something of the cluster that the configuration does not go with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FindingView {
+    /// The option that says it.
+    pub check: &'static str,
+    /// `fault`: agents that have nothing yet get nothing. `warning`: it is near.
+    pub severity: &'static str,
+    /// What is wrong, and what would be right.
+    pub text: String,
 }
 
 /// Recoveries: services that were ready before and are launched again.

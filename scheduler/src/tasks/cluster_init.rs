@@ -1,7 +1,8 @@
 //! `cluster-init`: makes the IP pool and the profile, once, before any `calico/node` runs.
 
-use super::{Template, artifact_flag, file, flag, network_name, words};
-use crate::config::Config;
+use super::files::tls_flags;
+use super::{Template, artifact_flag, file, flag, network_name, upstream_flag, words};
+use crate::config::{Config, Profile};
 
 pub(super) fn template(config: &Config) -> Template {
     let target = &config.target;
@@ -15,8 +16,12 @@ pub(super) fn template(config: &Config) -> Template {
         flag("network-encapsulation", network.encapsulation.word()),
         flag("network-nat-outgoing", network.nat_outgoing),
         // It runs before the agent has a proxy.
-        flag("etcd-endpoints", target.etcd.endpoints.join(",")),
+        upstream_flag(&target.etcd),
         artifact_flag("artifacts-calicoctl", &calicoctl),
     ]);
-    Template::install(config, target.needs.cluster_init, args, vec![calicoctl])
+    args.extend(tls_flags(&target.etcd));
+    if target.profile != Profile::V3 {
+        args.push(flag("node-profile", target.profile.word()));
+    }
+    Template::install(config, target.needs.cluster_init, args, vec![calicoctl]).with_tls(&target.etcd)
 }

@@ -19,8 +19,8 @@ pub(super) fn template(config: &Config) -> Option<Template> {
     let artifacts = vec![file("calico", &cni.plugin), file("calico-ipam", &cni.ipam)];
     args.push(artifact_flag("artifacts-cni", &artifacts[0]));
     args.push(artifact_flag("artifacts-cni-ipam", &artifacts[1]));
-    let conditions = conditions(target);
-    Some(Template { conditions, ..Template::install(config, target.needs.cni, args, artifacts) })
+    let install = Template::install(config, target.needs.cni, args, artifacts).with_tls(&target.etcd);
+    Some(Template { conditions: conditions(target), ..install })
 }
 
 pub(super) fn conditions(target: &Target) -> Conditions {

@@ -24,7 +24,7 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         args.extend(words(&["--docker-replace-store"]));
     }
     let install = Template::install(config, target.needs.docker_cluster_store, args, Vec::new());
-    Some(Template { conditions: conditions(target), ..install })
+    Some(Template { conditions: conditions(target), ..install.with_tls(&target.etcd) })
 }
 
 pub(super) fn conditions(target: &Target) -> Conditions {

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Probe, Template, artifact_flag, etcd_flags, file, words};
+use super::{Probe, Template, artifact_flag, etcd_flags, file, flag, words};
 use crate::config::{Config, Proxy};
 
 pub(super) fn template(config: &Config) -> Option<Template> {
     let target = &config.target;
-    let Proxy::Gateway(etcd) = &target.etcd.proxy else { return None };
+    let Proxy::Local(_, etcd) = &target.etcd.proxy else { return None };
     let etcd = file("etcd", etcd);
-    let flags = etcd_flags(&target.etcd);
+    let mut flags = etcd_flags(&target.etcd);
+    if !target.etcd.peer_urls.is_empty() {
+        flags.push(flag("etcd-peer-urls", target.etcd.peer_urls.join(",")));
+    }
     let mut args = words(&["etcd-proxy", "run"]);
     args.extend(flags.clone());
     args.push(artifact_flag("artifacts-etcd", &etcd));
@@ -24,5 +27,5 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         failures: 0,
     };
     let install = Template::install(config, target.needs.etcd_proxy, args, vec![etcd]);
-    Some(Template { service: true, check: Some(check), ..install })
+    Some(Template { service: true, check: Some(check), ..install.with_tls(&target.etcd) })
 }

@@ -64,6 +64,7 @@ impl TaskTypes {
             health_check: health,
             check: template.check.as_ref().map(|probe| check(template, probe, &place.address)),
             kill_policy: Some(mesos::KillPolicy { grace_period: Some(duration(template.grace)) }),
+            container: container(template),
             labels: Some(mesos::Labels {
                 labels: vec![mesos::Label {
                     key: "calico-dcos.target".to_owned(),
@@ -118,7 +119,38 @@ fn uris(template: &Template, cached: Option<&Template>) -> Vec<mesos::command_in
     };
     let installer = uri(&template.installer, "calico-installer", true);
     let artifacts = template.artifacts.iter().map(|(file, artifact)| uri(artifact, file, false));
-    std::iter::once(installer).chain(artifacts).collect()
+    let private = template.private.iter().map(|(file, artifact)| mesos::command_info::Uri {
+        cache: Some(false),
+        value: artifact.uri.clone(),
+        ..uri(artifact, file, false)
+    });
+    std::iter::once(installer).chain(artifacts).chain(private).collect()
+}
+
+/// Where a secret of DC/OS is mounted, which its agent gets by the name. A container of Mesos' own on the host's files, as
+/// without one; only where there are any, for it takes the agent's isolator `volume/secret`.
+fn container(template: &Template) -> Option<mesos::ContainerInfo> {
+    if template.secrets.is_empty() {
+        return None;
+    }
+    let volume = |(file, name): &(String, String)| mesos::Volume {
+        container_path: file.clone(),
+        mode: mesos::volume::Mode::Rw.into(),
+        source: Some(mesos::volume::Source {
+            r#type: Some(mesos::volume::source::Type::Secret.into()),
+            secret: Some(mesos::Secret {
+                r#type: Some(mesos::secret::Type::Reference.into()),
+                reference: Some(mesos::secret::Reference { name: name.clone(), key: None }),
+                ..Default::default()
+            }),
+        }),
+        ..Default::default()
+    };
+    Some(mesos::ContainerInfo {
+        r#type: mesos::container_info::Type::Mesos.into(),
+        volumes: template.secrets.iter().map(volume).collect(),
+        ..Default::default()
+    })
 }
 
 fn check(template: &Template, probe: &Probe, address: &str) -> mesos::CheckInfo {

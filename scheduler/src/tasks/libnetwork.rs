@@ -1,5 +1,6 @@
 //! `libnetwork`: supervises the container of Docker's network plugin.
 
+use super::files::{CREDENTIALS, file_flag};
 use super::{Conditions, Template, docker_socket, etcd_flags, flag, optional_flags, words};
 use crate::config::Config;
 use crate::core::{TaskType, thousandths};
@@ -11,7 +12,7 @@ pub(super) fn template(config: &Config) -> Option<Template> {
     let mut args = words(&["libnetwork", "run"]);
     args.extend(etcd_flags(&target.etcd));
     args.extend([
-        flag("libnetwork-image", &libnetwork.image),
+        flag("libnetwork-image", libnetwork.image.as_ref()?),
         flag("libnetwork-cpus", thousandths(needs.cpus)),
         flag("libnetwork-mem", thousandths(needs.mem)),
         docker_socket(target),
@@ -20,8 +21,12 @@ pub(super) fn template(config: &Config) -> Option<Template> {
         ("node-name", node.name.clone()),
         ("registry-mirror", node.registry_mirror.clone()),
     ]));
-    let conditions = conditions();
-    Some(Template { conditions, ..Template::container(config, needs, "libnetwork", args) })
+    if let Some(credentials) = &node.registry_credentials {
+        args.push(file_flag("registry-credentials", CREDENTIALS, credentials));
+    }
+    let service =
+        Template::container(config, needs, "libnetwork", args).with_tls(&target.etcd).with_credentials(node);
+    Some(Template { conditions: conditions(), ..service })
 }
 
 pub(super) fn conditions() -> Conditions {

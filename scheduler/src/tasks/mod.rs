@@ -7,6 +7,7 @@ mod cni;
 mod docker_cluster_store;
 mod docker_network;
 mod etcd_proxy;
+mod files;
 mod launch;
 mod libnetwork;
 mod prefetch;
@@ -16,7 +17,7 @@ mod undo;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{Artifact, Config, Etcd, Proxy, Target};
+use crate::config::{Artifact, Config, Etcd, Target};
 use crate::core::{Definition, Goal, Needs, Spec, TargetHash, TaskType};
 use template::{Conditions, File, Probe, Template};
 
@@ -143,7 +144,7 @@ fn conditions(config: &Config, task_type: TaskType) -> Conditions {
         TaskType::Cni => cni::conditions(&config.target),
         TaskType::CalicoNode => calico_node::conditions(),
         TaskType::Libnetwork => libnetwork::conditions(),
-        TaskType::DockerNetwork => docker_network::conditions(),
+        TaskType::DockerNetwork => docker_network::conditions(&config.target),
     }
 }
 
@@ -164,15 +165,18 @@ fn file(name: &str, artifact: &Artifact) -> File {
 
 /// How the host reaches etcd.
 fn etcd_flags(etcd: &Etcd) -> Vec<String> {
-    let proxy = match etcd.proxy {
-        Proxy::Gateway(_) => "gateway",
-        Proxy::Direct => "direct",
-    };
-    vec![
-        flag("etcd-endpoints", etcd.endpoints.join(",")),
-        flag("etcd-proxy", proxy),
-        flag("etcd-listen", etcd.listen),
-    ]
+    let mut flags =
+        vec![upstream_flag(etcd), flag("etcd-proxy", etcd.proxy.word()), flag("etcd-listen", etcd.listen)];
+    flags.extend(files::tls_flags(etcd));
+    flags
+}
+
+/// Where etcd itself is.
+fn upstream_flag(etcd: &Etcd) -> String {
+    match &etcd.discovery_srv {
+        Some(name) => flag("etcd-discovery-srv", name),
+        None => flag("etcd-endpoints", etcd.endpoints.join(",")),
+    }
 }
 
 /// Flags that are given only when the operator set them.

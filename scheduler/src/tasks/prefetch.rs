@@ -4,6 +4,7 @@
 //! Artifacts come into the cache of the agent's fetcher (`launch.rs`), images into Docker. An artifact that is not what is
 //! configured stays in that cache under its URI and checksum: once the right file is there it needs another URI.
 
+use super::files::{CREDENTIALS, file_flag};
 use super::{File, Template, artifact_flag, docker_socket, flag, optional_flags, wanted, words};
 use crate::config::Config;
 use crate::core::{Scope, TaskType};
@@ -25,9 +26,15 @@ pub(super) fn template(config: &Config) -> Option<Template> {
     let mut args = words(&["prefetch"]);
     args.extend(artifacts.iter().map(|file| artifact_flag("artifact", file)));
     let node = target.node.as_ref();
-    let images = [node.map(|node| &node.image), target.libnetwork.as_ref().map(|plugin| &plugin.image)];
+    let images = [node.map(|node| &node.image), target.libnetwork.as_ref().and_then(|it| it.image.as_ref())];
     args.extend(images.into_iter().flatten().map(|image| flag("image", image)));
     args.push(docker_socket(target));
     args.extend(optional_flags(&[("registry-mirror", node.and_then(|node| node.registry_mirror.clone()))]));
-    Some(Template::install(config, target.needs.prefetch, args, artifacts))
+    let Some(node) = node else {
+        return Some(Template::install(config, target.needs.prefetch, args, artifacts));
+    };
+    if let Some(credentials) = &node.registry_credentials {
+        args.push(file_flag("registry-credentials", CREDENTIALS, credentials));
+    }
+    Some(Template::install(config, target.needs.prefetch, args, artifacts).with_credentials(node))
 }

@@ -36,6 +36,12 @@ pub(super) struct Template {
     pub needs: Needs,
     /// Whether it runs for ever or to its end.
     pub service: bool,
+    /// What else it needs, and no cache may keep, by its name in the sandbox.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub private: Vec<File>,
+    /// Secrets of DC/OS by their names in the sandbox.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<(String, String)>,
     /// When it is launched: no part of what it is launched with.
     #[serde(skip)]
     pub conditions: Conditions,
@@ -103,6 +109,8 @@ impl Template {
             grace: Duration::from_secs(10),
             needs,
             service: false,
+            private: Vec::new(),
+            secrets: Vec::new(),
             conditions: Conditions::default(),
         }
     }

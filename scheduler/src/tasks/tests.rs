@@ -100,6 +100,8 @@ const CHANGES: &[(&str, &str, &[TaskType])] = {
         ("DOCKER_REPLACE_STORE", "true", &[DockerClusterStore]),
         ("LIBNETWORK_IMAGE", "calico/libnetwork-plugin:v1.1.4", &[Prefetch, Libnetwork]),
         ("REGISTRY_MIRROR", "10.0.0.9:5000", &[Prefetch, CalicoNode, Libnetwork]),
+        ("REGISTRY_CREDENTIALS", "/root/.docker/config.json", &[Prefetch, CalicoNode, Libnetwork]),
+        ("ETCD_PEER_URLS", "http://10.0.0.1:2380", &[EtcdProxy]),
         ("CLUSTER_INIT_CPUS", "0.3", &[ClusterInit]),
         ("PREFETCH_MEM", "128", &[Prefetch]),
         ("ETCD_PROXY_MEM", "128", &[EtcdProxy]),
@@ -115,7 +117,9 @@ const CHANGES: &[(&str, &str, &[TaskType])] = {
 fn every_command_is_one_that_the_installer_takes() {
     let defaults: &[(&str, &str)] = &[];
     let changed: Vec<(&str, &str)> = CHANGES.iter().map(|(name, value, _)| (*name, *value)).collect();
-    for changes in [defaults, &changed, &[("ETCD_PROXY", "direct")], UNWANTED] {
+    for changes in
+        [defaults, &changed, &[("ETCD_PROXY", "direct")], UNWANTED, V2, &tls("http://10.0.0.9/ca.pem"), SRV]
+    {
         let tasks = TaskTypes::new(&config(changes));
         for spec in tasks.specs().into_values().chain(tasks.undo().into_values()) {
             let place = Place { may_restart: spec.restart.is_some(), ..place() };
@@ -128,6 +132,102 @@ fn every_command_is_one_that_the_installer_takes() {
             }
         }
     }
+}
+
+/// Calico v2.6 behind a proxy of the v2 API.
+const V2: &[(&str, &str)] =
+    &[("NODE_PROFILE", "v2.6"), ("ETCD_PROXY", "v2-proxy"), ("ETCD_PEER_URLS", "http://10.0.0.1:2380")];
+/// Members that are found by name.
+const SRV: &[(&str, &str)] =
+    &[("ETCD_ENDPOINTS", ""), ("ETCD_DISCOVERY_SRV", "etcd.mesos"), ("ETCD_PROXY", "gateway")];
+
+/// TLS with a file of each kind: fetched, of the host, and a secret.
+fn tls(ca: &str) -> Vec<(&'static str, &'static str)> {
+    let ca = format!("{ca}#sha256={}", "cd".repeat(32));
+    vec![
+        ("ETCD_ENDPOINTS", "https://10.0.0.1:2379"),
+        ("ETCD_CA", Box::leak(ca.into_boxed_str())),
+        ("ETCD_CERT", "/etc/etcd/cert.pem"),
+        ("ETCD_KEY", "secret:calico/etcd-key"),
+        ("REGISTRY_CREDENTIALS", "secret:calico/registry"),
+    ]
+}
+
+#[test]
+fn files_of_tls_and_credentials_are_brought_by_reference_and_no_cache_keeps_them() {
+    let config = config(&tls("http://10.0.0.9/ca.pem"));
+    let of_etcd = [
+        TaskType::ClusterInit,
+        TaskType::EtcdProxy,
+        TaskType::DockerClusterStore,
+        TaskType::Cni,
+        TaskType::CalicoNode,
+        TaskType::Libnetwork,
+    ];
+    let of_registry = [TaskType::Prefetch, TaskType::CalicoNode, TaskType::Libnetwork];
+    for task_type in TaskType::ALL {
+        let info = task_info(&config, task_type);
+        let (etcd, registry) = (of_etcd.contains(&task_type), of_registry.contains(&task_type));
+        let args = installer_args(info.command.as_ref().unwrap());
+        let has = |flag: &str| args.iter().any(|arg| arg == flag);
+        let ca = format!("--etcd-ca=./etcd-ca.pem#sha256={}", "cd".repeat(32));
+        for flag in [&*ca, "--etcd-cert=/etc/etcd/cert.pem", "--etcd-key=./etcd-key.pem"] {
+            assert_eq!(has(flag), etcd, "{task_type}: {flag}");
+        }
+        assert_eq!(has("--registry-credentials=./registry-credentials"), registry, "{task_type}");
+        let uris = info.command.as_ref().unwrap().uris.clone();
+        let fetched = uris.iter().find(|uri| uri.output_file() == "etcd-ca.pem");
+        assert_eq!(
+            fetched.map(|uri| (uri.value.as_str(), uri.cache(), uri.executable())),
+            etcd.then_some(("http://10.0.0.9/ca.pem", false, false))
+        );
+        let volumes = info.container.iter().flat_map(|container| &container.volumes);
+        let secrets: Vec<(&str, &str)> = volumes
+            .map(|volume| {
+                let secret = volume.source.as_ref().unwrap().secret.as_ref().unwrap();
+                assert!(secret.value.is_none(), "its content is in the task");
+                (volume.container_path.as_str(), secret.reference.as_ref().unwrap().name.as_str())
+            })
+            .collect();
+        let expected = [
+            (etcd, ("etcd-key.pem", "calico/etcd-key")),
+            (registry, ("registry-credentials", "calico/registry")),
+        ];
+        let expected: Vec<_> = expected.into_iter().filter(|(is, _)| *is).map(|(_, secret)| secret).collect();
+        assert_eq!(secrets, expected, "{task_type}");
+        assert_eq!(info.container.is_some(), !secrets.is_empty(), "{task_type}");
+    }
+    // Another content is another target, and nobody's but of those who use it.
+    let mut changes = tls("http://10.0.0.9/ca.pem");
+    let other = format!("/etc/etcd/cert.pem#sha256={}", "ef".repeat(32));
+    changes[2].1 = Box::leak(other.into_boxed_str());
+    let (before, after) = (targets(&config), targets(&self::config(&changes)));
+    for task_type in TaskType::ALL {
+        assert_eq!(before[&task_type] != after[&task_type], of_etcd.contains(&task_type), "{task_type}");
+    }
+}
+
+#[test]
+fn calico_v2_has_docker_s_plugin_within_calico_node() {
+    let tasks = TaskTypes::new(&config(V2));
+    let specs = tasks.specs();
+    assert!(!specs.contains_key(&TaskType::Libnetwork));
+    assert_eq!(specs[&TaskType::DockerNetwork].beside, Some(TaskType::CalicoNode));
+    let node = &all_args(V2, TaskType::CalicoNode)[0];
+    for flag in [
+        "--node-profile=v2.6",
+        "--network-encapsulation=ipip",
+        "--node-libnetwork=true",
+        "--etcd-proxy=v2-proxy",
+    ] {
+        assert!(node.contains(flag), "{flag}: {node}");
+    }
+    let proxy = all_args(V2, TaskType::EtcdProxy);
+    assert!(proxy[0].starts_with("etcd-proxy run") && proxy[1].starts_with("etcd-proxy check"));
+    assert!(proxy.iter().all(|args| args.contains("--etcd-peer-urls=http://10.0.0.1:2380")), "{proxy:?}");
+    assert!(all_args(V2, TaskType::ClusterInit)[0].contains("--node-profile=v2.6"));
+    let srv = all_args(SRV, TaskType::Cni)[0].clone();
+    assert!(srv.contains("--etcd-discovery-srv=etcd.mesos") && !srv.contains("--etcd-endpoints"), "{srv}");
 }
 
 #[test]

@@ -98,6 +98,9 @@ impl Loop {
     }
 }
 
+/// A pool for thousands of agents.
+const POOL: (&str, &str) = ("CALICO_NETWORK_POOL_CIDR", "172.16.0.0/12");
+
 /// Starts a loop over a store, subscribed with a master of these agents that takes its time for each call. Everything is
 /// wanted.
 pub async fn start(
@@ -105,7 +108,7 @@ pub async fn start(
     agents: Vec<Agent>,
     takes: Duration,
 ) -> Loop {
-    let program = Program::new(&Config::from_env(&environment(&[])).unwrap());
+    let program = Program::new(&Config::from_env(&environment(&[POOL])).unwrap());
     let (sent, calls) = mpsc::unbounded_channel();
     let (events, event_queue) = mpsc::channel(4096);
     events.send(ClientEvent::Event(STREAM, Event::Subscribed("F1".into()))).await.unwrap();

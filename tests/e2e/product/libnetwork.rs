@@ -139,8 +139,10 @@ fn run_by_hand(cluster: &Cluster, host: &Host<'_>, more: &[&str]) -> (i32, Strin
     installer(host, &[&flags[..], more].concat())
 }
 
-/// The container's limits are the task's.
+/// The containers' limits are the tasks'.
 fn limits(host: &Host<'_>) {
+    let node = container(host, "calico-node", "{{.HostConfig.Memory}} {{.HostConfig.CpuShares}}");
+    assert_eq!(node, format!("{} 205", 256 << 20), "calico-node.cpus and calico-node.mem");
     let limits = container(
         host,
         "calico-libnetwork",

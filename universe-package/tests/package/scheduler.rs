@@ -60,7 +60,8 @@ fn the_scheduler_starts_with_the_defaults_and_the_etcd_endpoints() {
     assert_eq!(state.to_string(), "etcd://10.0.0.1:2379/calico-dcos");
     assert_eq!(config.target.network.mtu, None);
     assert_eq!(config.target.node.unwrap().image, "registry:5000/calico/node:v3.14.0");
-    assert_eq!(config.target.libnetwork.unwrap().image, "registry:5000/calico/libnetwork-plugin:v1.1.3");
+    let plugin = config.target.libnetwork.unwrap().image;
+    assert_eq!(plugin.as_deref(), Some("registry:5000/calico/libnetwork-plugin:v1.1.3"));
     let restarts = config.target.restarts;
     assert!(!restarts.docker && !restarts.mesos, "something is restarted without permission");
     assert_eq!(config.rollout.max_concurrent_restarts.to_string(), "1");
@@ -85,6 +86,15 @@ fn every_value_that_the_schema_lists_is_one_that_the_scheduler_takes() {
             if option.to_string() == "node.backend" && value == "none" {
                 // It carries nothing else.
                 options["network"]["encapsulation"] = value.clone();
+            }
+            if value == "grpc-proxy" {
+                // Docker needs the other API.
+                options["docker"] = json!({"enable": false});
+                options["libnetwork"] = json!({"enable": false});
+            }
+            if value == "v2-proxy" {
+                options["node"] = json!({"profile": "v2.6"});
+                options["etcd"]["peer-urls"] = json!("http://10.0.0.1:2380");
             }
             config(&options).unwrap_or_else(|faults| panic!("{option}={value}: {faults}"));
         }
@@ -124,7 +134,7 @@ fn numbers_and_switches_arrive_as_they_are_meant() {
     let store = config.target.docker.unwrap();
     assert!(config.target.restarts.docker && config.target.restarts.mesos && store.replace);
     assert_eq!((store.max_agents, store.url.as_deref()), (700, Some("etcd://10.0.0.1:2379")));
-    assert_eq!(config.target.libnetwork.unwrap().image, "mirror/libnetwork-plugin:v1");
+    assert_eq!(config.target.libnetwork.unwrap().image.as_deref(), Some("mirror/libnetwork-plugin:v1"));
     assert_eq!(config.target.needs.libnetwork.cpus, 200);
     assert_eq!(config.target.needs.docker_cluster_store.mem, 128_000);
     assert_eq!(config.rollout.max_concurrent_restarts.to_string(), "20%");

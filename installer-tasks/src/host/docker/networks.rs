@@ -104,6 +104,23 @@ impl Docker {
         Ok(networks)
     }
 
+    /// All networks, as a list has them.
+    pub async fn all_networks(&self) -> Result<Vec<Network>> {
+        let found = self.client.list_networks(Some(ListNetworksOptionsBuilder::default().build())).await;
+        let found = found.map_err(|error| self.error("list", "networks", error))?;
+        let network = |it: bollard::models::Network| {
+            let subnets = it.ipam.unwrap_or_default().config.unwrap_or_default();
+            Network {
+                id: it.id.unwrap_or_default(),
+                name: it.name.unwrap_or_default(),
+                driver: it.driver.unwrap_or_default(),
+                subnets: subnets.into_iter().filter_map(|config| config.subnet).collect(),
+                ..Network::default()
+            }
+        };
+        Ok(found.into_iter().map(network).collect())
+    }
+
     /// Makes a network; says whether it did, and not someone else before us. Of two hosts that do it at the same moment
     /// both may succeed: Docker's networks are known by their IDs.
     pub async fn create_network(&self, network: &NewNetwork<'_>) -> Result<bool> {

@@ -17,8 +17,9 @@ use crate::host::etcd_v2::{EtcdV2, Node};
 use crate::host::systemd::{Systemd, Unit};
 use crate::host::tls;
 use crate::journal::{self, Recorded};
-use crate::options::DockerStoreOptions;
+use crate::options::{DockerStoreOptions, EtcdClient, EtcdPlace};
 use crate::say;
+use crate::steps::etcd_tls;
 use crate::values::{Endpoint, Scheme};
 
 /// How many of Docker's networks are looked for in the store.
@@ -52,7 +53,8 @@ pub async fn look(
     let content = host.files().read(path)?;
     let document = DaemonJson::parse(content.as_deref())
         .map_err(|error| Failure::unsuitable(format!("{} cannot be changed: {error}", path.display())))?;
-    for (option, file) in wanted.tls_files() {
+    let given = if options.etcd_tls()?.is_some() { Vec::new() } else { wanted.tls_files() };
+    for (option, file) in given {
         if !host.files().is_file(&host.place(&file.to_string_lossy())) {
             let file = file.display();
             return Err(Failure::unsuitable(format!(
@@ -136,19 +138,34 @@ pub fn target(options: &DockerStoreOptions, wanted: &Wanted) -> Result<Option<Et
     if wanted.store.kind != StoreKind::Etcd {
         return Ok(None);
     }
+    if options.docker_cluster_store.is_some() {
+        return as_docker(options, wanted).map(Some);
+    }
     // Not through the proxy: what Docker sent through it must have arrived.
-    let members = match &options.docker_cluster_store {
-        None => options.step.etcd.endpoints.clone(),
-        Some(_) => servers(wanted),
+    let EtcdClient { place, tls } = options.step.etcd.upstream.client()?;
+    match place {
+        EtcdPlace::Endpoints(members) => {
+            Ok(Some(EtcdV2 { members, tls: tls.as_ref().map(etcd_tls::connector).transpose()? }))
+        }
+        EtcdPlace::Srv(_) => as_docker(options, wanted).map(Some),
+    }
+}
+
+/// The store as Docker reaches it.
+fn as_docker(options: &DockerStoreOptions, wanted: &Wanted) -> Result<EtcdV2> {
+    let tls = match options.etcd_tls()? {
+        // Files that are yet to be put where Docker is told that they are.
+        Some(sources) => Some(etcd_tls::connector(&sources)?),
+        None => tls(wanted)?,
     };
-    Ok(Some(EtcdV2 { members, tls: tls(wanted)? }))
+    Ok(EtcdV2 { members: servers(wanted), tls })
 }
 
 /// With Docker's own files: they are shown to work before Docker is told of them.
 fn tls(wanted: &Wanted) -> Result<Option<TlsConnector>> {
     match &wanted.tls_files()[..] {
         [(_, authorities), (_, certificate), (_, key)] => {
-            Ok(Some(tls::connector(authorities, certificate, key)?))
+            Ok(Some(tls::connector(authorities, Some((certificate, key)))?))
         }
         _ => Ok(None),
     }
@@ -167,7 +184,7 @@ async fn effect(options: &DockerStoreOptions, wanted: &Wanted, observed: &Observ
     let mut node = target.get(&key).await?;
     if options.docker_cluster_store.is_none() {
         // The way that Docker takes.
-        EtcdV2 { members: servers(wanted), tls: target.tls.clone() }.get(&key).await?;
+        as_docker(options, wanted)?.get(&key).await?;
     }
     let Some(info) = &observed.info else { return Ok(Effect::Unread) };
     let is_told = info.cluster_store == wanted.store.to_string()

@@ -18,7 +18,12 @@ fn options(more: &str) -> LibnetworkOptions {
 #[test]
 fn the_container_outlives_the_others_and_has_its_name_twice() {
     let options = options("--network-mtu 1450");
-    let spec = spec(&Inputs { options: &options, node_name: "host-1", etcd: "http://127.0.0.1:2379" });
+    let spec = spec(&Inputs {
+        options: &options,
+        node_name: "host-1",
+        etcd: ("ETCD_ENDPOINTS", "http://127.0.0.1:2379"),
+        tls: None,
+    });
     let environment: Vec<String> =
         spec.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
     assert_eq!(

@@ -1,11 +1,14 @@
 //! What the container `calico-node` is created from.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use crate::host::container::{ContainerSpec, Mount};
-use crate::options::join;
+use crate::host::plugin;
+use crate::steps::etcd_tls::OnHost;
+use crate::steps::libnetwork::THROUGH_RESTARTS;
 use crate::steps::supervise::service::Directory;
-use crate::values::{Backend, Cpus, Endpoint, Memory};
+use crate::values::{Backend, Cpus, Memory, NodeProfile};
 
 /// The container's name.
 pub const NAME: &str = "calico-node";
@@ -19,68 +22,100 @@ pub const DIRECTORIES: [Directory; 4] = [
     Directory { path: MOUNTS[3], own: true },
 ];
 
+/// Docker's socket, as the plugin in calico/node v2.6 finds it.
+const SOCKET_INSIDE: &str = "/var/run/docker.sock";
+/// Where that plugin has its sockets: Docker's own directory.
+pub const PLUGIN_DIRECTORY: [Directory; 1] = [Directory { path: plugin::FOLDER, own: false }];
+
 /// What a spec is made of.
 #[derive(Debug, Clone)]
 pub struct Inputs<'a> {
+    /// Which line of Calico's.
+    pub profile: NodeProfile,
     /// The image's name.
     pub image: &'a str,
     /// The host's name in Calico.
     pub node_name: &'a str,
     /// The host's address.
     pub node_ip: Ipv4Addr,
-    /// As clients on this host reach etcd.
-    pub etcd: &'a [Endpoint],
+    /// The variable that says where etcd is, and what it says.
+    pub etcd: (&'a str, &'a str),
+    /// The files of TLS towards it.
+    pub tls: Option<&'a OnHost>,
     /// The networking backend.
     pub backend: Backend,
+    /// Docker's socket, when its network plugin is to run in the container (v2.6).
+    pub plugin_of: Option<&'a Path>,
     /// Memory.
     pub memory: Memory,
     /// CPU time.
     pub cpus: Cpus,
 }
 
-/// The container of calico/node v3.
-pub fn v3(inputs: &Inputs<'_>) -> ContainerSpec {
-    let environment = [
-        ("NODENAME", inputs.node_name.to_owned()),
-        ("IP", inputs.node_ip.to_string()),
-        ("DATASTORE_TYPE", "etcdv3".to_owned()),
-        ("ETCD_ENDPOINTS", join(inputs.etcd)),
-        ("CALICO_NETWORKING_BACKEND", inputs.backend.name().to_owned()),
+/// The container of calico/node.
+pub fn spec(inputs: &Inputs<'_>) -> ContainerSpec {
+    let Inputs { profile, etcd, tls, plugin_of, .. } = *inputs;
+    let text = str::to_owned;
+    let mut environment = vec![("NODENAME", text(inputs.node_name)), ("IP", inputs.node_ip.to_string())];
+    if profile == NodeProfile::V3 {
+        environment.push(("DATASTORE_TYPE", text("etcdv3")));
+    }
+    environment.extend([
+        (etcd.0, text(etcd.1)),
+        ("CALICO_NETWORKING_BACKEND", text(inputs.backend.name())),
         // DC/OS' agent sets loose reverse path filtering at each start, which Felix refuses unless told.
-        ("FELIX_IGNORELOOSERPF", "true".to_owned()),
-        ("FELIX_HEALTHENABLED", "true".to_owned()),
+        ("FELIX_IGNORELOOSERPF", text("true")),
+        ("FELIX_HEALTHENABLED", text("true")),
         // Else the first node makes a pool of its own: pools are cluster-init's.
-        ("NO_DEFAULT_POOLS", "true".to_owned()),
-    ];
+        ("NO_DEFAULT_POOLS", text("true")),
+    ]);
+    if profile == NodeProfile::V26 {
+        environment.push(("CALICO_LIBNETWORK_ENABLED", plugin_of.is_some().to_string()));
+    }
+    let mut mounts = MOUNTS.map(Mount::same).to_vec();
+    if let Some(socket) = plugin_of {
+        environment.push(("CALICO_LIBNETWORK_LABEL_ENDPOINTS", text("true")));
+        let host = socket.to_string_lossy().into_owned();
+        mounts.extend([Mount::same(plugin::FOLDER), Mount { host, container: text(SOCKET_INSIDE) }]);
+    }
+    for variable in tls.map(OnHost::environment).unwrap_or_default() {
+        environment.push(variable);
+    }
+    mounts.extend(tls.into_iter().flat_map(OnHost::mounts));
     ContainerSpec {
         name: NAME,
         task: NAME,
         image: inputs.image.to_owned(),
-        environment: environment.map(|(name, value)| (name.to_owned(), value)).into(),
-        mounts: MOUNTS.map(Mount::same).into(),
+        environment: environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        mounts,
         memory_bytes: inputs.memory.bytes(),
         cpu_shares: inputs.cpus.shares(),
-        through_restarts: None,
+        // dockerd calls the plugin while it starts and stops, as it does the one that has a container of its own.
+        through_restarts: plugin_of.map(|_| THROUGH_RESTARTS),
+        files: tls.map(|tls| tls.sha256.clone()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::EtcdTlsFile;
 
-    fn spec(change: impl FnOnce(&mut Inputs<'_>)) -> ContainerSpec {
-        let etcd = ["http://127.0.0.1:2379".parse().unwrap()];
+    fn spec(change: impl FnOnce(&mut Inputs<'static>)) -> ContainerSpec {
         let mut inputs = Inputs {
             image: "calico/node:v3.14.0",
             node_name: "host-1",
             node_ip: "10.0.0.1".parse().unwrap(),
-            etcd: &etcd,
+            profile: NodeProfile::V3,
+            etcd: ("ETCD_ENDPOINTS", "http://127.0.0.1:2379"),
+            tls: None,
+            plugin_of: None,
             backend: Backend::Vxlan,
             memory: "256".parse().unwrap(),
             cpus: "0.1".parse().unwrap(),
         };
         change(&mut inputs);
-        v3(&inputs)
+        super::spec(&inputs)
     }
 
     #[test]
@@ -114,5 +149,51 @@ mod tests {
         assert_ne!(first, spec(|inputs| inputs.node_ip = "10.0.0.2".parse().unwrap()).hash());
         assert_ne!(first, spec(|inputs| inputs.memory = "512".parse().unwrap()).hash());
         assert_ne!(first, spec(|inputs| inputs.cpus = "0.2".parse().unwrap()).hash());
+    }
+
+    #[test]
+    fn v2_6_has_docker_s_plugin_inside_where_that_is_wanted() {
+        let two = spec(|inputs| {
+            (inputs.profile, inputs.backend) = (NodeProfile::V26, Backend::Bird);
+            inputs.plugin_of = Some(Path::new("/run/d.sock"));
+        });
+        let environment: Vec<String> =
+            two.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(
+            environment,
+            [
+                "NODENAME=host-1",
+                "IP=10.0.0.1",
+                "ETCD_ENDPOINTS=http://127.0.0.1:2379",
+                "CALICO_NETWORKING_BACKEND=bird",
+                "FELIX_IGNORELOOSERPF=true",
+                "FELIX_HEALTHENABLED=true",
+                "NO_DEFAULT_POOLS=true",
+                "CALICO_LIBNETWORK_ENABLED=true",
+                "CALICO_LIBNETWORK_LABEL_ENDPOINTS=true",
+            ]
+        );
+        let mounts: Vec<String> = two.mounts[4..].iter().map(ToString::to_string).collect();
+        assert_eq!(mounts, ["/run/docker/plugins", "/run/d.sock:/var/run/docker.sock"]);
+        assert!(two.through_restarts.is_some());
+        let without = spec(|inputs| inputs.profile = NodeProfile::V26);
+        assert!(without.environment.contains(&("CALICO_LIBNETWORK_ENABLED".into(), "false".into())));
+        assert_eq!((without.mounts.len(), without.through_restarts), (4, None));
+    }
+
+    /// Whatever is in the files, the container is another one when that is.
+    #[test]
+    fn files_of_tls_are_mounted_and_their_content_is_in_the_hash() {
+        let with = |sha256: &str| {
+            let paths = [(EtcdTlsFile::Ca, "/s/ca.pem"), (EtcdTlsFile::Key, "/s/key.pem")];
+            let tls = OnHost::at(paths.map(|(what, path)| (what, path.into())).into(), sha256);
+            let tls: &'static OnHost = Box::leak(Box::new(tls));
+            spec(|inputs| inputs.tls = Some(tls))
+        };
+        let (one, two) = (with("aa"), with("bb"));
+        assert_ne!(one.hash(), two.hash());
+        let mounts: Vec<String> = one.mounts[4..].iter().map(ToString::to_string).collect();
+        assert_eq!(mounts, ["/s/ca.pem", "/s/key.pem"]);
+        assert!(one.environment.contains(&("ETCD_KEY_FILE".into(), "/s/key.pem".into())));
     }
 }

@@ -13,6 +13,7 @@ use crate::host::Host;
 use crate::options::PreflightOptions;
 
 mod host;
+mod network;
 mod services;
 
 /// How a finding is meant.
@@ -67,6 +68,11 @@ impl Findings {
         self.add(check, Severity::Skipped, text);
     }
 
+    /// How many faults there are.
+    fn faults(&self) -> usize {
+        self.findings.iter().filter(|it| it.severity == Severity::Fault).count()
+    }
+
     /// What the process ends with: a failure that names all faults.
     pub fn outcome(&self) -> Result<()> {
         let faults: Vec<String> = self
@@ -106,11 +112,15 @@ pub async fn preflight(host: &Host, options: &PreflightOptions) -> Findings {
     let mut findings = Findings::default();
     host::user(&mut findings);
     host::journal(&mut findings, host, &options.state.state_dir);
-    host::kernel(&mut findings, host, options.network_encapsulation);
+    if let Ok(encapsulation) = options.node_profile.encapsulation(options.network_encapsulation) {
+        host::kernel(&mut findings, host, encapsulation);
+    }
     host::artifacts(&mut findings, &options.artifact);
     services::docker(&mut findings, &options.docker.socket).await;
     services::cluster_size(&mut findings, options.agents, options.max.docker_max_agents);
-    services::etcd(&mut findings, &options.agent.etcd_endpoints).await;
+    network::capacity(&mut findings, options);
+    network::overlaps(&mut findings, host, options).await;
+    services::etcd(&mut findings, options).await;
     services::agent(&mut findings, host, options).await;
     findings
 }

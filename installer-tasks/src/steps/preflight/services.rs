@@ -7,9 +7,9 @@ use crate::exit::{Exit, Failure, Result};
 use crate::host::agent::Agent;
 use crate::host::docker::Docker;
 use crate::host::{Host, etcd as host_etcd};
-use crate::options::PreflightOptions;
+use crate::options::{PreflightOptions, UpstreamOptions};
 use crate::steps::cni::place::{self, Searched};
-use crate::values::Endpoint;
+use crate::steps::etcd_tls;
 
 /// Docker runs calico-node, and has a cluster store from 1.10 to 20.10.
 pub(super) async fn docker(findings: &mut Findings, socket: &Path) {
@@ -59,12 +59,18 @@ pub(super) fn cluster_size(findings: &mut Findings, agents: Option<u64>, most: u
 }
 
 /// One member of etcd answers.
-pub(super) async fn etcd(findings: &mut Findings, endpoints: &[Endpoint]) {
+pub(super) async fn etcd(findings: &mut Findings, options: &PreflightOptions) {
+    let endpoints = options.agent.etcd_endpoints.clone();
     if endpoints.is_empty() {
         findings.skipped("etcd", "no --etcd-endpoints were given");
         return;
     }
-    match host_etcd::check_members(endpoints).await {
+    let upstream = UpstreamOptions { endpoints, discovery_srv: None, tls: options.tls.clone() };
+    let asked = async {
+        let tls = upstream.tls()?.as_ref().map(etcd_tls::connector).transpose()?;
+        host_etcd::check_members(&upstream.endpoints, tls.as_ref()).await
+    };
+    match asked.await {
         Ok(()) => findings.ok("etcd", "it answers"),
         Err(failure) => findings.fault("etcd", failure.one_line()),
     }
@@ -85,6 +91,16 @@ pub(super) async fn agent(findings: &mut Findings, host: &Host, options: &Prefli
             Ok(Some(restart)) => findings.warning(check, restart),
             Err(failure) => return findings.fault(check, failure.one_line()),
         },
+    }
+    // What an undo asks before it takes the network away; its answer is of no matter here.
+    if let Err(failure) = agent.containers().await {
+        findings.warning(
+            check,
+            format!(
+                "{}: whether tasks use the network cannot be told, so undo takes --force",
+                failure.one_line()
+            ),
+        );
     }
     match directories(host, &agent).await {
         Ok(text) => findings.ok(check, text),

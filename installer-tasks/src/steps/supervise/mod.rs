@@ -16,11 +16,13 @@ use crate::host::container::{ContainerSpec, HASH_LABEL, TASK_LABEL};
 use crate::host::docker::{Container, Docker, DockerError};
 use crate::host::plugin::Plugin;
 use crate::host::process::StopSignals;
+use crate::options::RegistryOptions;
 use crate::say;
 
 mod image;
 pub mod service;
 
+use image::ImageError;
 pub use image::prefetch;
 
 /// How long dockerd may be away when we start; later we wait for as long as it takes.
@@ -92,8 +94,8 @@ pub struct Supervisor<'a> {
     pub socket: &'a Path,
     /// The container.
     pub spec: &'a ContainerSpec,
-    /// A registry that its image is pulled through.
-    pub mirror: Option<&'a str>,
+    /// Where its image comes from.
+    pub registry: &'a RegistryOptions,
     /// The option that sets its memory.
     pub memory_option: &'a str,
     /// The plugins that it serves: it leaves their sockets behind when it ends.
@@ -237,10 +239,10 @@ impl Supervisor<'_> {
     }
 
     async fn provide_image(&self, docker: &Docker) -> Result<(), Over> {
-        match image::provide(docker, &self.spec.image, self.mirror).await {
+        match image::provide(docker, &self.spec.image, self.registry).await {
             Ok(_) => Ok(()),
-            Err(error) if error.is_away() => Err(error.into()),
-            Err(error) => Err(Over::Failed(image::unavailable(&error))),
+            Err(ImageError::Docker(error)) if error.is_away() => Err(error.into()),
+            Err(error) => Err(Over::Failed(image::unavailable(error))),
         }
     }
 
@@ -441,11 +443,12 @@ mod tests {
             memory_bytes: 0,
             cpu_shares: 0,
             through_restarts: None,
+            files: None,
         };
         let supervisor = Supervisor {
             socket: Path::new("/nonexistent"),
             spec: &spec,
-            mirror: None,
+            registry: &RegistryOptions { mirror: None, credentials: None },
             memory_option: "m",
             plugins: &[],
         };

@@ -15,6 +15,7 @@ use crate::host::{Host, docker};
 use crate::journal::{Recorded, What};
 use crate::options::{DockerUnitOptions, ServiceUndoOptions, StateOptions};
 use crate::say;
+use crate::steps::etcd_tls::OnHost;
 use crate::steps::model::{
     Acts, Back, Direction, Engine, NoAction, Plan, Proposal, Restarts, Stage, Step, Undo, Undone, UndoneItem,
     Verdict,
@@ -46,11 +47,21 @@ pub trait Service {
     const PLUGINS: &'static [&'static str];
 }
 
-/// The directories of a service, as a step of the journal.
-#[derive(Debug, Clone, Copy)]
-struct Directories<S>(PhantomData<S>);
+/// The directories of a service and its files of TLS, as a step of the journal.
+#[derive(Debug, Clone)]
+struct Directories<'a, S> {
+    more: &'a [Directory],
+    tls: Option<&'a OnHost>,
+    service: PhantomData<S>,
+}
 
-impl<S: Service> Acts for Directories<S> {
+impl<'a, S> Directories<'a, S> {
+    fn with(more: &'a [Directory], tls: Option<&'a OnHost>) -> Self {
+        Self { more, tls, service: PhantomData }
+    }
+}
+
+impl<S: Service> Acts for Directories<'_, S> {
     type Action = NoAction;
     const NAME: StepName = S::STEP;
 
@@ -59,17 +70,20 @@ impl<S: Service> Acts for Directories<S> {
     }
 }
 
-impl<S: Service> Step for Directories<S> {
+impl<S: Service> Step for Directories<'_, S> {
     async fn check(&self, host: &Host, _: &Recorded<NoAction>) -> Result<Proposal<NoAction>> {
         let mut proposal = Proposal::new();
-        for directory in S::DIRECTORIES {
+        for directory in S::DIRECTORIES.iter().chain(self.more) {
             proposal.directory(host.place(directory.path));
+        }
+        if let Some(tls) = self.tls {
+            tls.propose(&mut proposal);
         }
         Ok(proposal)
     }
 
     async fn verify(&self, host: &Host, _: &Plan<NoAction>) -> Result<()> {
-        for directory in S::DIRECTORIES {
+        for directory in S::DIRECTORIES.iter().chain(self.more) {
             if !host.files().has_directory(&host.place(directory.path))? {
                 let path = directory.path;
                 return Err(Failure::new(Exit::TryAgain, format!("{path} was made, and is not there")));
@@ -79,7 +93,7 @@ impl<S: Service> Step for Directories<S> {
     }
 }
 
-impl<S: Service> Undo for Directories<S> {
+impl<S: Service> Undo for Directories<'_, S> {
     async fn next(&self, host: &Host, recorded: &Recorded<NoAction>) -> Result<Stage<NoAction>> {
         let own: Vec<_> =
             S::DIRECTORIES.iter().filter(|it| it.own).map(|directory| host.place(directory.path)).collect();
@@ -95,9 +109,15 @@ impl<S: Service> Undo for Directories<S> {
     }
 }
 
-/// Makes the directories that are missing, and records that. With nothing to make, nobody else at work is waited for.
-pub async fn make_directories<S: Service>(host: &Host, state: &StateOptions) -> Result<()> {
-    let (engine, step) = (Engine::new(host, state), Directories::<S>(PhantomData));
+/// Makes the service's directories, `more` of them, and the files of TLS that are missing, and records that. With nothing to make, nobody else at work
+/// is waited for.
+pub async fn make_directories<S: Service>(
+    host: &Host,
+    state: &StateOptions,
+    more: &[Directory],
+    tls: Option<&OnHost>,
+) -> Result<()> {
+    let (engine, step) = (Engine::new(host, state), Directories::<S>::with(more, tls));
     let plan = engine.check(&step).await?;
     if plan.verdict() != Verdict::NothingToDo {
         engine.apply(&step, plan, Restarts::Forbidden).await?;
@@ -109,7 +129,7 @@ pub async fn make_directories<S: Service>(host: &Host, state: &StateOptions) -> 
 pub async fn undo<S: Service>(host: &Host, options: &ServiceUndoOptions) -> Result<Undone> {
     let ServiceUndoOptions { force, unit, state } = options;
     let removed = remove_containers::<S>(host, unit, *force).await?;
-    let mut undone = Engine::new(host, state).undo(&Directories::<S>(PhantomData), *force).await?;
+    let mut undone = Engine::new(host, state).undo(&Directories::<S>::with(&[], None), *force).await?;
     undone.items.splice(0..0, removed);
     Ok(undone)
 }
@@ -210,9 +230,16 @@ pub async fn remove_dead_sockets(plugins: &[Plugin]) {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::host::disk::simulated::{SimulatedDisk, Tree, Trouble};
+    use crate::host::files::Files;
+    use crate::options::{EtcdTls, EtcdTlsFile};
     use crate::steps::node::CalicoNode;
+    use crate::values::PinnedFile;
 
     #[tokio::test]
     async fn directories_that_were_made_go_with_what_is_in_them_and_those_of_before_stay() {
@@ -220,7 +247,7 @@ mod tests {
         let host = Host::below(root.path());
         let state = StateOptions { state_dir: root.path().join("state"), lock_timeout: 1 };
         fs::create_dir_all(host.place("/var/lib/calico")).unwrap();
-        make_directories::<CalicoNode>(&host, &state).await.unwrap();
+        make_directories::<CalicoNode>(&host, &state, &[], None).await.unwrap();
         fs::write(host.place("/var/lib/calico/nodename"), "theirs").unwrap();
         fs::create_dir_all(host.place("/var/log/calico/cni")).unwrap();
         fs::write(host.place("/var/log/calico/cni/log"), "Felix").unwrap();
@@ -230,17 +257,99 @@ mod tests {
         // What is there is not made, and nobody else at work is waited for.
         let held = fs::File::open(&state.state_dir).unwrap();
         rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
-        make_directories::<CalicoNode>(&host, &state).await.unwrap();
+        make_directories::<CalicoNode>(&host, &state, &[], None).await.unwrap();
         drop(held);
 
-        let undone =
-            Engine::new(&host, &state).undo(&Directories::<CalicoNode>(PhantomData), false).await.unwrap();
+        let undone = Engine::new(&host, &state)
+            .undo(&Directories::<CalicoNode>::with(&[], None), false)
+            .await
+            .unwrap();
         assert!(
             !host.has("/var/log") && !host.has("/var/run") && host.has("/lib/modules/theirs"),
             "{undone}"
         );
         assert_eq!(fs::read_to_string(host.place("/var/lib/calico/nodename")).unwrap(), "theirs");
         assert!(!state.state_dir.exists() && Path::new("/etc").exists());
+    }
+
+    /// The files of TLS with this key, as they come to a sandbox.
+    fn tls(sandbox: &Path, state_dir: &Path, key: &str) -> OnHost {
+        for (name, text) in [("ca", "ca"), ("cert", "cert"), ("key", key)] {
+            fs::write(sandbox.join(name), text).unwrap();
+        }
+        // From the directory that tests run in.
+        let up: PathBuf = std::env::current_dir().unwrap().components().skip(1).map(|_| "..").collect();
+        let file = |name| {
+            let path = up.join(sandbox.strip_prefix("/").unwrap()).join(name);
+            PinnedFile { path, sha256: None }
+        };
+        let tls = EtcdTls { ca: file("ca"), identity: Some((file("cert"), file("key"))) };
+        OnHost::new(&tls, state_dir, CalicoNode::STEP).unwrap()
+    }
+
+    #[tokio::test]
+    async fn files_of_tls_are_private_come_anew_with_their_content_and_are_taken_back() {
+        let (root, sandbox) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let host = Host::below(root.path());
+        let state = StateOptions { state_dir: root.path().join("state"), lock_timeout: 1 };
+        let mut keys = Vec::new();
+        for key in ["one", "two"] {
+            let tls = tls(sandbox.path(), &state.state_dir, key);
+            make_directories::<CalicoNode>(&host, &state, &[], Some(&tls)).await.unwrap();
+            let path = tls.path(EtcdTlsFile::Key).unwrap().to_owned();
+            assert_eq!(fs::read_to_string(&path).unwrap(), key);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            keys.push(path);
+        }
+        assert!(keys[0] != keys[1] && keys[0].exists(), "whoever has the first can still read it");
+        let step = Directories::<CalicoNode>::with(&[], None);
+        let undone = Engine::new(&host, &state).undo(&step, false).await.unwrap();
+        assert!(!state.state_dir.exists() && !host.has("/var"), "{undone}");
+    }
+
+    /// Whenever the process dies, also before a loss of power, no file is there by half, and all can be finished and taken
+    /// back.
+    #[tokio::test]
+    async fn files_of_tls_are_whole_whenever_the_process_dies() {
+        let sandbox = tempfile::tempdir().unwrap();
+        let state = StateOptions { state_dir: "/state".into(), lock_timeout: 1 };
+        let tls = tls(sandbox.path(), &state.state_dir, "key");
+        let original = Tree::from([(PathBuf::from("/"), None)]);
+        let host = |disk: &SimulatedDisk| Host::default().with_files(Files::on(Arc::new(disk.clone())));
+        let install = async |disk: &SimulatedDisk| {
+            make_directories::<CalicoNode>(&host(disk), &state, &[], Some(&tls)).await
+        };
+        let assert_whole = |tree: &Tree, how: &str| {
+            for (what, text) in
+                [(EtcdTlsFile::Ca, "ca"), (EtcdTlsFile::Cert, "cert"), (EtcdTlsFile::Key, "key")]
+            {
+                if let Some(Some(found)) = tree.get(tls.path(what).unwrap()) {
+                    assert_eq!((&found.bytes[..], found.mode), (text.as_bytes(), 0o600), "{how}");
+                }
+            }
+        };
+        let mut deaths = 0;
+        for at in 0.. {
+            let disk = SimulatedDisk::with(&original).troubled(Trouble::DeadFrom(at));
+            let finished = install(&disk).await.is_ok();
+            let mut found = vec![disk.revived()];
+            found.extend(disk.revived().after_power_cut(16).iter().map(SimulatedDisk::with));
+            for disk in found {
+                let how = format!("death at {at}");
+                assert_whole(&disk.tree(), &how);
+                install(&disk).await.unwrap_or_else(|failure| panic!("{how}: {}", failure.one_line()));
+                assert_whole(&disk.tree(), &how);
+                assert!(disk.tree().contains_key(tls.path(EtcdTlsFile::Key).unwrap()), "{how}");
+                let step = Directories::<CalicoNode>::with(&[], None);
+                Engine::new(&host(&disk), &state).undo(&step, false).await.unwrap();
+                assert_eq!(disk.tree(), original, "{how}");
+            }
+            if finished {
+                break;
+            }
+            deaths += 1;
+        }
+        assert!(deaths > 20, "so few operations cannot be all: {deaths}");
     }
 
     #[test]

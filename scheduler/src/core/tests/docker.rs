@@ -205,6 +205,36 @@ fn in_a_cluster_of_too_many_agents_no_store_is_begun_and_none_is_given_up() {
 }
 
 #[test]
+fn where_there_are_more_agents_than_are_served_none_is_begun_and_all_that_has_begun_goes_on() {
+    let mut settings = docker_settings();
+    let because = "one block for each: give a larger pool".to_owned();
+    settings.capacities = vec![Capacity { option: "network.pool-cidr", number: 2, because }];
+    let mut script = Script::with_agents(settings, &["a", "b", "c"]);
+    let refusal = "network.pool-cidr: there are 3 agents, and at most 2 are served: one block for each: give a larger pool";
+    assert!(script.declines("a") >= Duration::from_mins(1), "not even the cluster's own");
+    assert_eq!(script.agent_view("a").reason, refusal);
+    let view = script.core.view();
+    assert_eq!((view.deploy.status, view.preflight.len()), (Status::Pending, 1));
+    assert_eq!((view.preflight[0].severity, &*view.preflight[0].text), ("fault", refusal));
+
+    // One less, and all begins; the limit is near.
+    script.agents(&["a", "b"]);
+    script.wait(Duration::from_hours(25));
+    script.agents(&["a", "b"]);
+    script.agents(&["a", "b"]);
+    script.reaches("a", TaskType::ClusterInit);
+    script.reaches("a", TaskType::EtcdProxy);
+    script.reaches("b", TaskType::EtcdProxy);
+    assert_eq!(script.core.view().preflight[0].severity, "warning");
+
+    // Another one joins: it alone gets nothing.
+    script.agents(&["a", "b", "c"]);
+    script.launches("a", TaskType::DockerClusterStore);
+    assert!(script.declines("c") >= Duration::from_mins(1));
+    assert_eq!(script.agent_view("c").reason, refusal);
+}
+
+#[test]
 fn a_plugin_that_runs_is_left_alone_when_its_store_is_judged_again_and_skipped() {
     let mut script = begun(docker_settings());
     for task_type in [TaskType::DockerClusterStore, TaskType::Cni, TaskType::CalicoNode] {

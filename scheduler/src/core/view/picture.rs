@@ -4,11 +4,11 @@ use super::super::Core;
 use super::super::ids::{Scope, Timestamp};
 use super::super::listing::Presence;
 use super::super::progress::Next;
-use super::super::spec::Spec;
+use super::super::spec::{Capacity, Spec};
 use super::super::state::{AgentRecord, Phase, Run, TaskRecord};
 use super::{
-    AgentView, PhaseView, PlanView, RecoveryView, ShortageView, SlotView, Status, StepView, TaskType,
-    TaskView, View,
+    AgentView, FindingView, PhaseView, PlanView, RecoveryView, ShortageView, SlotView, Status, StepView,
+    TaskType, TaskView, View,
 };
 
 /// The presences of agents that the plan is of.
@@ -92,7 +92,27 @@ impl Core {
             rollout: self.rollout_view(held),
             recovery: self.recovery_view(),
             agents,
+            preflight: self.preflight_view(),
         }
+    }
+
+    fn preflight_view(&self) -> Vec<FindingView> {
+        let (exceeded, agents) = self.exceeded();
+        let faults = exceeded.map(|capacity| FindingView {
+            check: capacity.option,
+            severity: "fault",
+            text: capacity.refusal(agents),
+        });
+        let near = |capacity: &&Capacity| agents <= capacity.number && agents * 10 > capacity.number * 9;
+        let warnings = self.settings.capacities.iter().filter(near).map(|capacity| FindingView {
+            check: capacity.option,
+            severity: "warning",
+            text: format!(
+                "{}: there are {agents} agents, and at most {} are served: {}",
+                capacity.option, capacity.number, capacity.because
+            ),
+        });
+        faults.chain(warnings).collect()
     }
 
     fn recovery_view(&self) -> RecoveryView {
