@@ -234,7 +234,7 @@ impl Core {
         self.drift.later = Dated::default();
         let checks = Round { number: number + 1, since: now };
         let cluster = ClusterRecord { checks, ..self.state.cluster.clone() };
-        self.change(frame, StateChange::Cluster(cluster));
+        self.change(frame, StateChange::Cluster(cluster.into()));
         self.reconsider_all();
     }
 

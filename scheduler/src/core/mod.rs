@@ -55,9 +55,8 @@ pub use state::{
     TaskRecord, Tasks,
 };
 pub use view::{
-    AgentView, FindingView, LooksView, PhaseView, PlaceView, PlanView, RecoveryView, RolloutView, ShortageView,
-    Status,
-    StepView, TaskView, View,
+    AgentView, FindingView, LooksView, PhaseView, PlaceView, PlanView, RecoveryView, RolloutView,
+    ShortageView, Status, StepView, TaskView, View,
 };
 
 use clock::Clock;

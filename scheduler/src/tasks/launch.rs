@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mesos_v1 as mesos;
 
+use super::template::File;
 use super::{Probe, TaskTypes, Template};
 use crate::config::Artifact;
 use crate::core::{AgentId, TargetHash, TaskId, TaskType};
@@ -39,11 +40,10 @@ impl TaskTypes {
         if place.may_restart {
             args.push("--allow-restart".to_owned());
         }
-        let mut uris = uris(template, cached.map(|it| &**it));
-        if place.only_looks && *task_type == TaskType::Cni {
-            // It compares by their checksums, and does not need what is put on a host.
-            uris.truncate(1);
-        }
+        // Who looks at it compares by their checksums, and does not need what is put on a host.
+        let by_checksum = place.only_looks && *task_type == TaskType::Cni;
+        let artifacts = if by_checksum { &[][..] } else { &template.artifacts };
+        let uris = uris(template, artifacts, cached.map(|it| &**it));
         let health = template.health.as_ref().map(|probe| mesos::HealthCheck {
             r#type: Some(mesos::health_check::Type::Command.into()),
             command: Some(command(template, &probe.args, &place.address, Vec::new())),
@@ -101,7 +101,7 @@ fn command(
 
 /// What the fetcher brings: from its cache what the `prefetch` of `cached` has brought there and checked. Nothing else is
 /// in the cache, which keeps what it got, right or wrong.
-fn uris(template: &Template, cached: Option<&Template>) -> Vec<mesos::command_info::Uri> {
+fn uris(template: &Template, artifacts: &[File], cached: Option<&Template>) -> Vec<mesos::command_info::Uri> {
     let uri = |artifact: &Artifact, output_file: &str, executable| {
         let mut known = cached.into_iter().flat_map(Template::all_artifacts);
         // The cache knows URIs. With the checksum, which no server is told, one that changes its content is another one.
@@ -118,7 +118,7 @@ fn uris(template: &Template, cached: Option<&Template>) -> Vec<mesos::command_in
         }
     };
     let installer = uri(&template.installer, "calico-installer", true);
-    let artifacts = template.artifacts.iter().map(|(file, artifact)| uri(artifact, file, false));
+    let artifacts = artifacts.iter().map(|(file, artifact)| uri(artifact, file, false));
     let private = template.private.iter().map(|(file, artifact)| mesos::command_info::Uri {
         cache: Some(false),
         value: artifact.uri.clone(),

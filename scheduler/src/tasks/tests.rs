@@ -233,8 +233,9 @@ fn calico_v2_has_docker_s_plugin_within_calico_node() {
 #[test]
 fn a_look_is_the_install_with_check_and_fetches_what_it_needs() {
     let tasks = TaskTypes::new(&config(&[]));
-    let info =
-        |target, only_looks| tasks.task_info(target, &TaskId::from("t1"), Place { only_looks, ..place() });
+    let info = |target: &TargetHash, only_looks| {
+        tasks.task_info(target, &TaskId::from("t1"), Place { only_looks, ..place() })
+    };
     for (task_type, spec) in tasks.specs() {
         let (install, look) = (info(&spec.target, false).unwrap(), info(&spec.target, true));
         let can = spec.goal == Goal::Finished && task_type != TaskType::Prefetch;
