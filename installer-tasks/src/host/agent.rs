@@ -60,6 +60,11 @@ impl AgentFlags {
         let base = if persist { self.get("work_dir") } else { self.get("runtime_dir") };
         Path::new(base.unwrap_or("/var/run/mesos")).join("isolators/network/cni")
     }
+
+    /// Where the programs are that come with the agent.
+    pub fn launcher_dir(&self) -> &Path {
+        Path::new(self.get("launcher_dir").unwrap_or("/usr/local/libexec/mesos"))
+    }
 }
 
 impl<const N: usize> From<[(&str, &str); N]> for AgentFlags {

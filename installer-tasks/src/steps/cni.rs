@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::exit::{Exit, Failure, Result};
 use crate::host::agent::{self, Agent};
 use crate::host::files::{self, Files, Print, Staging};
-use crate::host::{Host, artifact, name};
+use crate::host::{Host, name};
 use crate::journal::{Entry, Recorded, What};
 use crate::options::{CniOptions, CniUndoOptions, FindAgentOptions};
 use crate::say;
@@ -22,8 +22,11 @@ use crate::values::{Artifact, NetworkName};
 
 pub mod config;
 pub mod place;
+mod plugins;
 
+use config::NetworkConfig;
 use place::Searched;
+use plugins::Plugin;
 
 /// The plugin that connects containers.
 pub const PLUGIN: &str = "calico";
@@ -107,10 +110,7 @@ async fn survey(
     recorded: &Recorded<NoAction>,
 ) -> Result<Proposal<NoAction>> {
     let network = &options.network_name;
-    let artifacts = [(PLUGIN, &options.artifacts_cni), (IPAM_PLUGIN, &options.artifacts_cni_ipam)];
-    for (_, artifact) in artifacts {
-        artifact::verify(artifact)?;
-    }
+    let mut plugins = plugins::wanted(options)?;
     if network.as_str() == DCOS_NETWORK && host.has(DCOS_CALICO) {
         return Err(Failure::unsuitable(format!(
             "DC/OS' own Calico is on here ({DCOS_CALICO} exists) and has the network name {DCOS_NETWORK}: turn it off, \
@@ -121,7 +121,8 @@ async fn survey(
     let etcd = &options.step.etcd;
     let agent = Agent::at(options.step.agent.url(&etcd.endpoints)?);
     let version = agent.version().await?;
-    let searched = match Searched::from_flags(&agent.flags().await?, place::usual(host)) {
+    let flags = agent.flags().await?;
+    let searched = match Searched::from_flags(&flags, place::usual(host)) {
         // Its version may be the better reason.
         Err(failure) => {
             return Err(place::restart_for(version).err().unwrap_or(failure));
@@ -134,16 +135,34 @@ async fn survey(
     let config_dir = searched.config_dir(options.cni_config_dir.as_deref())?;
 
     let mut proposal = Proposal::new();
-    for (name, artifact) in artifacts {
-        if let Some(note) = check_shadows(&searched, &plugins_dir, name, artifact)? {
+    if options.cni_port_mapper {
+        let ours = |path: &Path| recorded.entry(path).is_some();
+        plugins.extend(plugins::port_mapper(files, &searched, &flags, ours)?);
+    }
+    for plugin in plugins {
+        if let Some(note) = plugins::check_shadows(&searched, &plugins_dir, &plugin)? {
             proposal.note(note);
         }
-        let content = Content::Artifact(artifact.path.clone());
-        let sha256 = artifact.sha256.clone();
-        proposal.file(wanted(plugins_dir.join(name), Staging::Beside, content, sha256, 0o755));
+        let Plugin { name, source: Artifact { path, sha256 }, .. } = plugin;
+        proposal.file(wanted(
+            plugins_dir.join(name),
+            Staging::Beside,
+            Content::Artifact(path),
+            sha256,
+            0o755,
+        ));
     }
-    let node_name = name::node_name(options.node_name.as_deref())?;
-    let text = config::render(network, &etcd.for_clients()?, &node_name, options.network_mtu);
+    let text = NetworkConfig {
+        network,
+        etcd: &etcd.for_clients()?,
+        node_name: &name::node_name(options.node_name.as_deref())?,
+        nodename_file_optional: options.cni_nodename_file_optional,
+        mtu: options.network_mtu,
+        ipv4_pools: &options.cni_ipv4_pools,
+        log_level: options.cni_log_level,
+        port_mapper: options.cni_port_mapper,
+    }
+    .render();
     let path = config::path_in(&config_dir, network);
     let sha256 = files::sha256_hex(text.as_bytes());
     let config = wanted(path, Staging::Outside, Content::Bytes(text.into_bytes()), sha256, 0o644);
@@ -159,34 +178,6 @@ async fn survey(
         }
         None => Ok(proposal),
     }
-}
-
-/// The agent runs the first plugin of a name that it finds: an earlier one of another content is in our way.
-fn check_shadows(
-    searched: &Searched,
-    directory: &Path,
-    name: &str,
-    ours: &Artifact,
-) -> Result<Option<String>> {
-    for earlier in searched.before(directory, name) {
-        if !earlier.is_file() {
-            continue;
-        }
-        let ours_path = directory.join(name);
-        if files::sha256_of(&earlier)? != ours.sha256 {
-            return Err(Failure::unsuitable(format!(
-                "{} shadows {}: the agent searches {} first and cannot be given ours there; remove or replace it",
-                earlier.display(),
-                ours_path.display(),
-                earlier.parent().unwrap_or(Path::new("/")).display()
-            )));
-        }
-        return Ok(Some(format!(
-            "{} comes first in the agent's search list, and is the same",
-            earlier.display()
-        )));
-    }
-    Ok(None)
 }
 
 /// A network has one configuration, and only one that we wrote is replaced.

@@ -106,7 +106,8 @@ impl Searched {
         self.plugins.iter().take_while(|entry| *entry != directory).map(|entry| entry.join(name)).collect()
     }
 
-    fn plugins_text(&self) -> String {
+    /// The search list, as the agent's flag has it.
+    pub fn plugins_text(&self) -> String {
         self.plugins.iter().map(|entry| entry.display().to_string()).collect::<Vec<_>>().join(":")
     }
 }
