@@ -131,11 +131,9 @@ fn an_earlier_plugin_of_another_content_is_named() {
 
 #[test]
 fn old_versions_of_mesos_are_refused_before_any_change() {
-    for (version, code) in [("1.1.0", 79), ("0.28.3", 78)] {
-        let rig = Rig::with(version, &["plugins"]);
-        expect(&rig.apply("one"), code, &["Mesos"]);
-        assert_eq!(rig.installed(), [PathBuf::from("net.d")], "{version}");
-    }
+    let rig = Rig::with("0.28.3", &["plugins"]);
+    expect(&rig.apply("one"), 78, &["Mesos 0.28 has no CNI"]);
+    assert_eq!(rig.installed(), [PathBuf::from("net.d")]);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use clap::Args;
 
 use super::{
-    DockerOptions, DockerUnitOptions, FindAgentOptions, MaxAgentsOptions, RestartOptions, StateOptions,
+    AgentUnitOptions, DockerOptions, DockerUnitOptions, FindAgentOptions, MaxAgentsOptions, RestartOptions,
+    StateOptions,
 };
 use crate::values::{Artifact, Encapsulation};
 
@@ -33,12 +34,16 @@ pub struct UndoAllOptions {
     /// Which Docker.
     #[command(flatten)]
     pub unit: DockerUnitOptions,
-    /// What may be restarted; without it, Docker keeps the store until its next restart.
+    /// What may be restarted; without it, Docker keeps the store, and the Mesos agent flags that were set for CNI, until
+    /// they are.
     #[command(flatten)]
     pub restarts: RestartOptions,
     /// Which agent.
     #[command(flatten)]
     pub agent: FindAgentOptions,
+    /// How it is run.
+    #[command(flatten)]
+    pub agent_unit: AgentUnitOptions,
     /// Where the record is.
     #[command(flatten)]
     pub state: StateOptions,

@@ -20,7 +20,7 @@ mod node;
 mod prefetch;
 
 pub use cluster_init::ClusterInitOptions;
-pub use cni::{CniOptions, CniUndoOptions};
+pub use cni::{AgentUnitOptions, CniOptions, CniUndoOptions};
 pub use docker_store::{DockerStoreOptions, DockerStoreUndoOptions, DockerUnitOptions, MaxAgentsOptions};
 pub use etcd_proxy::EtcdProxyOptions;
 pub use host::{PreflightOptions, StatusOptions, UndoAllOptions};

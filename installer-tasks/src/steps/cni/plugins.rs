@@ -42,10 +42,10 @@ pub fn wanted(options: &CniOptions) -> Result<Vec<Plugin>> {
     if !options.cni_label_wrapper {
         return Ok(vec![Plugin::new(PLUGIN, calico.clone()), ipam]);
     }
-    let wrapped = format!("{PLUGIN}{}", label_wrapper::SUFFIX);
+    let name = format!("{PLUGIN}{}", label_wrapper::SUFFIX);
+    let behind = Plugin { searched: false, ..Plugin::new(name, calico.clone()) };
     let own = Path::new(OWN_PROGRAM);
     let wrapper = Artifact { path: own.to_owned(), sha256: files::sha256_of(own)? };
-    let behind = Plugin { searched: false, ..Plugin::new(wrapped, calico.clone()) };
     Ok(vec![behind, ipam, Plugin::new(PLUGIN, wrapper)])
 }
 
