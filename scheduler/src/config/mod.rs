@@ -1,6 +1,7 @@
 //! What the operator configures. See [`options::OPTIONS`] for every option.
 
 mod agents;
+mod cni;
 mod docker;
 mod mesos;
 pub mod options;
@@ -17,6 +18,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 pub use agents::{Agents, Recovery};
+pub use cni::{AgentUnit, Cni};
 pub use docker::{DockerStore, Libnetwork, Restarts};
 pub use mesos::{Account, Identity, Masters, Mesos, Secret, Server, ZooKeeper};
 pub use options::{OPTIONS, OptionDef};
@@ -90,6 +92,8 @@ pub struct Target {
     pub docker_unit: String,
     /// `docker.socket`: Docker's API.
     pub docker_socket: PathBuf,
+    /// How the Mesos agent is run.
+    pub agent: AgentUnit,
     /// What may be restarted.
     pub restarts: Restarts,
     /// The installer.
@@ -139,19 +143,6 @@ pub enum Proxy {
     Gateway(Artifact),
     /// Without a proxy.
     Direct,
-}
-
-/// `cni.*`
-#[derive(Debug, Clone)]
-pub struct Cni {
-    /// Where plugins go.
-    pub plugins_dir: Option<PathBuf>,
-    /// Where the configuration goes.
-    pub config_dir: Option<PathBuf>,
-    /// The plugin `calico`.
-    pub plugin: Artifact,
-    /// The plugin `calico-ipam`.
-    pub ipam: Artifact,
 }
 
 /// `network.*`
@@ -349,12 +340,7 @@ fn target(reader: &mut Reader, endpoints: Vec<String>) -> Target {
     };
     let listen = SocketAddr::from(([127, 0, 0, 1], 2379));
     let etcd = Etcd { endpoints, proxy, listen: reader.required("etcd.listen", listen, parse::address) };
-    let cni = reader.required("cni.enable", true, parse::boolean).then(|| Cni {
-        plugins_dir: reader.optional("cni.plugins-dir", absolute),
-        config_dir: reader.optional("cni.config-dir", absolute),
-        plugin: reader.required("artifacts.cni", no_artifact.clone(), Artifact::parse),
-        ipam: reader.required("artifacts.cni-ipam", no_artifact.clone(), Artifact::parse),
-    });
+    let cni = cni::read(reader);
     let profile = reader.required("node.profile", "v3", |value| parse::one_of(value, &[("v3", "v3")]));
     let node = reader.required("node.enable", true, parse::boolean).then(|| Node {
         image: reader.required("node.image", String::new(), parse::text),
@@ -393,6 +379,7 @@ fn target(reader: &mut Reader, endpoints: Vec<String>) -> Target {
         libnetwork,
         docker_unit: reader.required("docker.unit", String::new(), docker::unit),
         docker_socket: reader.required("docker.socket", PathBuf::new(), absolute),
+        agent: cni::agent(reader),
         restarts: docker::restarts(reader),
         installer: reader.required("artifacts.installer", no_artifact.clone(), Artifact::parse),
         calicoctl: reader.required("artifacts.calicoctl", no_artifact, Artifact::parse),
@@ -410,15 +397,7 @@ fn target(reader: &mut Reader, endpoints: Vec<String>) -> Target {
 }
 
 fn network(reader: &mut Reader) -> Network {
-    let pool: Ipv4Net = reader.required("network.pool-cidr", Ipv4Net::default(), |value| {
-        let wrong = || "not a network; like 192.168.0.0/16".to_owned();
-        let pool: Ipv4Net = value.parse().map_err(|_| wrong())?;
-        if pool.trunc() == pool {
-            Ok(pool)
-        } else {
-            Err(format!("has host bits set; meant is {}", pool.trunc()))
-        }
-    });
+    let pool = reader.required("network.pool-cidr", Ipv4Net::default(), pool);
     let block_size = reader.required("network.block-size", 26, |value| match value.parse() {
         Ok(size) if (20..=32).contains(&size) && size >= pool.prefix_len() => Ok(size),
         _ => Err(format!(
@@ -439,6 +418,11 @@ fn network(reader: &mut Reader) -> Network {
         }),
         nat_outgoing: reader.required("network.nat-outgoing", true, parse::boolean),
     }
+}
+
+fn pool(value: &str) -> Result<Ipv4Net, String> {
+    let pool: Ipv4Net = value.parse().map_err(|_| "not a network; like 192.168.0.0/16".to_owned())?;
+    if pool.trunc() == pool { Ok(pool) } else { Err(format!("has host bits set; meant is {}", pool.trunc())) }
 }
 
 fn needs(reader: &mut Reader, cpus: &'static str, mem: &'static str) -> Needs {
