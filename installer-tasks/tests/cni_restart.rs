@@ -4,7 +4,9 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
+use calico_installer::host::files::changed_at;
 use serde_json::{Value, json};
 
 mod support;
@@ -142,8 +144,12 @@ fn mesos_1_0_and_1_1_load_a_network_by_one_restart() {
         assert_eq!(host.asked(), restart);
         // One that was written, and not seen to be loaded, is loaded; no other way tells.
         let config = host.path("etc/cni/net.d/calico.conf");
-        fs::rename(&config, host.path("moved")).unwrap();
-        fs::rename(host.path("moved"), &config).unwrap();
+        // A file's time lags by a tick of the kernel's clock.
+        let now = SystemTime::now();
+        while changed_at(&config).unwrap() < now {
+            fs::rename(&config, host.path("moved")).unwrap();
+            fs::rename(host.path("moved"), &config).unwrap();
+        }
         expect(&host.run("check", &["--network-mtu", "1400"]), 79, &words);
         // Without the network nothing is to be loaded.
         expect(&host.undo(&["--complete"]), 0, &[]);

@@ -74,6 +74,8 @@ pub struct ProbeTask {
     pub hostname: String,
     /// The CNI network to join; none for the host's own.
     pub network: Option<String>,
+    /// Labels on that network.
+    pub labels: Vec<(String, String)>,
     /// A shell command.
     pub command: String,
     /// CPUs.
@@ -95,6 +97,7 @@ impl Default for ProbeTask {
             name: "probe".to_owned(),
             hostname: String::new(),
             network: None,
+            labels: Vec::new(),
             command: "true".to_owned(),
             cpus: 0.1,
             mem: 32.0,

@@ -14,7 +14,7 @@ use crate::host::systemd::Systemd;
 use crate::journal::Recorded;
 use crate::options::{CniOptions, FindAgentOptions};
 use crate::steps::StepName;
-use crate::steps::model::{Acts, Change, Direction, Plan, Proposal, Step};
+use crate::steps::model::{Acts, Change, Direction, Plan, Proposal, Step, WantedFile};
 use crate::steps::status::{Installed, Seen};
 
 pub mod config;
@@ -102,8 +102,13 @@ impl Step for Cni<'_> {
         // An agent that has read what was written for it knows the directories.
         let flags = self.agent()?.flags().await?;
         let searched = Searched::from_flags(&flags)?;
-        let directories = plan.files().iter().filter(|file| !settings::Settings::is_at(&file.path));
-        let unknown = directories
+        let is_searched = |file: &&WantedFile| {
+            file.staging == Staging::Outside || file.path.file_name() == Some(PLUGIN.as_ref())
+        };
+        let unknown = plan
+            .files()
+            .iter()
+            .filter(is_searched)
             .filter_map(|file| file.path.parent())
             .find(|directory| !searched.as_ref().is_some_and(|searched| searched.names(directory)));
         match unknown {

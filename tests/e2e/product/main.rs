@@ -24,6 +24,7 @@ mod offers;
 mod operator;
 mod options;
 mod partition;
+mod plain;
 mod rebuilt;
 mod recovery;
 mod refusals;

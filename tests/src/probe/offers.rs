@@ -1,7 +1,8 @@
 //! Which resources of an offer a task takes, and the task that is launched with them.
 
 use mesos_v1::{
-    CommandInfo, ContainerInfo, NetworkInfo, Offer, Resource, TaskId, TaskInfo, container_info, value,
+    CommandInfo, ContainerInfo, Label, Labels, NetworkInfo, Offer, Resource, TaskId, TaskInfo,
+    container_info, value,
 };
 
 use super::ProbeTask;
@@ -10,9 +11,12 @@ use super::ProbeTask;
 pub(super) fn task_info(id: &TaskId, task: &ProbeTask, offer: &Offer) -> Result<TaskInfo, String> {
     let mut resources = take(&offer.resources, "cpus", task.cpus)?;
     resources.extend(take(&offer.resources, "mem", task.mem)?);
+    let label = |(key, value): &(String, String)| Label { key: key.clone(), value: Some(value.clone()) };
+    let labels =
+        (!task.labels.is_empty()).then(|| Labels { labels: task.labels.iter().map(label).collect() });
     let network = task.network.as_ref().map(|name| ContainerInfo {
         r#type: container_info::Type::Mesos.into(),
-        network_infos: vec![NetworkInfo { name: Some(name.clone()), ..Default::default() }],
+        network_infos: vec![NetworkInfo { name: Some(name.clone()), labels, ..Default::default() }],
         ..Default::default()
     });
     Ok(TaskInfo {

@@ -1,5 +1,7 @@
 //! Calico's resources (`projectcalico.org/v3`) as they are kept in etcd, and their keys.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -73,6 +75,9 @@ pub struct Metadata {
     /// Of workload endpoints only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// Of workload endpoints only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The revision of etcd that was read; a write with another one is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,

@@ -20,6 +20,15 @@ const LONGEST_CHAIN: usize = 28;
 /// How much of a network's hash is in the name of its chain, where the whole name is too long.
 const CHAIN_DIGITS: usize = 8;
 
+/// Files on the host, in PEM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TlsFiles<'a> {
+    /// The certificates of the authorities that etcd's certificate is of.
+    pub ca: &'a Path,
+    /// The client's certificate and its key, for an etcd that wants them.
+    pub identity: Option<(&'a Path, &'a Path)>,
+}
+
 /// All that a configuration says.
 #[derive(Debug, Clone)]
 pub struct NetworkConfig<'a> {
@@ -27,6 +36,8 @@ pub struct NetworkConfig<'a> {
     pub network: &'a NetworkName,
     /// The etcd that the plugins use.
     pub etcd: &'a [Endpoint],
+    /// With what they speak TLS with it, if they do.
+    pub tls: Option<TlsFiles<'a>>,
     /// This host's name in Calico.
     pub node_name: &'a str,
     /// Whether plugins do without the name that calico-node writes to a file.
@@ -51,6 +62,12 @@ struct Calico<'a> {
     plugin: &'a str,
     ipam: Ipam<'a>,
     etcd_endpoints: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_ca_cert_file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_cert_file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_key_file: Option<String>,
     nodename: &'a str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     nodename_file_optional: bool,
@@ -84,6 +101,8 @@ impl NetworkConfig<'_> {
     /// `policy` and `kubernetes` are left out: with them the plugin makes no profile for the network.
     pub fn render(&self) -> String {
         let name = self.network.as_str();
+        let identity = self.tls.and_then(|tls| tls.identity);
+        let text = |path: &Path| path.display().to_string();
         let calico = Calico {
             // The port mapper gives its delegate its own name.
             name: (!self.port_mapper).then_some(name),
@@ -94,6 +113,9 @@ impl NetworkConfig<'_> {
                 ipv4_pools: self.ipv4_pools.iter().map(ToString::to_string).collect(),
             },
             etcd_endpoints: join(self.etcd),
+            etcd_ca_cert_file: self.tls.map(|tls| text(tls.ca)),
+            etcd_cert_file: identity.map(|(cert, _)| text(cert)),
+            etcd_key_file: identity.map(|(_, key)| text(key)),
             nodename: self.node_name,
             nodename_file_optional: self.nodename_file_optional,
             mtu: self.mtu,

@@ -54,6 +54,7 @@ pub async fn survey(
     let text = NetworkConfig {
         network,
         etcd: &etcd.for_clients()?,
+        tls: None,
         node_name: &name::node_name(options.node_name.as_deref())?,
         nodename_file_optional: options.cni_nodename_file_optional,
         mtu: options.network_mtu,

@@ -109,9 +109,10 @@ impl Undo for CniUndo<'_> {
                 None => stage,
             });
         }
-        // An agent does not start without the directories that it is told of.
+        // An agent does not start without the directories that it is told of; what it is told of may not be known.
         let is_named = |entry: &Entry| {
-            matches!(entry.what, What::Directory) && searched.as_ref().is_some_and(|it| it.names(&entry.path))
+            let named = || searched.as_ref().is_some_and(|it| it.names(&entry.path));
+            matches!(entry.what, What::Directory) && (users.flags.is_none() || named())
         };
         let back = |entry: &Entry| {
             if is_named(entry) { Back::Leave(entry.path.clone()) } else { Back::Restore(entry.path.clone()) }

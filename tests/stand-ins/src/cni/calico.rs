@@ -1,5 +1,6 @@
 //! The plugin `calico`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -17,6 +18,8 @@ use crate::resources::{self, EndpointSpec, Resource};
 
 /// How long the IPAM plugin may take; longer than it waits for etcd.
 const IPAM_LIMIT: Duration = Duration::from_secs(9);
+/// The longest value of a label.
+const LONGEST_LABEL: usize = 63;
 
 /// Connects a container to its host by a veth pair and routes its address.
 pub struct Calico;
@@ -142,8 +145,34 @@ async fn write_endpoint(
     let name = endpoint_name(node, call);
     let mut endpoint = Resource::new("WorkloadEndpoint", &name, spec);
     endpoint.metadata.namespace = Some("default".to_owned());
+    endpoint.metadata.labels = labels(call)?;
     etcd.commit(vec![Write::json(resources::endpoint_key(&name), Expect::Any, &endpoint)?]).await?;
     Ok(())
+}
+
+/// The labels that Mesos gives, which become the endpoint's: Calico takes no longer values, nor other characters.
+fn labels(call: &Call) -> Result<BTreeMap<String, String>, CniError> {
+    let args = serde_json::Value::Object(call.config.args.clone());
+    let given = args.pointer("/org.apache.mesos/network_info/labels/labels");
+    let mut labels = BTreeMap::new();
+    for label in given.and_then(serde_json::Value::as_array).into_iter().flatten() {
+        let text = |field: &str| label[field].as_str().unwrap_or_default().to_owned();
+        let (key, value) = (text("key"), text("value"));
+        let inner = value.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        let alphanumeric = |c: char| c.is_ascii_alphanumeric();
+        let ends = value.is_empty() || value.starts_with(alphanumeric) && value.ends_with(alphanumeric);
+        if value.len() > LONGEST_LABEL || !inner || !ends {
+            return Err(CniError::new(
+                Code::InvalidConfig,
+                "a label is refused",
+                &format!(
+                    "{key}: {value:?} is longer than {LONGEST_LABEL} characters, or has others than letters, digits, '-', '_' and '.'"
+                ),
+            ));
+        }
+        labels.insert(key, value);
+    }
+    Ok(labels)
 }
 
 /// Runs the IPAM plugin with the same input and environment, but for the command.

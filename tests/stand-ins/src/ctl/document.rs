@@ -183,7 +183,7 @@ mod tests {
         assert!(wrong(|document| document["kind"] = json!("ipPool")).contains("ipPool"));
         assert!(wrong(|document| document["apiVersion"] = json!("v1")).contains("v1"));
         assert!(wrong(|document| document["metadata"]["name"] = json!("Calico")).contains("Calico"));
-        assert!(wrong(|document| document["metadata"]["labels"] = json!({})).contains("labels"));
+        assert!(wrong(|document| document["metadata"]["annotations"] = json!({})).contains("annotations"));
         assert!(wrong(|document| document["metadata"]["namespace"] = json!("x")).contains("namespace"));
         assert!(parse("kind: IPPool").unwrap_err().to_string().contains("YAML"));
         assert!(matches!(parse("[]"), Err(DocumentError::Empty)));

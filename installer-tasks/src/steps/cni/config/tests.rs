@@ -14,6 +14,7 @@ fn plain<'a>(network: &'a NetworkName, etcd: &'a [Endpoint]) -> NetworkConfig<'a
     NetworkConfig {
         network,
         etcd,
+        tls: None,
         node_name: "host-1",
         nodename_file_optional: false,
         mtu: None,
@@ -38,6 +39,10 @@ fn the_configuration_is_that_of_calico_s_plugin() {
     let pools = ["10.1.0.0/16".parse().unwrap(), "10.2.0.0/24".parse().unwrap()];
     let all = NetworkConfig {
         mtu: Some(1450),
+        tls: Some(TlsFiles {
+            ca: Path::new("/t/ca"),
+            identity: Some((Path::new("/t/cert"), Path::new("/t/key"))),
+        }),
         nodename_file_optional: true,
         ipv4_pools: &pools,
         log_level: Some(CniLogLevel::Debug),
@@ -47,7 +52,8 @@ fn the_configuration_is_that_of_calico_s_plugin() {
         "name": "calico", "cniVersion": "0.1.0", "type": "calico",
         "ipam": {"type": "calico-ipam", "ipv4_pools": ["10.1.0.0/16", "10.2.0.0/24"]},
         "etcd_endpoints": "http://127.0.0.1:2379", "nodename": "host-1", "nodename_file_optional": true,
-        "mtu": 1450, "log_level": "debug"
+        "mtu": 1450, "log_level": "debug",
+        "etcd_ca_cert_file": "/t/ca", "etcd_cert_file": "/t/cert", "etcd_key_file": "/t/key"
     });
     assert_eq!(rendered(&all), expected);
 }
@@ -117,11 +123,15 @@ proptest! {
             CniLogLevel::Debug, CniLogLevel::Info, CniLogLevel::Warning, CniLogLevel::Error,
         ])),
         port_mapper: bool,
+        tls in prop::option::of(("/[a-z.]{1,9}", prop::option::of(("/[a-z.]{1,9}", "/[a-z.]{1,9}")))),
     ) {
         let etcd: Vec<Endpoint> =
             ports.iter().map(|port| format!("https://etcd-{port}:{port}").parse().unwrap()).collect();
         let config = NetworkConfig {
-            network: &network, etcd: &etcd, node_name: &node_name, nodename_file_optional, mtu,
+            network: &network, etcd: &etcd, tls: tls.as_ref().map(|(ca, identity)| TlsFiles {
+                ca: Path::new(ca),
+                identity: identity.as_ref().map(|(cert, key)| (Path::new(cert), Path::new(key))),
+            }), node_name: &node_name, nodename_file_optional, mtu,
             ipv4_pools: &pools, log_level, port_mapper,
         };
         let text = config.render();
@@ -138,7 +148,11 @@ proptest! {
         if !pools.is_empty() {
             expected["ipam"]["ipv4_pools"] = pools.iter().map(ToString::to_string).collect();
         }
+        let identity = tls.as_ref().and_then(|(_, identity)| identity.as_ref());
         for (key, value) in [
+            ("etcd_ca_cert_file", tls.as_ref().map(|(ca, _)| json!(ca))),
+            ("etcd_cert_file", identity.map(|(cert, _)| json!(cert))),
+            ("etcd_key_file", identity.map(|(_, key)| json!(key))),
             ("nodename_file_optional", nodename_file_optional.then(|| json!(true))),
             ("mtu", mtu.map(|mtu| json!(mtu))),
             ("log_level", log_level.map(|level| json!(level.name()))),
