@@ -5,10 +5,16 @@ use std::process::ExitCode;
 use calico_installer::cli::Cli;
 use calico_installer::exit::Exit;
 use calico_installer::host::Host;
-use calico_installer::say;
+use calico_installer::{label_wrapper, say};
 use clap::Parser;
 
 fn main() -> ExitCode {
+    let plugin = std::env::current_exe()
+        .ok()
+        .and_then(|own| label_wrapper::plugin(std::env::args_os().next().as_deref(), &own));
+    if let Some(plugin) = plugin {
+        return label_wrapper::run(&plugin);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -383,6 +383,31 @@ impl EtcdProxy {
     }
 }
 
+/// What Calico's CNI plugins log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CniLogLevel {
+    /// Everything.
+    Debug,
+    /// The usual.
+    Info,
+    /// What is not as expected.
+    Warning,
+    /// What failed.
+    Error,
+}
+
+impl CniLogLevel {
+    /// As the plugins' configuration has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
 /// Which line of Calico's versions runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum NodeProfile {

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 use std::fs;
+use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 use rustix::fs::inotify;
 use serde_json::{Value, json};
@@ -151,11 +153,9 @@ fn an_earlier_plugin_of_another_content_is_named() {
 
 #[test]
 fn old_versions_of_mesos_are_refused_before_any_change() {
-    for (version, code) in [("1.1.0", 79), ("0.28.3", 78)] {
-        let rig = Rig::with(version, &["plugins"]);
-        expect(&rig.apply("one"), code, &["Mesos"]);
-        assert_eq!(rig.installed(), [PathBuf::from("net.d")], "{version}");
-    }
+    let rig = Rig::with("0.28.3", &["plugins"]);
+    expect(&rig.apply("one"), 78, &["Mesos 0.28 has no CNI"]);
+    assert_eq!(rig.installed(), [PathBuf::from("net.d")]);
 }
 
 #[test]
@@ -253,4 +253,148 @@ fn an_install_of_an_older_version_is_known_and_can_be_undone() {
     expect(&rig.undo(&[]), 0, &["removed"]);
     assert_eq!(rig.installed(), [PathBuf::from("net.d")]);
     assert!(!rig.path("state").exists());
+}
+
+/// The plugin behind the wrapper: it shows what it is given.
+const SHOWS: &str = "#!/bin/sh\ncat\necho \"[$CNI_COMMAND $*]\"\nexit 7\n";
+
+/// Runs an installed plugin as Mesos does.
+fn plugin(rig: &Rig, stdin: &str) -> Output {
+    let mut child = Command::new(rig.path("plugins/calico"))
+        .arg("argument")
+        .env_clear()
+        .env("CNI_COMMAND", "ADD")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn labels_are_shortened_on_their_way_to_the_plugin_and_nothing_else_is_changed() {
+    let rig = Rig::new();
+    expect(
+        &rig.run("apply", SHOWS, &["--cni-label-wrapper"]),
+        0,
+        &["plugins/calico-impl", "plugins/calico:"],
+    );
+    assert_eq!(fs::read(rig.path("plugins/calico-impl")).unwrap(), SHOWS.as_bytes());
+    let long = "l".repeat(200_000);
+    let config = |value: &str| {
+        let labels = json!([{ "key": "k", "value": value }]);
+        let info = json!({ "name": "calico", "labels": { "labels": labels } });
+        let args = json!({ "org.apache.mesos": { "network_info": info } });
+        format!("{:#}\n", json!({ "cniVersion": "0.1.0", "name": "calico", "args": args }))
+    };
+    let said = |stdin: &str| {
+        let output = plugin(&rig, stdin);
+        assert_eq!(output.status.code(), Some(7), "it ends as the plugin does");
+        let said = String::from_utf8(output.stdout).unwrap();
+        said.strip_suffix("[ADD argument]\n").unwrap_or_else(|| panic!("{said}")).to_owned()
+    };
+    for untouched in [config("short").as_str(), "no JSON", ""] {
+        assert_eq!(said(untouched), untouched);
+    }
+    let value = calico_installer::label_wrapper::short(&long).into_owned();
+    let expected: Value = serde_json::from_str(&config(&value)).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&said(&config(&long))).unwrap(), expected);
+
+    // Without the plugin it says so as plugins do.
+    fs::remove_file(rig.path("plugins/calico-impl")).unwrap();
+    let output = plugin(&rig, &config("short"));
+    let error: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (output.status.code(), &error["code"], &error["cniVersion"]),
+        (Some(1), &json!(5), &json!("0.1.0"))
+    );
+    assert!(error["details"].as_str().unwrap().contains("plugins/calico-impl: No such file"), "{error}");
+
+    // Put back, and then replaced by the plugin itself.
+    expect(&rig.run("apply", SHOWS, &["--cni-label-wrapper"]), 0, &["plugins/calico-impl: it is missing"]);
+    expect(&rig.run("apply", SHOWS, &[]), 0, &["plugins/calico: its content differs"]);
+    assert_eq!(fs::read(rig.path("plugins/calico")).unwrap(), SHOWS.as_bytes());
+    expect(&rig.undo(&[]), 0, &[]);
+    assert_eq!(rig.installed(), [PathBuf::from("net.d")]);
+}
+
+#[test]
+fn the_port_mapper_is_mesos_own_and_is_put_where_the_agent_finds_it() {
+    let rig = Rig::new();
+    let missing = ["mesos-cni-port-mapper", "launcher_dir", "launcher/mesos-cni-port-mapper"];
+    expect(&rig.run("apply", "one", &["--cni-port-mapper"]), 78, &missing);
+    fs::create_dir(rig.path("launcher")).unwrap();
+    fs::write(rig.path("launcher/mesos-cni-port-mapper"), "mapper").unwrap();
+    expect(
+        &rig.run("apply", "one", &["--cni-port-mapper"]),
+        0,
+        &["plugins/mesos-cni-port-mapper: it is missing"],
+    );
+    let config: Value = serde_json::from_slice(&fs::read(rig.config()).unwrap()).unwrap();
+    assert_eq!(
+        (&config["type"], &config["delegate"]["type"]),
+        (&json!("mesos-cni-port-mapper"), &json!("calico"))
+    );
+    expect(&rig.run("check", "one", &["--cni-port-mapper"]), 0, &[]);
+    // It comes with the agent, also a newer one.
+    fs::write(rig.path("launcher/mesos-cni-port-mapper"), "newer").unwrap();
+    expect(
+        &rig.run("apply", "one", &["--cni-port-mapper"]),
+        0,
+        &["plugins/mesos-cni-port-mapper: its content differs"],
+    );
+    expect(&rig.undo(&[]), 0, &[]);
+    assert_eq!(rig.installed(), [PathBuf::from("net.d")]);
+    // Where the agent has it already it is not ours.
+    fs::write(rig.path("plugins/mesos-cni-port-mapper"), "theirs").unwrap();
+    expect(&rig.run("apply", "one", &["--cni-port-mapper"]), 0, &[]);
+    expect(&rig.undo(&[]), 0, &[]);
+    assert_eq!(fs::read(rig.path("plugins/mesos-cni-port-mapper")).unwrap(), b"theirs");
+}
+
+#[test]
+fn a_directory_that_was_wiped_is_made_again_where_the_plugins_were_and_stays_for_the_agent() {
+    let rig = Rig::with("1.11.0", &["first", "second"]);
+    let second = rig.path("second").display().to_string();
+    expect(&rig.run("apply", "one", &["--cni-plugins-dir", &second]), 0, &[]);
+    fs::remove_dir_all(rig.path("second")).unwrap();
+    fs::remove_dir_all(rig.path("etc/net.d")).unwrap();
+    expect(
+        &rig.apply("one"),
+        0,
+        &["make the directory", "second/calico: it is missing", "calico.conf: it is missing"],
+    );
+    expect(&rig.undo(&[]), 0, &["second stays: it is in use"]);
+    assert!(rig.path("second").is_dir() && rig.path("etc/net.d").is_dir());
+    assert!(!rig.path("state").exists());
+}
+
+#[test]
+fn wrong_values_of_options_say_what_would_be_right() {
+    let rig = Rig::new();
+    for (option, value, words) in [
+        ("--cni-ipv4-pools", "10.0.0.0/8,10.0.0.1/8", "10.0.0.1/8"),
+        ("--cni-log-level", "loud", "debug, info, warning, error"),
+        ("--network-mtu", "100", "576"),
+        ("--mesos-platform", "k8s", "auto, dcos, mesos"),
+        ("--mesos-patience", "0", "1..=3600"),
+        ("--cni-config-dir", "/elsewhere", "is not read by the agent"),
+        ("--cni-plugins-dir", "/elsewhere", "is not searched by the agent"),
+        ("--node-name", "Host A", "--node-name"),
+    ] {
+        let mut command = rig.command("apply", "one");
+        if option == "--node-name" {
+            // It has one already.
+            let words: Vec<_> = command
+                .get_args()
+                .map(ToOwned::to_owned)
+                .filter(|it| it != "--node-name" && it != "host-1")
+                .collect();
+            command = installer();
+            command.args(words);
+        }
+        expect(&command.args([option, value]).output().unwrap(), 78, &[words]);
+    }
+    assert_eq!(rig.installed(), [PathBuf::from("net.d")]);
 }

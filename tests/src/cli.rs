@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use cluster::{Cluster, HostKind, Progress, Spec};
+use cluster::{Cluster, HostKind, Platform, Progress, Spec};
 
 /// A real local cluster: Apache Mesos, etcd and agent hosts with systemd and Docker, in one network namespace.
 #[derive(Debug, Parser)]
@@ -21,6 +21,15 @@ pub struct Cli {
     command: Command,
 }
 
+/// How agent hosts are set up.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum PlatformChoice {
+    /// The first as DC/OS does, the others with plain Mesos' directories.
+    Mixed,
+    /// All with the units mesos-slave and mesos-agent, and their files in /etc.
+    Mesos,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start a cluster and wait until all of it works.
@@ -28,6 +37,9 @@ enum Command {
         /// Number of agent hosts; the first is set up as DC/OS does, the last of several is public.
         #[arg(long, default_value_t = Spec::default().agents)]
         agents: u8,
+        /// How they are set up instead: all as the packages of Mesos for Linux distributions do.
+        #[arg(long, value_enum, default_value = "mixed")]
+        platform: PlatformChoice,
         /// Number of masters: 1, or 3 with ZooKeeper.
         #[arg(long, default_value_t = Spec::default().masters)]
         masters: u8,
@@ -107,10 +119,14 @@ impl Cli {
     pub fn run(self) -> Result<ExitCode> {
         let name = self.name;
         match self.command {
-            Command::Up { agents, masters, master_env, agent_env } => {
+            Command::Up { agents, platform, masters, master_env, agent_env } => {
                 let (master_env, agent_env) =
                     (master_env.into_iter().collect(), agent_env.into_iter().collect());
-                up(&Spec { name, agents, masters, master_env, agent_env, ..Spec::default() })?;
+                let platform = match platform {
+                    PlatformChoice::Mixed => Platform::Mixed,
+                    PlatformChoice::Mesos => Platform::Mesos,
+                };
+                up(&Spec { name, agents, platform, masters, master_env, agent_env, ..Spec::default() })?;
             }
             Command::Status => status(&Cluster::attach(&name)?)?,
             Command::Exec { host, words } => {
@@ -156,7 +172,7 @@ fn up(spec: &Spec) -> Result<()> {
 }
 
 fn status(cluster: &Cluster) -> Result<()> {
-    let mut text = format!("{:<20} {:<15} {:<8} {:<4} agent\n", "host", "address", "kind", "on");
+    let mut text = format!("{:<20} {:<15} {:<16} {:<4} agent\n", "host", "address", "kind", "on");
     for host in cluster.hosts()? {
         let (name, address, on) = (host.name(), host.address().to_string(), host.is_on()?);
         let agent =
@@ -165,9 +181,11 @@ fn status(cluster: &Cluster) -> Result<()> {
             HostKind::DcOs => "dc/os",
             HostKind::Mesos => "mesos",
             HostKind::Public => "public",
+            HostKind::Packaged => "packaged",
+            HostKind::PackagedPublic => "packaged, public",
         };
         let on = if on { "yes" } else { "no" };
-        writeln!(text, "{name:<20} {address:<15} {kind:<8} {on:<4} {agent}")?;
+        writeln!(text, "{name:<20} {address:<15} {kind:<16} {on:<4} {agent}")?;
     }
     writeln!(text)?;
     for name in cluster.processes()? {

@@ -245,7 +245,7 @@ impl Cluster {
         let host = state::change(&self.name, |state| {
             let number = state.hosts.iter().map(|host| host.number).max().unwrap_or_default() + 1;
             (number <= MOST_HOSTS).then(|| {
-                let host = self.new_host(number, HostKind::Mesos);
+                let host = self.new_host(number, HostKind::of_host(self.spec.platform, number, 0));
                 state.hosts.push(host.clone());
                 host
             })
@@ -354,7 +354,9 @@ impl Cluster {
         network::create(&self.name, self.subnet, self.spec.masters)?;
         self.put_programs(progress)?;
         let hosts: Vec<HostState> = (1..=self.spec.agents)
-            .map(|number| self.new_host(number, HostKind::of_host(number, self.spec.agents)))
+            .map(|number| {
+                self.new_host(number, HostKind::of_host(self.spec.platform, number, self.spec.agents))
+            })
             .collect();
         state::change(&self.name, |state| state.hosts.clone_from(&hosts))?;
         progress.line(format_args!("cluster {} on 10.87.{}.0/24", self.name, self.subnet.0));

@@ -40,4 +40,4 @@ pub use http::{get_json, get_json_within, post_json};
 pub use lock::{Lock, test_lock};
 pub use progress::Progress;
 pub use running::{Process, Signal};
-pub use spec::{HostKind, Spec};
+pub use spec::{HostKind, Platform, Spec};

@@ -18,6 +18,9 @@ pub struct Spec {
     pub name: String,
     /// Number of agent hosts: the first is set up as DC/OS does, the last of several is public.
     pub agents: u8,
+    /// How the agent hosts are set up.
+    #[serde(default)]
+    pub platform: Platform,
     /// Number of masters: 1, or 3 that elect a leader through ZooKeeper.
     pub masters: u8,
     /// More settings of each master, as `MESOS_…` environment variables.
@@ -25,7 +28,7 @@ pub struct Spec {
     /// Files of the masters by their absolute path, with their content: those that settings name.
     #[serde(default)]
     pub master_files: BTreeMap<String, String>,
-    /// More settings of each agent, as `MESOS_…` environment variables.
+    /// More settings of each agent, as `MESOS_…` environment variables; an empty one takes away what is set otherwise.
     pub agent_env: BTreeMap<String, String>,
 }
 
@@ -34,6 +37,7 @@ impl Default for Spec {
         Self {
             name: "calico".to_owned(),
             agents: 3,
+            platform: Platform::default(),
             masters: 1,
             master_env: BTreeMap::new(),
             master_files: BTreeMap::new(),
@@ -88,6 +92,17 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     )))
 }
 
+/// How the agent hosts of a cluster are set up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Platform {
+    /// The first as DC/OS does, the others with plain Mesos' directories; all with DC/OS' names of units.
+    #[default]
+    Mixed,
+    /// All as the packages of Mesos for Linux distributions do.
+    Mesos,
+}
+
 /// How a host is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -98,15 +113,24 @@ pub enum HostKind {
     DcOs,
     /// Plain Mesos, as a public agent: resources of the role `slave_public`, attribute `public_ip:true`.
     Public,
+    /// As the packages of Mesos do it: the unit `mesos-slave`, which starts the agent by `mesos-init-wrapper` with a flag
+    /// for each file in /etc/mesos-slave.
+    Packaged,
+    /// The same under Mesos' newer name, as a public agent: the unit `mesos-agent`, with variables of
+    /// /etc/default/mesos-agent.
+    PackagedPublic,
 }
 
 impl HostKind {
-    /// The kind of host `number` (from 1) of the `of` that a cluster starts with.
-    pub(crate) fn of_host(number: u8, of: u8) -> Self {
-        match number {
-            1 => Self::DcOs,
-            _ if number == of => Self::Public,
-            _ => Self::Mesos,
+    /// The kind of host `number` (from 1) of the `of` that a cluster starts with; one that joins later is no public one.
+    pub(crate) fn of_host(platform: Platform, number: u8, of: u8) -> Self {
+        let is_last = number > 1 && number == of;
+        match platform {
+            Platform::Mixed if number == 1 => Self::DcOs,
+            Platform::Mixed if is_last => Self::Public,
+            Platform::Mixed => Self::Mesos,
+            Platform::Mesos if is_last => Self::PackagedPublic,
+            Platform::Mesos => Self::Packaged,
         }
     }
 }
@@ -149,8 +173,14 @@ mod tests {
 
     #[test]
     fn the_first_host_is_as_on_dcos_and_the_last_public() {
-        let kinds: Vec<_> = (1..=3).map(|number| HostKind::of_host(number, 3)).collect();
-        assert_eq!(kinds, [HostKind::DcOs, HostKind::Mesos, HostKind::Public]);
-        assert_eq!(HostKind::of_host(1, 1), HostKind::DcOs);
+        let kinds =
+            |platform| (1..=3).map(|number| HostKind::of_host(platform, number, 3)).collect::<Vec<_>>();
+        assert_eq!(kinds(Platform::Mixed), [HostKind::DcOs, HostKind::Mesos, HostKind::Public]);
+        assert_eq!(
+            kinds(Platform::Mesos),
+            [HostKind::Packaged, HostKind::Packaged, HostKind::PackagedPublic]
+        );
+        assert_eq!(HostKind::of_host(Platform::Mixed, 1, 1), HostKind::DcOs);
+        assert_eq!(HostKind::of_host(Platform::Mesos, 1, 1), HostKind::Packaged);
     }
 }

@@ -97,9 +97,9 @@ pub enum DockerStoreCommand {
 #[derive(Debug, Clone, Subcommand)]
 pub enum CniCommand {
     /// Installs it, verifies it, and takes it back when that fails.
-    Apply(CniOptions),
+    Apply(Box<CniOptions>),
     /// Says what `apply` would change, and why; changes nothing.
-    Check(CniOptions),
+    Check(Box<CniOptions>),
     /// Takes back what `apply` changed.
     Undo(CniUndoOptions),
 }
@@ -169,11 +169,9 @@ impl Cli {
             Command::DockerClusterStore(DockerStoreCommand::Undo(options)) => {
                 run.undo(&options.state, &DockerStoreUndo::from(&options), options.force).await
             }
-            Command::Cni(CniCommand::Apply(options)) => {
-                run.apply(&options.step, &Cni { options: &options, compares: false }).await
-            }
+            Command::Cni(CniCommand::Apply(options)) => run.apply(&options.step, &Cni::new(&options)).await,
             Command::Cni(CniCommand::Check(options)) => {
-                run.check(&options.step, &Cni { options: &options, compares: true }).await
+                run.check(&options.step, &Cni::new(&options).compared()).await
             }
             Command::Cni(CniCommand::Undo(options)) => {
                 run.undo(&options.state, &CniUndo::from(&options), options.force).await

@@ -1,4 +1,5 @@
-//! The Mesos agent of this host, asked over its HTTP endpoints `/version`, `/flags` and `/containers`.
+//! The Mesos agent of this host, asked over its HTTP endpoints `/version`, `/flags`, `/containers`, `/state` and
+//! `/metrics/snapshot`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +13,13 @@ use super::files::Files;
 use super::http::{self, HttpError};
 use crate::exit::{Exit, Failure, Result};
 use crate::values::Endpoint;
+
+mod state;
+
+pub use state::AgentState;
+
+/// How long executors have to register with an agent that was restarted, where it does not say.
+const REREGISTRATION: Duration = Duration::from_secs(2);
 
 /// An agent that is there answers at once; a busy one within this.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -60,12 +68,50 @@ impl AgentFlags {
         let base = if persist { self.get("work_dir") } else { self.get("runtime_dir") };
         Path::new(base.unwrap_or("/var/run/mesos")).join("isolators/network/cni")
     }
+
+    /// How long an agent that was restarted waits for its executors before it registers with a master.
+    pub fn reregistration_timeout(&self) -> Duration {
+        self.get("executor_reregistration_timeout").and_then(duration).unwrap_or(REREGISTRATION)
+    }
+
+    /// Whether tasks of frameworks that checkpoint outlive a restart of the agent.
+    pub fn recovers(&self) -> bool {
+        self.get("recover").is_none_or(|recover| recover == "reconnect")
+    }
+
+    /// Whether the agent puts executors into a control group apart from its unit's.
+    pub fn moves_executors(&self) -> bool {
+        self.get("systemd_enable_support").is_none_or(|enabled| enabled == "true")
+    }
+
+    /// Where the programs are that come with the agent.
+    pub fn launcher_dir(&self) -> &Path {
+        Path::new(self.get("launcher_dir").unwrap_or("/usr/local/libexec/mesos"))
+    }
 }
 
 impl<const N: usize> From<[(&str, &str); N]> for AgentFlags {
     fn from(flags: [(&str, &str); N]) -> Self {
         Self(flags.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
+}
+
+/// A duration as Mesos writes it: `10mins`, `1.5secs`.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "ns" => 1e-9,
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "secs" => 1.0,
+        "mins" => 60.0,
+        "hrs" => 3600.0,
+        "days" => 86_400.0,
+        "weeks" => 604_800.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()
 }
 
 /// The agent at an address.
@@ -118,6 +164,17 @@ impl Agent {
         Ok(containers.into_iter().map(named).collect())
     }
 
+    /// Who it is, since when it runs, and what it runs.
+    pub async fn state(&self) -> Result<AgentState> {
+        self.get("/state").await
+    }
+
+    /// Whether it is registered with a master.
+    pub async fn is_registered(&self) -> Result<bool> {
+        let metrics: BTreeMap<String, Option<f64>> = self.get("/metrics/snapshot").await?;
+        Ok(metrics.get("slave/registered").copied().flatten() == Some(1.0))
+    }
+
     async fn get<T: for<'de> Deserialize<'de>>(&self, path: &str) -> Result<T> {
         let answer = http::get(&self.endpoint, path, LIMIT).await.map_err(|error| {
             let exit = if matches!(error, HttpError::Tls(_)) { Exit::Unsuitable } else { Exit::Unavailable };
@@ -168,6 +225,29 @@ mod tests {
         assert!(version("0.28.3").unwrap() < version("1.0").unwrap());
         assert!(version("new").is_err());
         assert!(version("1").is_err());
+    }
+
+    #[test]
+    fn durations_are_mesos_own() {
+        for (text, millis) in
+            [("10mins", 600_000), ("2secs", 2000), ("1.5secs", 1500), ("15ms", 15), ("1hrs", 3_600_000)]
+        {
+            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "10", "secs", "-1secs", "1.2.3secs", "1e3secs", "1min", "9e999weeks"] {
+            assert_eq!(duration(text), None, "{text}");
+        }
+        let flags = |value: &str| AgentFlags::from([("executor_reregistration_timeout", value)]);
+        assert_eq!(flags("15secs").reregistration_timeout(), Duration::from_secs(15));
+        assert_eq!(flags("soon").reregistration_timeout(), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn what_a_restart_does_to_tasks_is_in_the_flags() {
+        let of = |name: &str, value: &str| AgentFlags::from([(name, value)]);
+        assert!(AgentFlags::default().recovers() && AgentFlags::default().moves_executors());
+        assert!(of("recover", "reconnect").recovers() && !of("recover", "cleanup").recovers());
+        assert!(!of("systemd_enable_support", "false").moves_executors());
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod http;
 pub mod kernel;
 pub mod name;
 pub mod net;
+pub mod platform;
 pub mod plugin;
 pub mod ports;
 pub mod process;

@@ -81,6 +81,8 @@ pub struct Unit {
     pub environment_files: Vec<String>,
     /// The unit's file, then its drop-ins.
     pub files: Vec<String>,
+    /// What of it is ended with it: `control-group`, `mixed`, `process` or `none`.
+    pub kill_mode: String,
 }
 
 impl Unit {
@@ -97,6 +99,11 @@ impl Unit {
     /// Whether its main process is the one of `earlier`, alive.
     pub fn is_still(&self, earlier: &Self) -> bool {
         self.is_active() && (self.main_pid, self.started) == (earlier.main_pid, earlier.started)
+    }
+
+    /// Whether what its main process has started outlives it.
+    pub fn spares_others(&self) -> bool {
+        matches!(self.kill_mode.as_str(), "process" | "none")
     }
 
     /// How it stands, in words.
@@ -163,6 +170,15 @@ impl Systemd {
         match self {
             Self::Bus(bus) => bounded(action, CALL_LIMIT, bus.kill_main(name, SIGHUP)).await,
             Self::Systemctl(systemctl) => systemctl.hang_up(name, action()).await,
+        }
+    }
+
+    /// Makes it read the files of units again.
+    pub async fn reload(&self) -> Result<()> {
+        let action = || "read its units again".to_owned();
+        match self {
+            Self::Bus(bus) => bounded(action, CALL_LIMIT, bus.reload()).await,
+            Self::Systemctl(systemctl) => systemctl.reload(action()).await,
         }
     }
 

@@ -3,7 +3,8 @@
 use clap::{ArgAction, Args};
 
 use super::{
-    DockerOptions, DockerUnitOptions, EtcdTlsOptions, FindAgentOptions, MaxAgentsOptions, RestartOptions,
+    AgentUnitOptions, DockerOptions, DockerUnitOptions, EtcdTlsOptions, FindAgentOptions, MaxAgentsOptions,
+    RestartOptions,
     StateOptions,
 };
 use crate::values::{Artifact, Backend, Cidr, Encapsulation, NodeProfile};
@@ -34,12 +35,16 @@ pub struct UndoAllOptions {
     /// Which Docker.
     #[command(flatten)]
     pub unit: DockerUnitOptions,
-    /// What may be restarted; without it, Docker keeps the store until its next restart.
+    /// What may be restarted; without it, Docker keeps the store, and the Mesos agent flags that were set for CNI, until
+    /// they are.
     #[command(flatten)]
     pub restarts: RestartOptions,
     /// Which agent.
     #[command(flatten)]
     pub agent: FindAgentOptions,
+    /// How it is run.
+    #[command(flatten)]
+    pub agent_unit: AgentUnitOptions,
     /// Where the record is.
     #[command(flatten)]
     pub state: StateOptions,

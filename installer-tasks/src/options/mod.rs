@@ -21,7 +21,7 @@ mod node;
 mod prefetch;
 
 pub use cluster_init::ClusterInitOptions;
-pub use cni::{CniOptions, CniUndoOptions};
+pub use cni::{AgentUnitOptions, CniOptions, CniUndoOptions};
 pub use docker_store::{DockerStoreOptions, DockerStoreUndoOptions, DockerUnitOptions, MaxAgentsOptions};
 pub use etcd::{
     EtcdApi, EtcdClient, EtcdOptions, EtcdPlace, EtcdTls, EtcdTlsFile, EtcdTlsOptions, UpstreamOptions,

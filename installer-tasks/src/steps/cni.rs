@@ -1,89 +1,100 @@
 //! `cni`: Calico's plugins and the configuration of its network, as the Mesos agent's CNI isolator uses them.
 //!
-//! Binaries first, the configuration last: from the moment that it is there, containers may be started with it.
+//! Binaries first, the configuration last: from the moment that it is there, containers may be started with it. An agent
+//! that has no CNI yet, or that reads networks only when it starts, is restarted after that, which must be allowed.
 //! Undo goes the other way.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::cell::RefCell;
 
 use crate::exit::{Exit, Failure, Result};
-use crate::host::agent::{self, Agent};
-use crate::host::files::{self, Files, Print, Staging};
-use crate::host::{Host, artifact, name};
-use crate::journal::{Entry, Recorded, What};
-use crate::options::{CniOptions, CniUndoOptions, FindAgentOptions};
-use crate::say;
-use crate::steps::model::{
-    Acts, Back, Content, Direction, NoAction, Plan, Proposal, Stage, Step, Undo, WantedFile,
-};
+use crate::host::Host;
+use crate::host::agent::Agent;
+use crate::host::files::{Files, Staging};
+use crate::host::systemd::Systemd;
+use crate::journal::Recorded;
+use crate::options::{CniOptions, FindAgentOptions};
+use crate::steps::StepName;
+use crate::steps::model::{Acts, Change, Direction, Plan, Proposal, Step, WantedFile};
 use crate::steps::status::{Installed, Seen};
-use crate::steps::{StepName, users};
-use crate::values::{Artifact, NetworkName};
 
 pub mod config;
 pub mod place;
+mod plugins;
+mod restart;
+pub mod settings;
+mod survey;
+mod undo;
 
 use place::Searched;
+pub use restart::Action;
+use restart::Before;
+pub use undo::{CniUndo, networks_of};
 
 /// The plugin that connects containers.
 pub const PLUGIN: &str = "calico";
 /// The plugin that gives addresses.
 pub const IPAM_PLUGIN: &str = "calico-ipam";
-/// Where DC/OS says that its own Calico is on, whose network is called [`DCOS_NETWORK`].
-const DCOS_CALICO: &str = "/opt/mesosphere/etc/calico/calico_enabled";
-const DCOS_NETWORK: &str = "calico";
 
 /// The step, as it is installed.
 #[derive(Debug)]
 pub struct Cni<'a> {
-    /// What is wanted.
-    pub options: &'a CniOptions,
+    options: &'a CniOptions,
     /// Whether it is only compared with what there is. Checksums do for that: artifacts need not be there.
-    pub compares: bool,
+    compares: bool,
+    /// How the agent was before it was restarted.
+    before: RefCell<Option<Before>>,
 }
 
-/// The step, as it is taken back.
-#[derive(Debug)]
-pub struct CniUndo<'a> {
-    /// The network; `None` when only plugins are left of what was installed.
-    pub network: Option<&'a NetworkName>,
-    /// Whether containers that use it are no obstacle.
-    pub force: bool,
-    /// Which agent.
-    pub agent: &'a FindAgentOptions,
-}
+impl<'a> Cni<'a> {
+    /// With these options.
+    pub fn new(options: &'a CniOptions) -> Self {
+        Self { options, compares: false, before: RefCell::new(None) }
+    }
 
-impl<'a> From<&'a CniUndoOptions> for CniUndo<'a> {
-    fn from(options: &'a CniUndoOptions) -> Self {
-        let CniUndoOptions { network_name, force, agent, state: _ } = options;
-        Self { network: Some(network_name), force: *force, agent }
+    /// The same, to be compared only.
+    #[must_use]
+    pub fn compared(self) -> Self {
+        Self { compares: true, ..self }
+    }
+
+    fn agent(&self) -> Result<Agent> {
+        let step = &self.options.step;
+        Ok(Agent::at(step.agent.url(&step.etcd.upstream.endpoints)?))
     }
 }
 
 impl Acts for Cni<'_> {
-    type Action = NoAction;
+    type Action = Action;
     const NAME: StepName = StepName::Cni;
 
-    async fn act(&self, _: &Host, action: &NoAction, _: Direction) -> Result<()> {
-        match *action {}
-    }
-}
-
-impl Acts for CniUndo<'_> {
-    type Action = NoAction;
-    const NAME: StepName = StepName::Cni;
-
-    async fn act(&self, _: &Host, action: &NoAction, _: Direction) -> Result<()> {
-        match *action {}
+    async fn act(&self, _: &Host, action: &Action, direction: Direction) -> Result<()> {
+        let Action::RestartAgent { reload } = action;
+        let (systemd, agent) = (Systemd::connect().await?, self.agent()?);
+        let options = &self.options.unit;
+        if *reload {
+            systemd.reload().await?;
+        }
+        match direction {
+            Direction::Forward => {
+                let before = Before::look(&systemd, options, &agent).await?;
+                let before = self.before.borrow_mut().insert(before).clone();
+                restart::restart(&systemd, &agent, &before).await
+            }
+            Direction::Back => {
+                let before = self.before.borrow().clone();
+                let allowed = self.options.step.restarts.allow_restart;
+                restart::go_back(&systemd, options, &agent, before.as_ref(), allowed).await
+            }
+        }
     }
 }
 
 impl Step for Cni<'_> {
-    async fn check(&self, host: &Host, recorded: &Recorded<NoAction>) -> Result<Proposal<NoAction>> {
-        survey(host, self, recorded).await
+    async fn check(&self, host: &Host, recorded: &Recorded<Action>) -> Result<Proposal<Action>> {
+        survey::survey(host, self, recorded).await
     }
 
-    async fn verify(&self, host: &Host, plan: &Plan<NoAction>) -> Result<()> {
+    async fn verify(&self, host: &Host, plan: &Plan<Action>) -> Result<()> {
         // As the isolator reads it.
         let network = self.options.network_name.as_str();
         for file in plan.files().iter().filter(|file| file.staging == Staging::Outside) {
@@ -93,212 +104,40 @@ impl Step for Cni<'_> {
                 return Err(Failure::new(Exit::TryAgain, format!("{path} does not configure {network}")));
             }
         }
-        Ok(())
-    }
-}
-
-fn wanted(path: PathBuf, staging: Staging, content: Content, sha256: String, mode: u32) -> WantedFile {
-    let (uid, gid) = files::own_ids();
-    WantedFile { path, staging, print: Print { sha256, mode, uid, gid }, content }
-}
-
-/// Looks at the host and the agent; everything that cannot work is found here, before anything is changed.
-async fn survey(
-    host: &Host,
-    &Cni { options, compares }: &Cni<'_>,
-    recorded: &Recorded<NoAction>,
-) -> Result<Proposal<NoAction>> {
-    let network = &options.network_name;
-    let artifacts = [(PLUGIN, &options.artifacts_cni), (IPAM_PLUGIN, &options.artifacts_cni_ipam)];
-    let needed = artifacts.iter().filter(|(_, artifact)| !compares || artifact.path.exists());
-    for (_, artifact) in needed {
-        artifact::verify(artifact)?;
-    }
-    if network.as_str() == DCOS_NETWORK && host.has(DCOS_CALICO) {
-        return Err(Failure::unsuitable(format!(
-            "DC/OS' own Calico is on here ({DCOS_CALICO} exists) and has the network name {DCOS_NETWORK}: turn it off, \
-             or give another --network-name"
-        )));
-    }
-
-    let etcd = &options.step.etcd;
-    let agent = Agent::at(options.step.agent.url(&etcd.upstream.endpoints)?);
-    let version = agent.version().await?;
-    let searched = match Searched::from_flags(&agent.flags().await?, place::usual(host)) {
-        // Its version may be the better reason.
-        Err(failure) => {
-            return Err(place::restart_for(version).err().unwrap_or(failure));
+        if !plan.changes().iter().any(|change| matches!(change, Change::Action { .. })) {
+            return Ok(());
         }
-        Ok(searched) => searched,
-    };
-    let files = host.files();
-    let writable = |directory: &Path| files.is_writable_directory(directory);
-    let plugins_dir = searched.plugins_dir(options.cni_plugins_dir.as_deref(), writable)?;
-    let config_dir = searched.config_dir(options.cni_config_dir.as_deref())?;
-
-    let mut proposal = Proposal::new();
-    for (name, artifact) in artifacts {
-        if let Some(note) = check_shadows(&searched, &plugins_dir, name, artifact)? {
-            proposal.note(note);
-        }
-        let content = Content::Artifact(artifact.path.clone());
-        let sha256 = artifact.sha256.clone();
-        proposal.file(wanted(plugins_dir.join(name), Staging::Beside, content, sha256, 0o755));
-    }
-    let node_name = name::node_name(options.node_name.as_deref())?;
-    let text = config::render(network, &etcd.for_clients()?, &node_name, options.network_mtu);
-    let path = config::path_in(&config_dir, network);
-    let sha256 = files::sha256_hex(text.as_bytes());
-    let config = wanted(path, Staging::Outside, Content::Bytes(text.into_bytes()), sha256, 0o644);
-    check_rivals(files, &config_dir, network, &config, recorded)?;
-    proposal.file(config);
-    match place::restart_for(version)? {
-        Some(because) if options.step.restarts.allow_restart => Err(Failure::unsuitable(format!(
-            "{because}, and this version of calico-installer does not restart it; Mesos 1.2 or later is needed"
-        ))),
-        Some(because) => {
-            proposal.restart(because);
-            Ok(proposal)
-        }
-        None => Ok(proposal),
-    }
-}
-
-/// The agent runs the first plugin of a name that it finds: an earlier one of another content is in our way.
-fn check_shadows(
-    searched: &Searched,
-    directory: &Path,
-    name: &str,
-    ours: &Artifact,
-) -> Result<Option<String>> {
-    for earlier in searched.before(directory, name) {
-        if !earlier.is_file() {
-            continue;
-        }
-        let ours_path = directory.join(name);
-        if files::sha256_of(&earlier)? != ours.sha256 {
-            return Err(Failure::unsuitable(format!(
-                "{} shadows {}: the agent searches {} first and cannot be given ours there; remove or replace it",
-                earlier.display(),
-                ours_path.display(),
-                earlier.parent().unwrap_or(Path::new("/")).display()
-            )));
-        }
-        return Ok(Some(format!(
-            "{} comes first in the agent's search list, and is the same",
-            earlier.display()
-        )));
-    }
-    Ok(None)
-}
-
-/// A network has one configuration, and only one that we wrote is replaced.
-fn check_rivals(
-    files: &Files,
-    directory: &Path,
-    network: &NetworkName,
-    ours: &WantedFile,
-    recorded: &Recorded<NoAction>,
-) -> Result<()> {
-    if !files.is_writable_directory(directory) {
-        return Err(Failure::unsuitable(format!(
-            "the agent's --network_cni_config_dir {} is not a directory that can be written",
-            directory.display()
-        )));
-    }
-    let mut configs = Vec::new();
-    for path in files.list(directory)?.into_iter().filter(|path| files.is_file(path)) {
-        if let Some(content) = files.read(&path)? {
-            configs.push((path, content));
+        // An agent that has read what was written for it knows the directories.
+        let flags = self.agent()?.flags().await?;
+        let searched = Searched::from_flags(&flags)?;
+        let is_searched = |file: &&WantedFile| {
+            file.staging == Staging::Outside || file.path.file_name() == Some(PLUGIN.as_ref())
+        };
+        let unknown = plan
+            .files()
+            .iter()
+            .filter(is_searched)
+            .filter_map(|file| file.path.parent())
+            .find(|directory| !searched.as_ref().is_some_and(|searched| searched.names(directory)));
+        match unknown {
+            None => Ok(()),
+            Some(directory) => Err(Failure::unsuitable(format!(
+                "the Mesos agent was restarted, and does not know {} all the same: something else sets its flags",
+                directory.display()
+            ))),
         }
     }
-    if let Some(rival) = config::rival(&configs, network, &ours.path) {
-        return Err(Failure::unsuitable(format!(
-            "{} already configures a network called {network}: remove it, or give another --network-name",
-            rival.display()
-        )));
-    }
-    let there = configs.iter().find(|(path, _)| *path == ours.path);
-    let foreign = |content: &[u8]| {
-        let same = files::sha256_hex(content) == ours.print.sha256;
-        !same && recorded.entry(&ours.path).is_none()
-    };
-    match there {
-        Some((path, content)) if foreign(content) => Err(Failure::unsuitable(format!(
-            "{} is there, differs from ours, and was not written by calico-installer: remove it, or give another --network-name",
-            path.display()
-        ))),
-        _ => Ok(()),
-    }
-}
-
-impl Undo for CniUndo<'_> {
-    /// The configuration first, then the binaries, unless another network of ours needs them.
-    async fn next(&self, _: &Host, recorded: &Recorded<NoAction>) -> Result<Stage<NoAction>> {
-        let Split { configuration, binaries, others } = Split::of(&recorded.entries, self.network);
-        if configuration.is_none() && !others.is_empty() {
-            let network = self.network.map(|network| format!("--network-name {network}")).unwrap_or_default();
-            return Err(Failure::unsuitable(format!(
-                "{network} was not installed here, but {}",
-                others.join(", ")
-            )));
-        }
-        // Asked again for the binaries: a container may have been started meanwhile; without the configuration no
-        // more are.
-        Users::of(self).await?.refuse_unless(self.force)?;
-        Ok(match configuration {
-            Some(path) if others.is_empty() => Stage::of(vec![Back::Restore(path)]).and_more(),
-            Some(path) => Stage::of(vec![Back::Restore(path)])
-                .note(format!("the plugins stay for {}", others.join(", "))),
-            None => Stage::of(binaries.into_iter().map(Back::Restore).collect()),
-        })
-    }
-}
-
-/// The journal's entries, as undoing one network sees them.
-struct Split {
-    /// The network's own configuration.
-    configuration: Option<PathBuf>,
-    /// The plugins, last first.
-    binaries: Vec<PathBuf>,
-    /// The configurations of other networks of ours.
-    others: Vec<String>,
-}
-
-impl Split {
-    fn of(entries: &[Entry], network: Option<&NetworkName>) -> Self {
-        let mut split = Self { configuration: None, binaries: Vec::new(), others: Vec::new() };
-        for entry in entries.iter().rev() {
-            let path = &entry.path;
-            match &entry.what {
-                What::File { staging: Staging::Outside, .. } => {
-                    let own = |network| path.parent().map(|it| config::path_in(it, network));
-                    if network.and_then(own).as_ref() == Some(path) {
-                        split.configuration = Some(path.clone());
-                    } else {
-                        split.others.push(path.display().to_string());
-                    }
-                }
-                What::File { .. } | What::Directory => split.binaries.push(path.clone()),
-            }
-        }
-        split
-    }
-}
-
-/// The networks whose configuration is recorded.
-pub fn networks_of(entries: &[Entry]) -> Vec<NetworkName> {
-    let is_config = |entry: &&Entry| matches!(entry.what, What::File { staging: Staging::Outside, .. });
-    let network = |entry: &Entry| entry.path.file_stem()?.to_str()?.parse().ok();
-    entries.iter().filter(is_config).filter_map(network).collect()
 }
 
 /// What is seen of it where the agent looks.
 pub async fn seen(host: &Host, agent: &FindAgentOptions) -> Seen {
     let look = async {
         let agent = Agent::at(agent.url()?);
-        let searched = Searched::from_flags(&agent.flags().await?, place::usual(host))?;
-        seen_in(host.files(), &searched)
+        if let Some(searched) = Searched::from_flags(&agent.flags().await?)? {
+            return seen_in(host.files(), &searched);
+        }
+        let what = vec!["CNI is not enabled on this agent".to_owned()];
+        Ok(Seen { installed: Installed::No, what })
     };
     look.await
         .unwrap_or_else(|failure| Seen { installed: Installed::Unknown, what: vec![failure.one_line()] })
@@ -306,73 +145,26 @@ pub async fn seen(host: &Host, agent: &FindAgentOptions) -> Seen {
 
 fn seen_in(files: &Files, searched: &Searched) -> Result<Seen> {
     let mut what = Vec::new();
+    let mut plugins = 0;
     for name in [PLUGIN, IPAM_PLUGIN] {
         let paths = searched.plugins.iter().map(|directory| directory.join(name));
-        what.extend(
-            paths.into_iter().find(|path| files.is_file(path)).map(|path| path.display().to_string()),
-        );
+        if let Some(path) = paths.into_iter().find(|path| files.is_file(path)) {
+            what.push(path.display().to_string());
+            plugins += 1;
+        }
     }
-    let plugins = what.len();
-    for path in files.list(&searched.config)?.into_iter().filter(|path| files.is_file(path)) {
-        let content = files.read(&path)?.unwrap_or_default();
+    let mut networks = 0;
+    for (path, content) in survey::configs(files, &searched.config)? {
         if config::plugin_of(&content).as_deref() == Some(PLUGIN) {
             let network = config::network_of(&content).unwrap_or_default();
             what.push(format!("{} configures the network {network}", path.display()));
+            networks += 1;
         }
     }
-    let installed = match (plugins, what.len() - plugins) {
+    let installed = match (plugins, networks) {
         (0, 0) => Installed::No,
         (2, 1..) => Installed::Yes,
         _ => Installed::Partly,
     };
     Ok(Seen { installed, what })
-}
-
-/// How the containers are found that need the plugins for their DEL.
-struct Users<'a> {
-    network: Option<&'a NetworkName>,
-    /// Where the isolator keeps them; `None` when the agent could not be asked and that is to be no obstacle.
-    cni_root: Option<PathBuf>,
-    /// What runs in the agent's containers, in words.
-    names: BTreeMap<String, String>,
-}
-
-impl<'a> Users<'a> {
-    async fn of(undo: &CniUndo<'a>) -> Result<Self> {
-        let network = undo.network;
-        let ask = async {
-            let agent = Agent::at(undo.agent.url()?);
-            let flags = agent.flags().await?;
-            // Only for the message: the isolator's directory says who they are.
-            Ok::<_, Failure>((flags.cni_root(), agent.containers().await.unwrap_or_default()))
-        };
-        match ask.await {
-            Ok((cni_root, names)) => Ok(Self { network, cni_root: Some(cni_root), names }),
-            Err(failure) if undo.force => {
-                say::progress(format_args!(
-                    "cannot tell which containers use the network, going on as asked: {}",
-                    failure.one_line()
-                ));
-                Ok(Self { network, cni_root: None, names: BTreeMap::new() })
-            }
-            Err(failure) => Err(failure),
-        }
-    }
-
-    /// Looks now.
-    fn refuse_unless(&self, force: bool) -> Result<()> {
-        let Some(cni_root) = &self.cni_root else { return Ok(()) };
-        let users: Vec<String> = agent::containers_on(cni_root, self.network.map(NetworkName::as_str))?
-            .into_iter()
-            .map(|id| match self.names.get(&id) {
-                Some(name) => format!("{id} ({name})"),
-                None => id,
-            })
-            .collect();
-        let network = match self.network {
-            Some(network) => format!("the network {network}"),
-            None => "CNI networks".to_owned(),
-        };
-        users::refuse(&network, "its plugins", &users, force)
-    }
 }

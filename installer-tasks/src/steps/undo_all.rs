@@ -119,7 +119,8 @@ fn cni_networks(document: &Document) -> Vec<Option<NetworkName>> {
 }
 
 fn cni_undo<'a>(options: &'a UndoAllOptions, network: Option<&'a NetworkName>) -> CniUndo<'a> {
-    CniUndo { network, force: options.force, agent: &options.agent }
+    let UndoAllOptions { force, restarts, agent, agent_unit, .. } = options;
+    CniUndo { network, force: *force, complete: false, restarts: *restarts, agent, unit: agent_unit }
 }
 
 /// Tasks that keep CNI from being taken back need calico-node as well.

@@ -38,6 +38,7 @@ impl Rig {
             "network_cni_root_dir_persist": "false",
             "runtime_dir": at("run"),
             "work_dir": at("work"),
+            "launcher_dir": at("launcher"),
         }});
         let containers = json!([{ "container_id": "c-1", "executor_id": "web.1", "framework_id": "marathon", "status": {} }]);
         let documents = HashMap::from([

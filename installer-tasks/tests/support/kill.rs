@@ -96,6 +96,13 @@ pub fn killed_at(command: &Command, point: &Point, log: &Path) -> ExitStatus {
 }
 
 impl Point {
+    /// Whether it changes a file, or is a request with one of these words in it; not when it only asks or tells something.
+    pub fn changes_a_file_or_asks_for(&self, words: &[&str]) -> bool {
+        let told = ["(1<", "(2<"].iter().any(|end| self.shown.contains(end));
+        let of_socket = self.shown.contains("<socket:") || self.shown.contains("<UNIX");
+        !told && (!of_socket || words.iter().any(|word| self.shown.contains(word)))
+    }
+
     /// The file that is changed, if it is below `root`: `write(5</path>, …`, `mkdir("/path", …`.
     pub fn path_below(&self, root: &Path) -> Option<PathBuf> {
         // What is said on standard error may begin with a path, too.
@@ -138,11 +145,23 @@ pub fn at_every_point(
     log: &Path,
     before: impl Fn(),
     command: impl Fn() -> Command,
+    after: impl FnMut(&Point),
+) -> usize {
+    at_points(log, before, command, |_| true, after)
+}
+
+/// The same, at the points that are of `interest` only: where many change nothing that is looked at.
+pub fn at_points(
+    log: &Path,
+    before: impl Fn(),
+    command: impl Fn() -> Command,
+    interest: impl Fn(&Point) -> bool,
     mut after: impl FnMut(&Point),
 ) -> usize {
     before();
-    let (output, points) = points(&command(), log);
+    let (output, mut points) = points(&command(), log);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    points.retain(interest);
     let mut killed = 0;
     for point in &points {
         before();

@@ -9,10 +9,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
 
 pub mod cni;
 pub mod etcd;
 pub mod kill;
+pub mod plain;
+pub mod systemd;
 
 /// The program, with an empty environment: the tests' own must not set options.
 pub fn installer() -> Command {
@@ -26,8 +29,16 @@ pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+/// Documents by their path, which change while they are served.
+pub type Documents = Arc<Mutex<HashMap<&'static str, String>>>;
+
 /// Serves fixed JSON documents by path; all else is 404.
 pub fn serve(documents: HashMap<&'static str, String>) -> SocketAddr {
+    serve_changing(Arc::new(Mutex::new(documents)))
+}
+
+/// Serves JSON documents by path, as they are when they are asked for; all else is 404.
+pub fn serve_changing(documents: Documents) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -38,9 +49,9 @@ pub fn serve(documents: HashMap<&'static str, String>) -> SocketAddr {
             let Some(Ok(request)) = lines.next() else { continue };
             while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
             let path = request.split(' ').nth(1).unwrap();
-            let (status, body) = match documents.get(path) {
-                Some(body) => ("200 OK", body.as_str()),
-                None => ("404 Not Found", ""),
+            let (status, body) = match documents.lock().unwrap().get(path).cloned() {
+                Some(body) => ("200 OK", body),
+                None => ("404 Not Found", String::new()),
             };
             let head = format!(
                 "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",

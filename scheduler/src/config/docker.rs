@@ -120,6 +120,9 @@ pub(super) fn unit(value: &str) -> Result<String, String> {
     let fine = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
     match name {
         Some(name) if name.chars().all(fine) => Ok(value.to_owned()),
-        _ => Err("must be the name of a systemd service, like docker.service".to_owned()),
+        _ => {
+            Err("must be the name of a systemd service, like docker.service or mesos-slave.service"
+                .to_owned())
+        }
     }
 }

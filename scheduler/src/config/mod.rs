@@ -2,6 +2,7 @@
 
 mod agents;
 mod capacity;
+mod cni;
 mod docker;
 mod etcd;
 mod mesos;
@@ -21,6 +22,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 pub use agents::{Agents, Recovery};
+pub use cni::{AgentUnit, Cni};
 pub use docker::{DockerStore, Libnetwork, Restarts};
 pub use etcd::{Etcd, Proxy, ProxyMode, Tls};
 pub use mesos::{Account, Identity, Masters, Mesos, Secret, Server, ZooKeeper};
@@ -99,6 +101,8 @@ pub struct Target {
     pub docker_unit: String,
     /// `docker.socket`: Docker's API.
     pub docker_socket: PathBuf,
+    /// How the Mesos agent is run.
+    pub agent: AgentUnit,
     /// What may be restarted.
     pub restarts: Restarts,
     /// The installer.
@@ -128,19 +132,6 @@ pub struct TaskNeeds {
     pub libnetwork: Needs,
     /// Of `docker-network`.
     pub docker_network: Needs,
-}
-
-/// `cni.*`
-#[derive(Debug, Clone)]
-pub struct Cni {
-    /// Where plugins go.
-    pub plugins_dir: Option<PathBuf>,
-    /// Where the configuration goes.
-    pub config_dir: Option<PathBuf>,
-    /// The plugin `calico`.
-    pub plugin: Artifact,
-    /// The plugin `calico-ipam`.
-    pub ipam: Artifact,
 }
 
 /// `network.*`
@@ -307,12 +298,7 @@ fn web_url(value: &str) -> Result<String, String> {
 fn target(reader: &mut Reader, place: (Vec<String>, Option<String>)) -> Target {
     let no_artifact = Artifact { uri: String::new(), sha256: String::new() };
     let etcd = etcd::read(reader, place);
-    let cni = reader.required("cni.enable", true, parse::boolean).then(|| Cni {
-        plugins_dir: reader.optional("cni.plugins-dir", absolute),
-        config_dir: reader.optional("cni.config-dir", absolute),
-        plugin: reader.required("artifacts.cni", no_artifact.clone(), Artifact::parse),
-        ipam: reader.required("artifacts.cni-ipam", no_artifact.clone(), Artifact::parse),
-    });
+    let cni = cni::read(reader);
     let profile = node::profile(reader);
     let node = node::node(reader);
     let network = network(reader, profile);
@@ -331,6 +317,7 @@ fn target(reader: &mut Reader, place: (Vec<String>, Option<String>)) -> Target {
         libnetwork,
         docker_unit: reader.required("docker.unit", String::new(), docker::unit),
         docker_socket: reader.required("docker.socket", PathBuf::new(), absolute),
+        agent: cni::agent(reader),
         restarts: docker::restarts(reader),
         installer: reader.required("artifacts.installer", no_artifact.clone(), Artifact::parse),
         calicoctl: reader.required("artifacts.calicoctl", no_artifact, Artifact::parse),
@@ -348,15 +335,7 @@ fn target(reader: &mut Reader, place: (Vec<String>, Option<String>)) -> Target {
 }
 
 fn network(reader: &mut Reader, profile: Profile) -> Network {
-    let pool: Ipv4Net = reader.required("network.pool-cidr", Ipv4Net::default(), |value| {
-        let wrong = || "not a network; like 192.168.0.0/16".to_owned();
-        let pool: Ipv4Net = value.parse().map_err(|_| wrong())?;
-        if pool.trunc() == pool {
-            Ok(pool)
-        } else {
-            Err(format!("has host bits set; meant is {}", pool.trunc()))
-        }
-    });
+    let pool = reader.required("network.pool-cidr", Ipv4Net::default(), pool);
     let block_size = reader.required("network.block-size", 26, |value| match value.parse() {
         Ok(size) if profile == Profile::V26 && size != 26 => {
             Err("must be 26 with node.profile = v2.6, which has no others".to_owned())
@@ -381,6 +360,11 @@ fn network(reader: &mut Reader, profile: Profile) -> Network {
         nat_outgoing: reader.required("network.nat-outgoing", true, parse::boolean),
         route_reflectors: reader.required("network.route-reflectors", false, parse::boolean),
     }
+}
+
+fn pool(value: &str) -> Result<Ipv4Net, String> {
+    let pool: Ipv4Net = value.parse().map_err(|_| "not a network; like 192.168.0.0/16".to_owned())?;
+    if pool.trunc() == pool { Ok(pool) } else { Err(format!("has host bits set; meant is {}", pool.trunc())) }
 }
 
 fn needs(reader: &mut Reader, cpus: &'static str, mem: &'static str) -> Needs {

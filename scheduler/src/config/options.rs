@@ -91,6 +91,15 @@ pub const OPTIONS: &[OptionDef] = &[
         "Whether the Mesos agent may be restarted where the CNI network needs that, so many agents at a time as \
          rollout.max-concurrent-restarts says",
     ),
+    option(
+        "mesos.platform",
+        "auto",
+        "How the Mesos agents are set up: dcos, mesos (their packages for Linux distributions), or auto, as each is found",
+    ),
+    bare(
+        "mesos.unit",
+        "The Mesos agents' systemd unit; by default dcos-mesos-slave, dcos-mesos-slave-public, mesos-slave or mesos-agent",
+    ),
     bare(
         "agents.exclude",
         "Agents to leave alone: host names, host:port or attributes (name:value), comma-separated",
@@ -219,6 +228,29 @@ pub const OPTIONS: &[OptionDef] = &[
     option("cni.enable", "true", "Whether the CNI plugins and the network are installed"),
     bare("cni.plugins-dir", "Where the plugins go; by default as the agent's flags say"),
     bare("cni.config-dir", "Where the network's configuration goes; by default as the agent's flags say"),
+    bare(
+        "cni.ipv4-pools",
+        "Pools that the addresses of containers are from, like 192.168.0.0/16, comma-separated; by default all",
+    ),
+    bare(
+        "cni.log-level",
+        "What the plugins log: debug, info, warning or error; by default as they do by themselves",
+    ),
+    option(
+        "cni.nodename-file-optional",
+        "false",
+        "Whether containers are connected also where calico/node has not yet written the host's name to a file",
+    ),
+    option(
+        "cni.port-mapper",
+        "false",
+        "Whether ports of the host are mapped to containers, by Mesos' plugin mesos-cni-port-mapper",
+    ),
+    option(
+        "cni.label-wrapper",
+        "false",
+        "Whether values of labels with more than 63 characters, which Calico refuses, are shortened, as DC/OS does",
+    ),
     option("network.name", "calico", "Name of the network and of its profile"),
     option("network.pool-cidr", "192.168.0.0/16", "The IP pool"),
     option("network.block-size", "26", "Prefix length of one host's block of the pool, 20 to 32"),

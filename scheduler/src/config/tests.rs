@@ -55,6 +55,33 @@ fn every_fault_is_reported_at_once() {
 }
 
 #[test]
+fn each_wrong_value_of_cni_says_what_would_be_right() {
+    for (option, value, problem) in [
+        (
+            "cni.ipv4-pools",
+            "10.1.0.0/16,10.2.0.1/16",
+            "'10.2.0.1/16' has host bits set; meant is 10.2.0.0/16",
+        ),
+        ("cni.ipv4-pools", "fd00::/64", "'fd00::/64' not a network; like 192.168.0.0/16"),
+        ("cni.log-level", "loud", "must be one of: debug, info, warning, error"),
+        ("cni.nodename-file-optional", "yes", "must be true or false"),
+        ("cni.port-mapper", "1", "must be true or false"),
+        ("cni.label-wrapper", "on", "must be true or false"),
+        ("cni.plugins-dir", "opt/cni/bin", "must be an absolute path"),
+        ("mesos.platform", "dc/os", "must be one of: auto, dcos, mesos"),
+        (
+            "mesos.unit",
+            "mesos-slave",
+            "must be the name of a systemd service, like docker.service or mesos-slave.service",
+        ),
+        ("mesos.allow-restart", "maybe", "must be true or false"),
+    ] {
+        let variable = format!("CALICO_{}", option.replace(['.', '-'], "_").to_uppercase());
+        assert_eq!(faults(&[(&variable, value)]), [format!("{option} = '{value}': {problem}")]);
+    }
+}
+
+#[test]
 fn nothing_at_all_names_everything_that_must_be_given() {
     let found = Config::from_env(&BTreeMap::new()).unwrap_err().to_string();
     for option in ["service.api-listen", "etcd.endpoints", "node.image", "artifacts.installer"] {

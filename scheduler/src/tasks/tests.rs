@@ -77,6 +77,13 @@ const CHANGES: &[(&str, &str, &[TaskType])] = {
         ("ETCD_LISTEN", "127.0.0.1:23790", OF_ETCD.split_at(1).1),
         ("CNI_PLUGINS_DIR", "/opt/cni/bin", &[Cni]),
         ("CNI_CONFIG_DIR", "/etc/cni/net.d", &[Cni]),
+        ("CNI_IPV4_POOLS", "10.1.0.0/16, 10.2.0.0/24", &[Cni]),
+        ("CNI_LOG_LEVEL", "warning", &[Cni]),
+        ("CNI_NODENAME_FILE_OPTIONAL", "true", &[Cni]),
+        ("CNI_PORT_MAPPER", "true", &[Cni]),
+        ("CNI_LABEL_WRAPPER", "true", &[Cni]),
+        ("MESOS_PLATFORM", "mesos", &[Cni]),
+        ("MESOS_UNIT", "mesos-agent.service", &[Cni]),
         ("NETWORK_NAME", "other", &[ClusterInit, Cni, DockerNetwork]),
         ("NETWORK_POOL_CIDR", "10.1.0.0/16", &[ClusterInit, DockerNetwork]),
         ("NETWORK_BLOCK_SIZE", "28", &[ClusterInit]),
@@ -290,7 +297,7 @@ fn what_is_disabled_is_taken_back_where_the_operator_wants_that() {
     let docker = "--docker-unit=docker.service --docker-socket=/var/run/docker.sock";
     let expected = [
         (TaskType::DockerClusterStore, format!("docker-cluster-store undo --complete {docker}")),
-        (TaskType::Cni, "cni undo --network-name=calico".to_owned()),
+        (TaskType::Cni, "cni undo --complete --network-name=calico".to_owned()),
         (TaskType::CalicoNode, format!("node undo {docker}")),
         (TaskType::Libnetwork, format!("libnetwork undo {docker}")),
     ];
@@ -305,7 +312,11 @@ fn what_is_disabled_is_taken_back_where_the_operator_wants_that() {
     let undo = TaskTypes::new(&config(&changes)).undo();
     let restarts =
         undo.iter().filter_map(|(t, spec)| Some((*t, spec.restart?.option, spec.restart?.allowed)));
-    assert_eq!(restarts.collect::<Vec<_>>(), [(TaskType::DockerClusterStore, "docker.allow-restart", true)]);
+    let expected = [
+        (TaskType::DockerClusterStore, "docker.allow-restart", true),
+        (TaskType::Cni, "mesos.allow-restart", false),
+    ];
+    assert_eq!(restarts.collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -401,6 +412,28 @@ fn the_steps_of_docker_are_launched_with_what_they_need_and_no_more() {
     let network =
         format!("docker-network apply --network-name=calico --network-pool-cidr=192.168.0.0/16 {socket}");
     assert_eq!(all_args(&[], TaskType::DockerNetwork), [network]);
+}
+
+#[test]
+fn cni_is_launched_with_what_is_asked_for_and_no_more() {
+    let etcd = "--etcd-endpoints=http://10.0.0.1:2379 --etcd-proxy=gateway --etcd-listen=127.0.0.1:2379";
+    let artifacts = [("cni", "calico"), ("cni-ipam", "calico-ipam")]
+        .map(|(option, file)| format!("--artifacts-{option}=./{file}#sha256={}", "ab".repeat(32)));
+    let artifacts = artifacts.join(" ");
+    let cni = format!("cni apply --network-name=calico {etcd}");
+    assert_eq!(all_args(&[], TaskType::Cni), [format!("{cni} {artifacts}")]);
+    let changes = [
+        ("CNI_IPV4_POOLS", "10.1.0.0/16,10.2.0.0/24"),
+        ("CNI_LOG_LEVEL", "debug"),
+        ("CNI_NODENAME_FILE_OPTIONAL", "true"),
+        ("CNI_PORT_MAPPER", "true"),
+        ("CNI_LABEL_WRAPPER", "true"),
+        ("MESOS_PLATFORM", "dcos"),
+        ("MESOS_UNIT", "a.service"),
+    ];
+    let more = "--cni-ipv4-pools=10.1.0.0/16,10.2.0.0/24 --cni-log-level=debug --mesos-platform=dcos \
+                --mesos-unit=a.service --cni-nodename-file-optional --cni-port-mapper --cni-label-wrapper";
+    assert_eq!(all_args(&changes, TaskType::Cni), [format!("{cni} {more} {artifacts}")]);
 }
 
 #[test]

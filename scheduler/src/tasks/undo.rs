@@ -1,6 +1,6 @@
 //! How task types that are no longer wanted are taken back on a host: by the installer's `undo` of their step.
 
-use super::{Conditions, Template, docker_cluster_store, docker_socket, flag, network_name, words};
+use super::{Conditions, Template, cni, docker_cluster_store, docker_socket, flag, network_name, words};
 use crate::config::Config;
 use crate::core::TaskType;
 
@@ -22,7 +22,11 @@ pub(super) fn template(config: &Config, task_type: TaskType) -> Option<Template>
                 restart,
             )
         }
-        TaskType::Cni => (needs.cni, [words(&["cni", "undo"]), vec![network_name(target)]].concat(), None),
+        TaskType::Cni => {
+            let args = [words(&["cni", "undo", "--complete"]), vec![network_name(target)]];
+            let args = [args.concat(), cni::unit_flags(&target.agent)].concat();
+            (needs.cni, args, cni::conditions(target).restart)
+        }
         TaskType::CalicoNode => (needs.calico_node, [words(&["node", "undo"]), docker()].concat(), None),
         TaskType::Libnetwork => (needs.libnetwork, [words(&["libnetwork", "undo"]), docker()].concat(), None),
     };

@@ -25,6 +25,7 @@ mod operator;
 mod options;
 mod pages;
 mod partition;
+mod plain;
 mod rebuilt;
 mod recovery;
 mod refusals;

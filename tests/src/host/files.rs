@@ -49,13 +49,13 @@ pub(crate) struct HostFiles<'a> {
 /// A file to be written; programs are executable.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct HostFile {
-    pub path: &'static str,
+    pub path: String,
     pub content: String,
     pub program: bool,
 }
 
 impl HostFiles<'_> {
-    /// The unit of the Mesos agent, named as DC/OS names it.
+    /// The unit of the Mesos agent.
     pub fn agent_unit(&self) -> &'static str {
         agent_unit(self.kind)
     }
@@ -77,10 +77,11 @@ impl HostFiles<'_> {
         self.cni_folders().0.into_iter().filter(|folder| !folder.is_empty())
     }
 
-    /// The folders that exist before anything starts.
+    /// The folders that exist before anything starts; those of CNI where the agent is told of them.
     pub fn folders(&self) -> Vec<&'static str> {
-        let journal = "/var/log/journal";
-        self.plugin_folders().chain([self.cni_folders().1, journal]).collect()
+        let has_cni = self.agent_settings().contains_key("MESOS_NETWORK_CNI_CONFIG_DIR");
+        let of_cni = self.plugin_folders().chain([self.cni_folders().1]).filter(|_| has_cni);
+        of_cni.chain(["/var/log/journal"]).collect()
     }
 
     /// Symbolic links: (path, target).
@@ -95,17 +96,28 @@ impl HostFiles<'_> {
 
     /// Every file.
     pub fn files(&self) -> Vec<HostFile> {
-        let text = |path, content| HostFile { path, content, program: false };
-        let program = |path, content| HostFile { path, content, program: true };
+        let text = |path: &str, content| HostFile { path: path.to_owned(), content, program: false };
+        let program = |path: &str, content| HostFile { path: path.to_owned(), content, program: true };
         let mut files = vec![
             text("/etc/hostname", format!("{}\n", self.name)),
             text("/etc/hosts", format!("127.0.0.1 localhost\n{} {}\n", self.address, self.name)),
             program(SETUP, self.setup()),
             text("/etc/systemd/system/host-setup.service", SETUP_UNIT.to_owned()),
             text("/etc/systemd/system/docker.service.d/cluster.conf", self.docker_drop_in()),
-            text(self.agent_env_path(), self.agent_env_file()),
-            text(unit_path(self.kind), self.agent_unit_file()),
+            text(&format!("/etc/systemd/system/{}", self.agent_unit()), self.agent_unit_file()),
         ];
+        if self.kind == HostKind::Packaged {
+            files.push(program(INIT_WRAPPER, INIT_WRAPPER_SCRIPT.to_owned()));
+            let (variables, flags): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                self.agent_settings().into_iter().partition(|(name, _)| is_variable(name));
+            files.push(text(self.agent_env_path(), env_file(&variables)));
+            files.extend(flags.into_iter().map(|(name, value)| {
+                let flag = name.trim_start_matches("MESOS_").to_lowercase();
+                text(&format!("/etc/mesos-slave/{flag}"), format!("{value}\n"))
+            }));
+        } else {
+            files.push(text(self.agent_env_path(), env_file(&self.agent_settings())));
+        }
         if !self.missing_capabilities.is_empty() {
             files.push(program("/usr/local/sbin/runc", runc_wrapper(self.missing_capabilities)));
         }
@@ -141,30 +153,26 @@ impl HostFiles<'_> {
 
     fn agent_unit_file(&self) -> String {
         // KillMode: executors and their tasks outlive an agent that is stopped.
+        let start = if self.kind == HostKind::Packaged {
+            format!("ExecStart={INIT_WRAPPER} slave")
+        } else {
+            format!("EnvironmentFile={}\nExecStart={AGENT}", self.agent_env_path())
+        };
         format!(
             "[Unit]\nDescription=Mesos Agent\nAfter=host-setup.service\nStartLimitIntervalSec=0\n\n\
-             [Service]\nEnvironmentFile={}\nExecStart=/opt/mesos/bin/mesos-agent\n\
+             [Service]\n{start}\n\
              Restart=always\nRestartSec=2\nKillMode=process\nLimitNOFILE=65536\n\n\
-             [Install]\nWantedBy=multi-user.target\n",
-            self.agent_env_path()
+             [Install]\nWantedBy=multi-user.target\n"
         )
     }
 
     fn agent_env_path(&self) -> &'static str {
-        if self.kind == HostKind::DcOs {
-            "/opt/mesosphere/etc/mesos-slave-common"
-        } else {
-            "/etc/mesos-agent.env"
+        match self.kind {
+            HostKind::DcOs => "/opt/mesosphere/etc/mesos-slave-common",
+            HostKind::Mesos | HostKind::Public => "/etc/mesos-agent.env",
+            HostKind::Packaged => "/etc/default/mesos-slave",
+            HostKind::PackagedPublic => "/etc/default/mesos-agent",
         }
-    }
-
-    fn agent_env_file(&self) -> String {
-        let mut text = String::new();
-        for (name, value) in self.agent_settings() {
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"");
-            let _ = writeln!(text, "{name}=\"{value}\"");
-        }
-        text
     }
 
     fn agent_settings(&self) -> BTreeMap<String, String> {
@@ -200,12 +208,12 @@ impl HostFiles<'_> {
         let mut settings: BTreeMap<String, String> =
             settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let special: &[(&str, String)] = match self.kind {
-            HostKind::Mesos => &[],
+            HostKind::Mesos | HostKind::Packaged => &[],
             HostKind::DcOs => &[
                 ("MESOS_ISOLATION", format!("{limits},filesystem/linux,namespaces/pid")),
                 ("MESOS_DISALLOW_SHARING_AGENT_PID_NAMESPACE", "true".to_owned()),
             ],
-            HostKind::Public => &[
+            HostKind::Public | HostKind::PackagedPublic => &[
                 ("MESOS_DEFAULT_ROLE", "slave_public".to_owned()),
                 ("MESOS_ATTRIBUTES", "public_ip:true".to_owned()),
                 ("MESOS_RESOURCES", format!("{RESOURCES};{PUBLIC_PORTS}")),
@@ -213,22 +221,58 @@ impl HostFiles<'_> {
         };
         settings.extend(special.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         settings.extend(self.agent_env.clone());
+        settings.retain(|_, value| !value.is_empty());
         settings
     }
 }
 
 /// The unit of the Mesos agent on a host of this kind.
 pub(crate) fn agent_unit(kind: HostKind) -> &'static str {
-    if kind == HostKind::Public { "dcos-mesos-slave-public.service" } else { "dcos-mesos-slave.service" }
-}
-
-fn unit_path(kind: HostKind) -> &'static str {
-    if kind == HostKind::Public {
-        "/etc/systemd/system/dcos-mesos-slave-public.service"
-    } else {
-        "/etc/systemd/system/dcos-mesos-slave.service"
+    match kind {
+        HostKind::DcOs | HostKind::Mesos => "dcos-mesos-slave.service",
+        HostKind::Public => "dcos-mesos-slave-public.service",
+        HostKind::Packaged => "mesos-slave.service",
+        HostKind::PackagedPublic => "mesos-agent.service",
     }
 }
+
+/// Whether a setting must be a variable: libprocess' own, and those that the agent's launcher asks for.
+fn is_variable(name: &str) -> bool {
+    name.starts_with("LIBPROCESS_") || ["MESOS_MASTER", "MESOS_WORK_DIR"].contains(&name)
+}
+
+fn env_file(settings: &BTreeMap<String, String>) -> String {
+    let mut text = String::new();
+    for (name, value) in settings {
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+        let _ = writeln!(text, "{name}=\"{value}\"");
+    }
+    text
+}
+
+/// The agent's program.
+const AGENT: &str = "/opt/mesos/bin/mesos-agent";
+/// Starts the agent as the packages of Mesos do: with the variables of files in /etc/default, and a flag for each file in
+/// /etc/mesos-slave.
+const INIT_WRAPPER: &str = "/usr/bin/mesos-init-wrapper";
+const INIT_WRAPPER_SCRIPT: &str = r#"#!/bin/bash
+set -euo pipefail
+role=$1
+set -o allexport
+for file in /etc/default/mesos "/etc/default/mesos-$role"; do
+  if [ -f "$file" ]; then . "$file"; fi
+done
+set +o allexport
+flags=()
+for file in "/etc/mesos-$role"/*; do
+  name=${file##*/}
+  case $name in
+    '?'*) flags+=("--${name#'?'}") ;;
+    *) [ ! -f "$file" ] || flags+=("--$name=$(cat "$file")") ;;
+  esac
+done
+exec /opt/mesos/bin/mesos-agent "${flags[@]}"
+"#;
 
 const SETUP_UNIT: &str = "[Unit]\nDescription=Control groups and address of this host\nDefaultDependencies=no\n\
     Before=network.target docker.service containerd.service\n\n\
@@ -299,6 +343,34 @@ mod tests {
             env.contains("MESOS_DEFAULT_ROLE=\"slave_public\"")
                 && env.contains("MESOS_ATTRIBUTES=\"public_ip:true\"")
         );
+    }
+
+    #[test]
+    fn packaged_hosts_have_their_settings_where_the_packages_have_them() {
+        let none = BTreeMap::from(
+            ["PLUGINS", "CONFIG"].map(|it| (format!("MESOS_NETWORK_CNI_{it}_DIR"), String::new())),
+        );
+        let packaged = host(HostKind::Packaged, &none);
+        let unit = content(&packaged, "/etc/systemd/system/mesos-slave.service");
+        assert!(
+            unit.contains("ExecStart=/usr/bin/mesos-init-wrapper slave\n") && !unit.contains("Environment")
+        );
+        assert_eq!(content(&packaged, "/etc/mesos-slave/port"), "5051\n");
+        let variables = content(&packaged, "/etc/default/mesos-slave");
+        assert!(variables.contains("MESOS_MASTER=") && !variables.contains("MESOS_PORT="), "{variables}");
+        let has_cni = |host: &HostFiles<'_>| {
+            let files = host.files();
+            files.iter().any(|file| file.path.contains("cni") || file.content.contains("NETWORK_CNI"))
+                || host.folders().iter().any(|folder| folder.contains("cni"))
+        };
+        assert!(!has_cni(&packaged), "an empty setting is none");
+        assert!(has_cni(&host(HostKind::Packaged, &BTreeMap::new())));
+        let public = host(HostKind::PackagedPublic, &none);
+        assert!(content(&public, "/etc/default/mesos-agent").contains("MESOS_DEFAULT_ROLE=\"slave_public\""));
+        assert!(
+            content(&public, "/etc/systemd/system/mesos-agent.service").contains("/etc/default/mesos-agent")
+        );
+        assert!(!has_cni(&public));
     }
 
     #[test]

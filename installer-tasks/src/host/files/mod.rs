@@ -2,9 +2,10 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -118,6 +119,13 @@ fn copy_hashed(mut from: impl Read, to: &mut (impl Write + ?Sized)) -> io::Resul
             Err(error) => return Err(error),
         }
     }
+}
+
+/// When a file on the real disk was last changed or put in its place; `None` when there is none.
+pub fn changed_at(path: &Path) -> Option<SystemTime> {
+    let metadata = fs::metadata(path).ok()?;
+    let since = Duration::new(metadata.ctime().try_into().ok()?, metadata.ctime_nsec().try_into().ok()?);
+    Some(SystemTime::UNIX_EPOCH + since)
 }
 
 /// Makes a file of ours executable.

@@ -20,6 +20,7 @@ trait Manager {
     fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
+    fn reload(&self) -> zbus::Result<()>;
     #[zbus(signal)]
     fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
 }
@@ -50,6 +51,8 @@ trait Service {
     fn environment(&self) -> zbus::Result<Vec<String>>;
     #[zbus(property)]
     fn environment_files(&self) -> zbus::Result<Vec<(String, bool)>>;
+    #[zbus(property)]
+    fn kill_mode(&self) -> zbus::Result<String>;
 }
 
 /// A connection to the system's bus.
@@ -98,11 +101,16 @@ impl Bus {
             environment: service.environment().await?,
             environment_files: service.environment_files().await?.into_iter().map(|(path, _)| path).collect(),
             files: files.filter(|path| !path.is_empty()).collect(),
+            kill_mode: service.kill_mode().await?,
         })
     }
 
     pub(super) async fn kill_main(&self, name: &str, signal: i32) -> zbus::Result<()> {
         self.manager().await?.kill_unit(name, "main", signal).await
+    }
+
+    pub(super) async fn reload(&self) -> zbus::Result<()> {
+        self.manager().await?.reload().await
     }
 
     pub(super) async fn restart(&self, name: &str) -> zbus::Result<JobResult> {

@@ -9,7 +9,7 @@ use super::{CALL_LIMIT, JobResult, Result, SystemdError, Unit};
 use crate::host::process::{self, Ran};
 
 const PROPERTIES: &str = "LoadState,ActiveState,Result,MainPID,ExecMainStartTimestampMonotonic,ExecStart,\
-                          Environment,EnvironmentFiles,FragmentPath,DropInPaths";
+                          Environment,EnvironmentFiles,FragmentPath,DropInPaths,KillMode";
 
 /// The program `systemctl`.
 #[derive(Debug)]
@@ -53,6 +53,10 @@ impl Systemctl {
         self.must(action, &["kill", "--kill-who=main", "-s", "HUP", "--", name]).await.map(drop)
     }
 
+    pub(super) async fn reload(&self, action: String) -> Result<()> {
+        self.must(action, &["daemon-reload"]).await.map(drop)
+    }
+
     pub(super) async fn restart(&self, name: &str, action: String, limit: Duration) -> Result<JobResult> {
         // One that has not failed is no reason to stop here.
         let _ = self.run(&action, &["reset-failed", "--", name], CALL_LIMIT).await;
@@ -88,6 +92,7 @@ fn parse(text: &str) -> Unit {
     unit.load_state = owned("LoadState");
     unit.active_state = owned("ActiveState");
     unit.result = owned("Result");
+    unit.kill_mode = owned("KillMode");
     unit.main_pid = get("MainPID").parse().unwrap_or_default();
     unit.started = get("ExecMainStartTimestampMonotonic").parse().unwrap_or_default();
     let files = [get("FragmentPath")].into_iter().chain(get("DropInPaths").split_whitespace());
@@ -107,13 +112,13 @@ mod tests {
              start_time=[Wed 2026-11-25 17:32:16 UTC] ; stop_time=[n/a] ; pid=71 ; code=(null) ; status=0/0 }\n\
              Environment=A=1 \"B=2 3\"\nEnvironmentFiles=/etc/default/docker (ignore_errors=yes)\n\
              EnvironmentFiles=/etc/b (ignore_errors=no)\nLoadState=loaded\nActiveState=active\n\
-             FragmentPath=/lib/systemd/system/docker.service\nDropInPaths=/etc/a.conf /etc/b.conf\n",
+             FragmentPath=/lib/systemd/system/docker.service\nDropInPaths=/etc/a.conf /etc/b.conf\nKillMode=process\n",
         );
         assert_eq!(unit.exec_start, [["/usr/sbin/dockerd", "-H", "fd://", "$DOCKER_OPTS"]]);
         assert_eq!(unit.environment, ["A=1", "B=2 3"]);
         assert_eq!(unit.environment_files, ["/etc/default/docker", "/etc/b"]);
         assert_eq!(unit.files, ["/lib/systemd/system/docker.service", "/etc/a.conf", "/etc/b.conf"]);
-        assert!(unit.exists() && unit.is_active());
+        assert!(unit.exists() && unit.is_active() && unit.spares_others());
         assert_eq!((unit.main_pid, unit.started), (71, 1_097_332_169));
         assert!(!parse("LoadState=not-found\nMainPID=0\n").exists());
     }

@@ -3,62 +3,177 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use crate::host::files::sha256_hex;
 use crate::options::join;
-use crate::values::{Endpoint, NetworkName};
+use crate::values::{Cidr, CniLogLevel, Endpoint, NetworkName};
 
 /// The CNI version that Mesos' isolator speaks.
 const CNI_VERSION: &str = "0.1.0";
+/// Mesos' own plugin, which maps ports of the host to containers, and has another plugin connect them.
+pub const PORT_MAPPER: &str = "mesos-cni-port-mapper";
+/// The host's ends of containers' interfaces, which Calico names so; `+` is iptables' `*`.
+const CONTAINERS: &str = "cali+";
+/// The longest name of a chain that iptables takes.
+const LONGEST_CHAIN: usize = 28;
+/// How much of a network's hash is in the name of its chain, where the whole name is too long.
+const CHAIN_DIGITS: usize = 8;
+
+/// Files on the host, in PEM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TlsFiles<'a> {
+    /// The certificates of the authorities that etcd's certificate is of.
+    pub ca: &'a Path,
+    /// The client's certificate and its key, for an etcd that wants them.
+    pub identity: Option<(&'a Path, &'a Path)>,
+}
+
+/// All that a configuration says.
+#[derive(Debug, Clone)]
+pub struct NetworkConfig<'a> {
+    /// The network.
+    pub network: &'a NetworkName,
+    /// The etcd that the plugins use.
+    pub etcd: &'a [Endpoint],
+    /// With what they speak TLS with it, if they do.
+    pub tls: Option<TlsFiles<'a>>,
+    /// This host's name in Calico.
+    pub node_name: &'a str,
+    /// Whether plugins do without the name that calico-node writes to a file.
+    pub nodename_file_optional: bool,
+    /// The MTU of containers' interfaces, if it is not to be the plugin's.
+    pub mtu: Option<u16>,
+    /// The pools that addresses are from; all when empty.
+    pub ipv4_pools: &'a [Cidr],
+    /// What plugins log, if it is not to be what they log by themselves.
+    pub log_level: Option<CniLogLevel>,
+    /// Whether ports of the host are mapped to containers.
+    pub port_mapper: bool,
+}
 
 #[derive(Serialize)]
-struct NetworkConfig<'a> {
-    name: &'a str,
+struct Calico<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
     #[serde(rename = "cniVersion")]
     cni_version: &'a str,
     #[serde(rename = "type")]
     plugin: &'a str,
     ipam: Ipam<'a>,
     etcd_endpoints: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_ca_cert_file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_cert_file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_key_file: Option<String>,
     nodename: &'a str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    nodename_file_optional: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     mtu: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_level: Option<&'a str>,
 }
 
 #[derive(Serialize)]
 struct Ipam<'a> {
     #[serde(rename = "type")]
     plugin: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ipv4_pools: Vec<String>,
 }
 
-/// The configuration as Calico's plugin reads it. `policy` and `kubernetes` are left out: with them the plugin
-/// makes no profile for the network.
-pub fn render(network: &NetworkName, etcd: &[Endpoint], node_name: &str, mtu: Option<u16>) -> String {
-    let config = NetworkConfig {
-        name: network.as_str(),
-        cni_version: CNI_VERSION,
-        plugin: super::PLUGIN,
-        ipam: Ipam { plugin: super::IPAM_PLUGIN },
-        etcd_endpoints: join(etcd),
-        nodename: node_name,
-        mtu,
-    };
+#[derive(Serialize)]
+struct PortMapper<'a> {
+    name: &'a str,
+    #[serde(rename = "type")]
+    plugin: &'a str,
+    #[serde(rename = "excludeDevices")]
+    exclude_devices: [&'a str; 1],
+    chain: String,
+    delegate: Calico<'a>,
+}
+
+impl NetworkConfig<'_> {
+    /// The configuration as Calico's plugin reads it, or as DC/OS has it for its own Calico, where ports are mapped.
+    /// `policy` and `kubernetes` are left out: with them the plugin makes no profile for the network.
+    pub fn render(&self) -> String {
+        let name = self.network.as_str();
+        let identity = self.tls.and_then(|tls| tls.identity);
+        let text = |path: &Path| path.display().to_string();
+        let calico = Calico {
+            // The port mapper gives its delegate its own name.
+            name: (!self.port_mapper).then_some(name),
+            cni_version: CNI_VERSION,
+            plugin: super::PLUGIN,
+            ipam: Ipam {
+                plugin: super::IPAM_PLUGIN,
+                ipv4_pools: self.ipv4_pools.iter().map(ToString::to_string).collect(),
+            },
+            etcd_endpoints: join(self.etcd),
+            etcd_ca_cert_file: self.tls.map(|tls| text(tls.ca)),
+            etcd_cert_file: identity.map(|(cert, _)| text(cert)),
+            etcd_key_file: identity.map(|(_, key)| text(key)),
+            nodename: self.node_name,
+            nodename_file_optional: self.nodename_file_optional,
+            mtu: self.mtu,
+            log_level: self.log_level.map(CniLogLevel::name),
+        };
+        if self.port_mapper {
+            pretty(&PortMapper {
+                name,
+                plugin: PORT_MAPPER,
+                exclude_devices: [CONTAINERS],
+                chain: chain(self.network),
+                delegate: calico,
+            })
+        } else {
+            pretty(&calico)
+        }
+    }
+}
+
+fn pretty(config: &impl Serialize) -> String {
     // Writing into memory does not fail, and all keys are fields' names: serde_json knows no further reason.
     #[expect(clippy::expect_used, reason = "strings and numbers under string keys are always JSON")]
-    let mut text = serde_json::to_string_pretty(&config).expect("plain values");
+    let mut text = serde_json::to_string_pretty(config).expect("plain values");
     text.push('\n');
     text
 }
 
-/// The name of the network in a configuration, if it is one.
-pub fn network_of(content: &[u8]) -> Option<String> {
-    let config: Value = serde_json::from_slice(content).ok()?;
-    Some(config.get("name")?.as_str()?.to_owned())
+/// The chain of iptables that the port mapper fills, as DC/OS names it: one a network, whatever that is called.
+fn chain(network: &NetworkName) -> String {
+    let name = network.as_str();
+    let whole = format!("M-{}", name.to_uppercase());
+    if whole.len() <= LONGEST_CHAIN {
+        return whole;
+    }
+    let (begin, hash) =
+        (&whole[..LONGEST_CHAIN - CHAIN_DIGITS - 1], &sha256_hex(name.as_bytes())[..CHAIN_DIGITS]);
+    format!("{begin}-{hash}")
 }
 
-/// The plugin of a configuration, if it is one.
+/// A configuration, if it is one.
+fn parse(content: &[u8]) -> Option<Map<String, Value>> {
+    match serde_json::from_slice(content).ok()? {
+        Value::Object(config) => Some(config),
+        _ => None,
+    }
+}
+
+/// The name of the network in a configuration, if it is one.
+pub fn network_of(content: &[u8]) -> Option<String> {
+    Some(parse(content)?.get("name")?.as_str()?.to_owned())
+}
+
+/// The plugin that connects containers by a configuration, if it is one: that which others hand over to.
 pub fn plugin_of(content: &[u8]) -> Option<String> {
-    let config: Value = serde_json::from_slice(content).ok()?;
+    let mut config = parse(content)?;
+    while let Some(Value::Object(delegate)) = config.remove("delegate") {
+        config = delegate;
+    }
     Some(config.get("type")?.as_str()?.to_owned())
 }
 
@@ -76,40 +191,4 @@ pub fn rival<'a>(files: &'a [(PathBuf, Vec<u8>)], network: &NetworkName, ours: &
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn network() -> NetworkName {
-        "calico".parse().unwrap()
-    }
-
-    #[test]
-    fn the_configuration_is_that_of_calico_s_plugin() {
-        let etcd = ["http://127.0.0.1:2379".parse().unwrap()];
-        let config: Value = serde_json::from_str(&render(&network(), &etcd, "host-1", Some(1450))).unwrap();
-        let expected = json!({
-            "name": "calico", "cniVersion": "0.1.0", "type": "calico", "ipam": {"type": "calico-ipam"},
-            "etcd_endpoints": "http://127.0.0.1:2379", "nodename": "host-1", "mtu": 1450
-        });
-        assert_eq!(config, expected);
-        let config: Value = serde_json::from_str(&render(&network(), &etcd, "host-1", None)).unwrap();
-        assert_eq!(config.get("mtu"), None);
-    }
-
-    #[test]
-    fn a_rival_is_another_file_with_our_network() {
-        let file = |path: &str, content: &str| (PathBuf::from(path), content.as_bytes().to_vec());
-        let others = [
-            file("/c/calico.conf", r#"{"name":"calico"}"#),
-            file("/c/broken", "{"),
-            file("/c/x", r#"{"name":"x"}"#),
-        ];
-        assert_eq!(rival(&others, &network(), Path::new("/c/calico.conf")), None);
-        let with_rival = [&others[..], &[file("/c/10-net.cni", r#"{"name":"calico"}"#)]].concat();
-        assert_eq!(
-            rival(&with_rival, &network(), Path::new("/c/calico.conf")),
-            Some(Path::new("/c/10-net.cni"))
-        );
-    }
-}
+mod tests;

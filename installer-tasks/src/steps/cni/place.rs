@@ -2,9 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use super::settings::{CONFIG_FLAG, PLUGINS_FLAG};
 use crate::exit::{Failure, Result};
 use crate::host::Host;
 use crate::host::agent::{AgentFlags, MesosVersion};
+use crate::host::files::Files;
+use crate::host::platform::{Platform, PlatformChoice};
 
 /// From here on the isolator loads a new configuration by itself.
 const LOADS_BY_ITSELF: MesosVersion = MesosVersion { major: 1, minor: 2 };
@@ -24,27 +27,45 @@ pub fn restart_for(version: MesosVersion) -> Result<Option<String>> {
     }
 }
 
-/// The directories that an operator would give an agent that has none.
+/// Why an agent without the flags takes a restart; an `Err` where they cannot be set.
+pub fn restart_for_flags(platform: Platform) -> Result<String> {
+    match platform {
+        Platform::Mesos => Ok(format!(
+            "CNI is not enabled on this agent: it has neither --{PLUGINS_FLAG} nor --{CONFIG_FLAG}, and takes them only \
+             when it starts"
+        )),
+        Platform::DcOs => Err(Failure::unsuitable(format!(
+            "CNI is not enabled on this agent, though it is DC/OS': start it with --{PLUGINS_FLAG} (such as {}) and \
+             --{CONFIG_FLAG} (such as {}), or say --mesos-platform mesos if it is none",
+            platform.plugins_dir(),
+            platform.config_dir()
+        ))),
+    }
+}
+
+/// A directory, as something that files can be put into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usual {
-    /// For plugins.
-    pub plugins: &'static str,
-    /// For configurations.
-    pub config: &'static str,
+pub enum Directory {
+    /// They can.
+    Writable,
+    /// They can, once it is made.
+    Missing,
+    /// They cannot.
+    Unusable,
 }
 
-/// DC/OS' own places.
-pub const DCOS: Usual =
-    Usual { plugins: "/opt/mesosphere/active/cni", config: "/opt/mesosphere/etc/dcos/network/cni" };
-/// The places of plain Mesos.
-pub const PLAIN: Usual = Usual { plugins: "/opt/cni/bin", config: "/etc/cni/net.d" };
-
-/// Those of this host.
-pub fn usual(host: &Host) -> Usual {
-    if host.has("/opt/mesosphere") { DCOS } else { PLAIN }
+impl Directory {
+    /// Looks.
+    pub fn look(files: &Files, path: &Path) -> Self {
+        match files.has_directory(path) {
+            Ok(true) if files.is_writable_directory(path) => Self::Writable,
+            Ok(false) => Self::Missing,
+            _ => Self::Unusable,
+        }
+    }
 }
 
-/// The directories that the running agent uses.
+/// The directories that the agent uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Searched {
     /// Where it looks for plugins, in this order.
@@ -54,36 +75,54 @@ pub struct Searched {
 }
 
 impl Searched {
-    /// Reads them from the agent's flags; an agent without both does no CNI at all.
-    pub fn from_flags(flags: &AgentFlags, usual: Usual) -> Result<Self> {
-        let (Some(plugins), Some(config)) =
-            (flags.get("network_cni_plugins_dir"), flags.get("network_cni_config_dir"))
-        else {
-            return Err(Failure::unsuitable(format!(
-                "CNI is not enabled on this agent: start it with --network_cni_plugins_dir (such as {}) and \
-                 --network_cni_config_dir (such as {})",
-                usual.plugins, usual.config
-            )));
+    /// Those of the running agent's flags; `None` when it has neither, and does no CNI at all.
+    pub fn from_flags(flags: &AgentFlags) -> Result<Option<Self>> {
+        let (plugins, config) = match (flags.get(PLUGINS_FLAG), flags.get(CONFIG_FLAG)) {
+            (Some(plugins), Some(config)) => (plugins, config),
+            (None, None) => return Ok(None),
+            (plugins, _) => {
+                let (has, lacks) =
+                    if plugins.is_some() { (PLUGINS_FLAG, CONFIG_FLAG) } else { (CONFIG_FLAG, PLUGINS_FLAG) };
+                return Err(Failure::unsuitable(format!(
+                    "the agent has --{has} and not --{lacks}: CNI takes both"
+                )));
+            }
         };
         let plugins = plugins.split(':').filter(|entry| !entry.is_empty()).map(PathBuf::from).collect();
-        Ok(Self { plugins, config: config.into() })
+        Ok(Some(Self { plugins, config: config.into() }))
     }
 
-    /// Where our plugins go: the asked one, which the agent must search, else the first writable one.
-    pub fn plugins_dir(&self, asked: Option<&Path>, writable: impl Fn(&Path) -> bool) -> Result<PathBuf> {
+    /// Those that an agent is to be given which has none: the asked ones, else what is usual there.
+    pub fn usual(host: &Host, platform: Platform, plugins: Option<&Path>, config: Option<&Path>) -> Self {
+        let or = |asked: Option<&Path>, usual| asked.map_or_else(|| host.place(usual), Path::to_owned);
+        Self { plugins: vec![or(plugins, platform.plugins_dir())], config: or(config, platform.config_dir()) }
+    }
+
+    /// Where our plugins go: the asked one, which the agent must search; else the one where they are by the record; else
+    /// the first writable one, or one that can be made.
+    pub fn plugins_dir(
+        &self,
+        asked: Option<&Path>,
+        recorded: impl Fn(&Path) -> bool,
+        look: impl Fn(&Path) -> Directory,
+    ) -> Result<PathBuf> {
         if let Some(asked) = asked {
             let searched = self.plugins.iter().find(|entry| same(entry, asked));
             return searched.cloned().ok_or_else(|| {
                 Failure::unsuitable(format!(
-                    "--cni-plugins-dir {} is not searched by the agent, whose --network_cni_plugins_dir is {}",
+                    "--cni-plugins-dir {} is not searched by the agent, whose --{PLUGINS_FLAG} is {}",
                     asked.display(),
                     self.plugins_text()
                 ))
             });
         }
-        self.plugins.iter().find(|entry| writable(entry)).cloned().ok_or_else(|| {
+        let find = |is: &dyn Fn(&Path) -> bool| self.plugins.iter().find(|entry| is(entry.as_path()));
+        let found = find(&|entry| recorded(entry) && look(entry) != Directory::Unusable)
+            .or_else(|| find(&|entry| look(entry) == Directory::Writable))
+            .or_else(|| find(&|entry| look(entry) == Directory::Missing));
+        found.cloned().ok_or_else(|| {
             Failure::unsuitable(format!(
-                "no entry of the agent's --network_cni_plugins_dir {} is a directory that can be written",
+                "no entry of the agent's --{PLUGINS_FLAG} {} is a directory that can be written",
                 self.plugins_text()
             ))
         })
@@ -93,7 +132,7 @@ impl Searched {
     pub fn config_dir(&self, asked: Option<&Path>) -> Result<PathBuf> {
         match asked {
             Some(asked) if !same(asked, &self.config) => Err(Failure::unsuitable(format!(
-                "--cni-config-dir {} is not read by the agent, whose --network_cni_config_dir is {}",
+                "--cni-config-dir {} is not read by the agent, whose --{CONFIG_FLAG} is {}",
                 asked.display(),
                 self.config.display()
             ))),
@@ -106,9 +145,40 @@ impl Searched {
         self.plugins.iter().take_while(|entry| *entry != directory).map(|entry| entry.join(name)).collect()
     }
 
-    fn plugins_text(&self) -> String {
+    /// Whether one of them is this, or is in it.
+    pub fn names(&self, directory: &Path) -> bool {
+        self.plugins.iter().chain([&self.config]).any(|entry| entry.starts_with(directory))
+    }
+
+    /// The search list, as the agent's flag has it.
+    pub fn plugins_text(&self) -> String {
         self.plugins.iter().map(|entry| entry.display().to_string()).collect::<Vec<_>>().join(":")
     }
+}
+
+/// What can be told of the directories before anything is installed, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Directories {
+    /// The agent knows them.
+    Known(String),
+    /// It is to be told of them, and restarted.
+    ToBeSet(String),
+}
+
+/// The directories that an agent with these flags would get what into.
+pub fn directories(host: &Host, flags: &AgentFlags) -> Result<Directories> {
+    let Some(searched) = Searched::from_flags(flags)? else {
+        return restart_for_flags(PlatformChoice::Auto.on(host)).map(Directories::ToBeSet);
+    };
+    let look = |directory: &Path| Directory::look(host.files(), directory);
+    let plugins = searched.plugins_dir(None, |_| false, look)?;
+    let config = searched.config.display();
+    if look(&searched.config) == Directory::Unusable {
+        return Err(Failure::unsuitable(format!(
+            "the agent's --{CONFIG_FLAG} {config} is not a directory that can be written"
+        )));
+    }
+    Ok(Directories::Known(format!("plugins go into {}, configurations into {config}", plugins.display())))
 }
 
 /// Whether two paths name the same directory, up to trailing slashes.
@@ -122,8 +192,8 @@ mod tests {
     use crate::exit::Exit;
 
     fn searched(plugins: &str) -> Searched {
-        let flags = [("network_cni_plugins_dir", plugins), ("network_cni_config_dir", "/etc/cni/net.d")];
-        Searched::from_flags(&flags.into(), PLAIN).unwrap()
+        let flags = [(PLUGINS_FLAG, plugins), (CONFIG_FLAG, "/etc/cni/net.d")];
+        Searched::from_flags(&flags.into()).unwrap().unwrap()
     }
 
     #[test]
@@ -137,34 +207,62 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_without_the_flags_is_told_which() {
-        for flags in [
-            AgentFlags::default(),
-            [("network_cni_plugins_dir", "/p")].into(),
-            [("network_cni_config_dir", "")].into(),
-        ] {
-            let failure = Searched::from_flags(&flags, DCOS).unwrap_err();
+    fn an_agent_has_both_flags_or_none() {
+        assert_eq!(Searched::from_flags(&AgentFlags::default()).unwrap(), None);
+        let empty = [(PLUGINS_FLAG, ""), (CONFIG_FLAG, "")];
+        assert_eq!(Searched::from_flags(&empty.into()).unwrap(), None);
+        for (flag, lacks) in
+            [(PLUGINS_FLAG, "not --network_cni_config_dir"), (CONFIG_FLAG, "not --network_cni_plugins")]
+        {
+            let failure = Searched::from_flags(&[(flag, "/p")].into()).unwrap_err();
             assert_eq!(failure.exit(), Exit::Unsuitable);
-            assert!(
-                failure.to_string().contains("--network_cni_config_dir (such as /opt/mesosphere"),
-                "{failure}"
-            );
+            assert!(failure.to_string().contains(lacks), "{failure}");
         }
     }
 
     #[test]
+    fn flags_are_set_for_plain_mesos_alone() {
+        assert!(restart_for_flags(Platform::Mesos).unwrap().contains("--network_cni_plugins_dir"));
+        let failure = restart_for_flags(Platform::DcOs).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Unsuitable);
+        assert!(failure.to_string().contains("(such as /opt/mesosphere/active/cni)"), "{failure}");
+        let host = Host::below("/r");
+        let usual = Searched::usual(&host, Platform::Mesos, None, None);
+        assert_eq!(
+            (usual.plugins_text().as_str(), usual.config.as_path()),
+            ("/r/opt/cni/bin", Path::new("/r/etc/cni/net.d"))
+        );
+        let asked = Searched::usual(&host, Platform::Mesos, Some(Path::new("/p")), Some(Path::new("/c")));
+        assert_eq!((asked.plugins_text().as_str(), asked.config.as_path()), ("/p", Path::new("/c")));
+    }
+
+    #[test]
     fn the_first_writable_entry_is_taken() {
-        let searched = searched("/ro:/rw:/rw2:");
-        let writable = |path: &Path| path.starts_with("/rw") || path.starts_with("/rw2");
-        assert_eq!(searched.plugins_dir(None, writable).unwrap(), Path::new("/rw"));
-        assert!(searched.plugins_dir(None, |_| false).unwrap_err().to_string().contains("/ro:/rw:/rw2"));
+        let look = |path: &Path| match path.to_str().unwrap() {
+            path if path.starts_with("/rw") => Directory::Writable,
+            path if path.starts_with("/none") => Directory::Missing,
+            _ => Directory::Unusable,
+        };
+        let of = |list: &str, recorded: &str| {
+            searched(list).plugins_dir(None, |entry| entry == Path::new(recorded), look).unwrap()
+        };
+        assert_eq!(of("/ro:/rw:/rw2:", ""), Path::new("/rw"));
+        // One that is not there is made where no other is; and where ours was, it is put back.
+        assert_eq!(of("/none:/rw", ""), Path::new("/rw"));
+        assert_eq!(of("/ro:/none", ""), Path::new("/none"));
+        assert_eq!(of("/rw:/none", "/none"), Path::new("/none"));
+        assert_eq!(of("/ro:/rw", "/ro"), Path::new("/rw"));
+        let none = searched("/ro:/ro2").plugins_dir(None, |_| true, look).unwrap_err();
+        assert!(none.to_string().contains("/ro:/ro2"), "{none}");
     }
 
     #[test]
     fn an_asked_directory_must_be_the_agent_s() {
         let searched = searched("/a:/b/");
-        assert_eq!(searched.plugins_dir(Some(Path::new("/b")), |_| false).unwrap(), Path::new("/b/"));
-        assert!(searched.plugins_dir(Some(Path::new("/c")), |_| true).is_err());
+        let asked =
+            |path: &str| searched.plugins_dir(Some(Path::new(path)), |_| false, |_| Directory::Unusable);
+        assert_eq!(asked("/b").unwrap(), Path::new("/b/"));
+        assert!(asked("/c").is_err());
         assert!(searched.config_dir(Some(Path::new("/etc/cni/net.d/"))).is_ok());
         assert!(searched.config_dir(Some(Path::new("/etc/cni"))).is_err());
     }
@@ -174,5 +272,16 @@ mod tests {
         let searched = searched("/a:/b:/c");
         assert_eq!(searched.before(Path::new("/b"), "calico"), [Path::new("/a/calico")]);
         assert!(searched.before(Path::new("/a"), "calico").is_empty());
+    }
+
+    #[test]
+    fn directories_above_those_that_are_named_are_named_too() {
+        let searched = searched("/opt/cni/bin");
+        for path in ["/opt/cni/bin", "/opt/cni", "/etc/cni"] {
+            assert!(searched.names(Path::new(path)), "{path}");
+        }
+        for path in ["/opt/cni/bin/x", "/etc/mesos-slave"] {
+            assert!(!searched.names(Path::new(path)), "{path}");
+        }
     }
 }

@@ -245,7 +245,7 @@ impl Engine<'_> {
             let entries: Vec<(&Back, &Entry)> =
                 back.iter().filter_map(|it| Some((it, recorded.entry(it.path())?))).collect();
             for (it, entry) in &entries {
-                if !matches!(it, Back::Rewrite(_)) && !force {
+                if !matches!(it, Back::Rewrite(_) | Back::Leave(_)) && !force {
                     self.refuse_if_foreign(entry)?;
                 }
             }
@@ -287,6 +287,7 @@ impl Engine<'_> {
                 file.verify(self.files())?;
                 Ok(UndoneItem::Rewritten { path })
             }
+            (Back::Leave(_), _) => Ok(UndoneItem::Left { path }),
             (Back::Clear(_), What::Directory) => {
                 say::progress(format_args!("removing {} and all that is in it", path.display()));
                 self.files().remove_directory_with_all(&path)?;

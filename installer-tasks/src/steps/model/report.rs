@@ -200,6 +200,11 @@ pub enum UndoneItem {
         /// The directory.
         path: PathBuf,
     },
+    /// Others rely on it by now.
+    Left {
+        /// The file or directory.
+        path: PathBuf,
+    },
     /// What we put into it was taken out; the rest was changed since, and stays.
     Rewritten {
         /// The file.
@@ -219,6 +224,7 @@ impl fmt::Display for UndoneItem {
             Self::Removed { path } => write!(f, "removed {}", path.display()),
             Self::AsBefore { path } => write!(f, "{} is as it was before", path.display()),
             Self::Kept { path } => write!(f, "{} stays: it is not empty", path.display()),
+            Self::Left { path } => write!(f, "{} stays: it is in use", path.display()),
             Self::Rewritten { path } => write!(f, "took our part out of {}", path.display()),
             Self::Done { action } => f.write_str(action),
         }

@@ -12,6 +12,8 @@ pub enum Back {
     Restore(PathBuf),
     /// A directory that we made goes with all that is in it; a file is as with [`Self::Restore`].
     Clear(PathBuf),
+    /// It stays as it is, and is not ours any more.
+    Leave(PathBuf),
     /// A file gets this content, which still has what others changed since and not what we put in. What it replaces
     /// must be what the step just read.
     Rewrite(WantedFile),
@@ -20,7 +22,7 @@ pub enum Back {
 impl Back {
     pub(super) fn path(&self) -> &Path {
         match self {
-            Self::Restore(path) | Self::Clear(path) => path,
+            Self::Restore(path) | Self::Clear(path) | Self::Leave(path) => path,
             Self::Rewrite(file) => &file.path,
         }
     }

@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use super::Findings;
-use crate::exit::{Exit, Failure, Result};
 use crate::host::agent::Agent;
 use crate::host::docker::Docker;
 use crate::host::{Host, etcd as host_etcd};
 use crate::options::{PreflightOptions, UpstreamOptions};
-use crate::steps::cni::place::{self, Searched};
+use crate::steps::cni::place::{self, Directories};
 use crate::steps::etcd_tls;
 
 /// Docker runs calico-node, and has a cluster store from 1.10 to 20.10.
@@ -102,26 +101,12 @@ pub(super) async fn agent(findings: &mut Findings, host: &Host, options: &Prefli
             ),
         );
     }
-    match directories(host, &agent).await {
-        Ok(text) => findings.ok(check, text),
+    let directories = async { place::directories(host, &agent.flags().await?) };
+    match directories.await {
+        Ok(Directories::Known(text)) => findings.ok(check, text),
+        Ok(Directories::ToBeSet(restart)) => findings.warning(check, restart),
         Err(failure) => findings.fault(check, failure.one_line()),
     }
-}
-
-async fn directories(host: &Host, agent: &Agent) -> Result<String> {
-    let searched = Searched::from_flags(&agent.flags().await?, place::usual(host))?;
-    let writable = |directory: &Path| host.files().is_writable_directory(directory);
-    let plugins = searched.plugins_dir(None, writable)?;
-    if !writable(&searched.config) {
-        return Err(Failure::new(
-            Exit::Unsuitable,
-            format!(
-                "the agent's --network_cni_config_dir {} is not a directory that can be written",
-                searched.config.display()
-            ),
-        ));
-    }
-    Ok(format!("plugins go into {}, configurations into {}", plugins.display(), searched.config.display()))
 }
 
 #[cfg(test)]

@@ -1,0 +1,107 @@
+//! What an agent says of itself at `/state`.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Deserialize;
+
+/// An agent, as far as a restart of it is concerned.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct AgentState {
+    /// The ID that a master gave it; empty before that.
+    #[serde(default)]
+    pub id: String,
+    /// When it was started, in seconds since the epoch.
+    pub start_time: f64,
+    #[serde(default)]
+    frameworks: Vec<Framework>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Framework {
+    id: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    checkpoint: bool,
+    #[serde(default)]
+    executors: Vec<Executor>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Executor {
+    id: String,
+    #[serde(default)]
+    tasks: Vec<Task>,
+    #[serde(default)]
+    queued_tasks: Vec<Task>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Task {
+    id: String,
+}
+
+impl AgentState {
+    /// The tasks, and the executors that have none, of frameworks that do not checkpoint: a restart of the agent ends
+    /// them.
+    pub fn ended_by_restart(&self) -> Vec<String> {
+        let mut ended = Vec::new();
+        for framework in self.frameworks.iter().filter(|framework| !framework.checkpoint) {
+            let Framework { id, name, executors, .. } = framework;
+            for executor in executors {
+                let tasks: Vec<&str> = executor
+                    .tasks
+                    .iter()
+                    .chain(&executor.queued_tasks)
+                    .map(|task| task.id.as_str())
+                    .collect();
+                let what = if tasks.is_empty() { vec![executor.id.as_str()] } else { tasks };
+                ended.extend(what.into_iter().map(|what| format!("{what} of framework {name} ({id})")));
+            }
+        }
+        ended
+    }
+
+    /// When it was started.
+    pub fn started(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::try_from_secs_f64(self.start_time).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_frameworks_without_checkpoints_run_is_ended() {
+        let executor = |id: &str, tasks: &[&str], queued: &[&str]| {
+            let list =
+                |ids: &[&str]| ids.iter().map(|id| json!({ "id": id, "name": "t" })).collect::<Vec<_>>();
+            json!({ "id": id, "tasks": list(tasks), "queued_tasks": list(queued), "completed_tasks": [{}] })
+        };
+        let state: AgentState = serde_json::from_value(json!({
+            "id": "S1", "start_time": 1_700_000_000.25, "version": "1.0.4",
+            "frameworks": [
+                { "id": "F1", "name": "marathon", "checkpoint": true, "executors": [executor("e", &["web"], &[])] },
+                { "id": "F2", "name": "chronos", "checkpoint": false, "executors": [
+                    executor("e1", &["a"], &["b"]), executor("e2", &[], &[]),
+                ] },
+                { "id": "F3", "name": "none", "checkpoint": false, "executors": [] },
+            ],
+            "completed_frameworks": [{ "id": "F0", "checkpoint": false }],
+        }))
+        .unwrap();
+        let expected = ["a", "b", "e2"].map(|what| format!("{what} of framework chronos (F2)"));
+        assert_eq!(state.ended_by_restart(), expected);
+        assert_eq!(state.started(), UNIX_EPOCH + Duration::from_millis(1_700_000_000_250));
+    }
+
+    /// As Mesos 1.0 to 1.11 answer before they are registered, and an agent that nothing runs on.
+    #[test]
+    fn an_agent_without_anything_is_read() {
+        let state: AgentState =
+            serde_json::from_str(r#"{"start_time":1.5,"id":"","frameworks":[]}"#).unwrap();
+        assert_eq!((state.id.as_str(), state.ended_by_restart()), ("", Vec::new()));
+    }
+}
