@@ -111,7 +111,9 @@ impl Script {
     fn comes_to(&mut self, host: &str, target: &str) {
         if self.phase(host, NODE).unwrap().live().is_some() {
             let wanted = &self.stored.cluster.rollout.targets[&TaskType::Prefetch];
-            if self.target(host, TaskType::Prefetch) != wanted.to_string() {
+            let agent = &self.stored.agents[&AgentKey::from(format!("{host}:5051"))];
+            let fetched = agent.tasks.get(&TaskType::Prefetch).and_then(|record| record.target.as_ref());
+            if fetched != Some(wanted) {
                 self.reaches(host, TaskType::Prefetch);
             }
             let old = self.task(host, NODE);
