@@ -133,8 +133,9 @@ fn every_command_is_one_that_the_installer_takes() {
 #[test]
 fn a_look_is_the_install_with_check_and_fetches_what_it_needs() {
     let tasks = TaskTypes::new(&config(&[]));
-    let info =
-        |target, only_looks| tasks.task_info(target, &TaskId::from("t1"), Place { only_looks, ..place() });
+    let info = |target: &TargetHash, only_looks: bool| {
+        tasks.task_info(target, &TaskId::from("t1"), Place { only_looks, ..place() })
+    };
     for (task_type, spec) in tasks.specs() {
         let (install, look) = (info(&spec.target, false).unwrap(), info(&spec.target, true));
         let can = spec.goal == Goal::Finished && task_type != TaskType::Prefetch;
