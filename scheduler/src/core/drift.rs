@@ -233,7 +233,7 @@ impl Core {
 
     /// Begins a round when it is time, and the last one is over.
     fn begin_round(&mut self, now: Timestamp, interval: Duration, frame: &mut Frame) {
-        let Round { number, since } = self.state.cluster.checks;
+        let Round { number, since } = *self.state.cluster.checks;
         let over = self.drift.waiting.is_empty() && self.drift.turn.len() == 0;
         // What lies in the future was stored before a clock was set back.
         let due = since > now || now >= since.after(interval);
@@ -241,7 +241,7 @@ impl Core {
             return;
         }
         self.drift.later = Dated::default();
-        let checks = Round { number: number + 1, since: now };
+        let checks = Box::new(Round { number: number + 1, since: now });
         let cluster = ClusterRecord { checks, ..self.state.cluster.clone() };
         self.change(frame, StateChange::Cluster(cluster));
         self.reconsider_all();
@@ -250,7 +250,7 @@ impl Core {
     /// The round, for people.
     pub(super) fn looks_view(&self) -> Option<LooksView> {
         self.settings.verify_interval?;
-        let Round { number: round, since } = self.state.cluster.checks;
+        let Round { number: round, since } = *self.state.cluster.checks;
         let (under_way, waiting) = (self.drift.turn.len(), self.drift.waiting.len());
         Some(LooksView { round, since, under_way, waiting })
     }

@@ -339,7 +339,7 @@ fn another_scheduler_goes_on_within_the_round() {
     let task = script.looks("a", TaskType::Cni);
     script.finished("a", &task);
     let under_way = script.looks("b", TaskType::Cni);
-    let round = script.stored.cluster.checks;
+    let round = script.stored.cluster.checks.clone();
     script.restart();
     script.resumes(&["a", "b", "c"]);
     script.wait(Duration::from_secs(5));
@@ -438,7 +438,7 @@ fn a_look_that_hangs_is_ended_and_one_that_was_never_sent_is_found_out() {
     assert_eq!(killed(&script.wait(14 * MINUTE)), []);
     script.wait(MINUTE);
     let frame = script.update("a", &task, state(TaskState::Running));
-    assert_eq!(killed(&frame), [task.clone()]);
+    assert!(killed(&frame).contains(&task));
     script.failed("a", &task, "Command terminated with signal Killed");
     assert_eq!(script.step("cni.a:5051").0, Status::Complete);
 }
@@ -466,7 +466,7 @@ fn nothing_is_looked_at_where_the_operator_does_not_want_it() {
     script.wait(2 * HOUR);
     let again = Agent { registered_again: Some(Timestamp(7)), ..agent("a", "S-a") };
     assert!(!wants_offers(&script.send(Input::Agents(vec![again]))));
-    assert_eq!(script.stored.cluster.checks, Round::default());
+    assert_eq!(*script.stored.cluster.checks, Round::default());
     assert_eq!(look(&script.offer("a")), None);
 }
 
@@ -479,7 +479,7 @@ fn a_clock_that_was_set_back_is_no_reason_to_look_again_and_again_or_never() {
     script.restart();
     script.resumes(&["a"]);
     script.wait(Duration::from_secs(1));
-    let Round { number, since } = script.stored.cluster.checks;
+    let Round { number, since } = *script.stored.cluster.checks;
     assert_eq!((number, since < script.now), (round + 1, true), "what was to come counts from now on");
     let task = script.looks("a", TaskType::Cni);
     script.finished("a", &task);
