@@ -322,6 +322,19 @@ fn recoveries_are_limited_by_numbers_or_percentages() {
 }
 
 #[test]
+fn installs_are_looked_at_as_often_as_the_operator_says_or_never() {
+    let of = |interval: &str| {
+        let mut env = env();
+        env.insert("CALICO_VERIFY_INTERVAL".to_owned(), interval.to_owned());
+        Config::from_env(&env).unwrap().verify_interval
+    };
+    assert_eq!(Config::from_env(&env()).unwrap().verify_interval, Some(Duration::from_hours(1)));
+    assert_eq!((of("10s"), of("0s")), (Some(Duration::from_secs(10)), None));
+    let expected = ["verify.interval = '9s': must be at least 10s, or 0s for never"];
+    assert_eq!(faults(&[("CALICO_VERIFY_INTERVAL", "9s")]), expected);
+}
+
+#[test]
 fn a_rollout_is_as_the_operator_says() {
     use crate::core::{self, OnFailure, RolloutStrategy, Timestamp};
     let rollout = Config::from_env(&env()).unwrap().rollout;

@@ -134,8 +134,9 @@ impl Core {
             return None;
         }
         let own = agent.tasks.iter().filter(|(task_type, record)| {
-            let spec =
-                self.spec_on(agent, **task_type).filter(|_| self.settings.specs.contains_key(task_type));
+            // What was fetched is for what comes then, and leaves nothing to look at.
+            let is_wanted = Self::is_step(**task_type) && self.settings.specs.contains_key(task_type);
+            let spec = self.spec_on(agent, **task_type).filter(|_| is_wanted);
             self.is_due(record, spec) && spec.is_some_and(|spec| self.gets(agent, **task_type, spec))
         });
         // Where an agent is looked at, the cluster's are, too.
@@ -193,10 +194,18 @@ impl Core {
         }
     }
 
+    /// Offers come only from now on.
+    pub(super) fn renew_turns(&mut self, now: Timestamp) {
+        let keys: Vec<AgentKey> = self.drift.turn.keys().cloned().collect();
+        for key in keys {
+            self.drift.turn.insert(key, now);
+        }
+    }
+
     /// Ends a frame: whose turn it is to be looked at.
     pub(super) fn settle_looks(&mut self, now: Timestamp, frame: &mut Frame) {
         let Some(interval) = self.settings.verify_interval else { return };
-        if self.inventory.is_none() || self.doubts(now) {
+        if self.inventory.is_none() || self.doubts(now) || !self.demand.is_subscribed() {
             return;
         }
         self.begin_round(now, interval, frame);
@@ -208,8 +217,8 @@ impl Core {
             if agent.is_some_and(|agent| agent.looked_at_now().is_some()) {
                 self.drift.turn.insert(key, now);
             } else {
-                let next_round = self.state.cluster.checks.since.after(interval);
-                self.drift.later.insert(key.clone(), next_round);
+                // The next round begins before that.
+                self.drift.later.insert(key.clone(), now.after(interval));
                 self.reconsider(&key);
             }
         }
@@ -224,7 +233,7 @@ impl Core {
 
     /// Begins a round when it is time, and the last one is over.
     fn begin_round(&mut self, now: Timestamp, interval: Duration, frame: &mut Frame) {
-        let Round { number, since } = self.state.cluster.checks;
+        let Round { number, since } = *self.state.cluster.checks;
         let over = self.drift.waiting.is_empty() && self.drift.turn.len() == 0;
         // What lies in the future was stored before a clock was set back.
         let due = since > now || now >= since.after(interval);
@@ -232,7 +241,7 @@ impl Core {
             return;
         }
         self.drift.later = Dated::default();
-        let checks = Round { number: number + 1, since: now };
+        let checks = Box::new(Round { number: number + 1, since: now });
         let cluster = ClusterRecord { checks, ..self.state.cluster.clone() };
         self.change(frame, StateChange::Cluster(cluster.into()));
         self.reconsider_all();
@@ -241,7 +250,7 @@ impl Core {
     /// The round, for people.
     pub(super) fn looks_view(&self) -> Option<LooksView> {
         self.settings.verify_interval?;
-        let Round { number: round, since } = self.state.cluster.checks;
+        let Round { number: round, since } = *self.state.cluster.checks;
         let (under_way, waiting) = (self.drift.turn.len(), self.drift.waiting.len());
         Some(LooksView { round, since, under_way, waiting })
     }

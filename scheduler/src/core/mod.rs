@@ -184,6 +184,7 @@ impl Core {
         self.demand.subscribed();
         self.end_again(now);
         self.expect_offers(now);
+        self.renew_turns(now);
         self.reconcile_all(now, frame);
         frame.effects.push(Effect::RefreshInventory);
     }

@@ -38,7 +38,7 @@ pub struct ClusterRecord {
     pub rollout: RolloutRecord,
     /// The round of checks that is, or was last.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub checks: Round,
+    pub checks: Box<Round>,
     /// What the targets that are in use stand for.
     #[serde(default, skip_serializing_if = "is_default")]
     pub definitions: Arc<BTreeMap<TargetHash, Definition>>,

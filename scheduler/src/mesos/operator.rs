@@ -86,7 +86,7 @@ fn agent(agent: AgentHead) -> Option<Agent> {
     let domain = domain.map(|domain| format!("{}/{}", domain.region.name, domain.zone.name));
     // What drains is deactivated too, and what is deactivated is not active.
     let standing = if agent.drain_info.is_some() {
-        Standing::Draining { since: agent.estimated_drain_start_time.as_ref().and_then(moment) }
+        Standing::Draining { since: agent.estimated_drain_start_time.and_then(moment) }
     } else if agent.deactivated.unwrap_or_default() {
         Standing::Deactivated
     } else if agent.active {
@@ -101,11 +101,11 @@ fn agent(agent: AgentHead) -> Option<Agent> {
 /// When an agent registered again with this master. The first time counts as its registration: with a master that was
 /// elected since, and with one that took it for unreachable, both moments are the same but for what passes in between.
 fn registered_again(first: Option<TimeInfo>, last: Option<TimeInfo>) -> Option<Timestamp> {
-    let (first, last) = (moment(&first?)?, moment(&last?)?);
+    let (first, last) = (moment(first?)?, moment(last?)?);
     (last > first.after(ONE_REGISTRATION)).then_some(last)
 }
 
-fn moment(time: &TimeInfo) -> Option<Timestamp> {
+fn moment(time: TimeInfo) -> Option<Timestamp> {
     u64::try_from(time.nanoseconds).ok().map(|nanoseconds| Timestamp(nanoseconds / 1_000_000))
 }
 

@@ -309,7 +309,7 @@ mod tests {
         assert!(older && state.agents.len() == 4);
         drop(FileStore::open_as(&path, Arc::new(SystemDisk), Report::default(), INVENTED).unwrap());
         let error = open(&path).err().unwrap().to_string();
-        assert!(error.contains("schema version 5, written by calico-scheduler"), "{error}");
+        assert!(error.contains("schema version 6, written by calico-scheduler"), "{error}");
         for damaged in [r#"{"schema_version": 1, "state": 5}"#, r#"{"schema_version": 0, "state": {}}"#] {
             fs::write(&path, damaged).unwrap();
             let error = open(&path).err().unwrap().to_string();

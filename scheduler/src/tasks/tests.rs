@@ -240,7 +240,7 @@ fn calico_v2_has_docker_s_plugin_within_calico_node() {
 #[test]
 fn a_look_is_the_install_with_check_and_fetches_what_it_needs() {
     let tasks = TaskTypes::new(&config(&[]));
-    let info = |target: &TargetHash, only_looks| {
+    let info = |target: &TargetHash, only_looks: bool| {
         tasks.task_info(target, &TaskId::from("t1"), Place { only_looks, ..place() })
     };
     for (task_type, spec) in tasks.specs() {

@@ -80,5 +80,5 @@ async fn a_migration_that_is_broken_off_is_done_again_from_where_it_was() {
     drop(store);
     candidate.resign().await;
     let error = server.candidate("older").open(silent).await.err().unwrap().to_string();
-    assert!(error.contains("schema version 5, written by calico-scheduler"), "{error}");
+    assert!(error.contains("schema version 6, written by calico-scheduler"), "{error}");
 }
