@@ -97,9 +97,9 @@ pub enum DockerStoreCommand {
 #[derive(Debug, Clone, Subcommand)]
 pub enum CniCommand {
     /// Installs it, verifies it, and takes it back when that fails.
-    Apply(CniOptions),
+    Apply(Box<CniOptions>),
     /// Says what `apply` would change, and why; changes nothing.
-    Check(CniOptions),
+    Check(Box<CniOptions>),
     /// Takes back what `apply` changed.
     Undo(CniUndoOptions),
 }
@@ -108,7 +108,7 @@ pub enum CniCommand {
 #[derive(Debug, Clone, Subcommand)]
 pub enum NodeCommand {
     /// Runs it until SIGTERM, or until it ends by itself.
-    Run(NodeOptions),
+    Run(Box<NodeOptions>),
     /// Asks whether it is alive or ready.
     Check(ServiceCheckOptions),
     /// Removes its container, and the directories that were made for it.
@@ -119,7 +119,7 @@ pub enum NodeCommand {
 #[derive(Debug, Clone, Subcommand)]
 pub enum LibnetworkCommand {
     /// Runs it until SIGTERM, or until it ends by itself.
-    Run(LibnetworkOptions),
+    Run(Box<LibnetworkOptions>),
     /// Asks whether it is alive or ready.
     Check(ServiceCheckOptions),
     /// Removes its container, and the directories that were made for it.

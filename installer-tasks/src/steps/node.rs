@@ -107,12 +107,12 @@ fn backend(profile: NodeProfile, encapsulation: Encapsulation, options: &NodeOpt
     if carries.contains(&backend) {
         return Ok(backend);
     }
-    let carriers: Vec<&str> = carries.iter().map(|it| it.name()).collect();
+    let fitting: Vec<&str> = carries.iter().map(|it| it.name()).collect();
     Err(Failure::unsuitable(format!(
         "--node-backend {} does not carry --network-encapsulation {}: leave it out, or give one of: {}",
         backend.name(),
         encapsulation.name(),
-        carriers.join(", ")
+        fitting.join(", ")
     )))
 }
 
@@ -155,7 +155,7 @@ mod tests {
             "calico-installer node run --node-image i --node-cpus 1 --node-mem 64 --etcd-endpoints http://a:1 {more}"
         );
         match Cli::try_parse_from(line.split_whitespace()).unwrap().command {
-            Command::Node(NodeCommand::Run(options)) => options,
+            Command::Node(NodeCommand::Run(options)) => *options,
             other => panic!("{other:?}"),
         }
     }
