@@ -46,14 +46,14 @@ pub async fn run(host: &Host, options: &NodeOptions) -> Result<()> {
         NodeProfile::V26 => EtcdApi::V2,
     };
     options.etcd.require(api, &format!("--node-profile {}", profile.name()))?;
-    let node_name = name::node_name(options.node_name.as_deref())?;
-    let towards = options.etcd.upstream.endpoints.iter().chain(&options.agent.mesos_agent);
-    let node_ip = net::own_ip(host, options.agent.node_ip, towards).await?;
     let etcd = options.etcd.client()?;
     if profile == NodeProfile::V26 {
         // It does not look for SRV records yet.
         etcd.endpoints()?;
     }
+    let node_name = name::node_name(options.node_name.as_deref())?;
+    let towards = options.etcd.upstream.endpoints.iter().chain(&options.agent.mesos_agent);
+    let node_ip = net::own_ip(host, options.agent.node_ip, towards).await?;
     let state_dir = &options.state.state_dir;
     let tls = etcd.tls.as_ref().map(|tls| OnHost::new(tls, state_dir, CalicoNode::STEP)).transpose()?;
     let (variable, place) = etcd.variable();
