@@ -271,13 +271,13 @@ fn preflight_tells_what_a_cluster_of_this_size_and_others_addresses_do_not_let_i
     };
     for (arguments, check, severity, words) in [
         (
-            &["--agents", "1025", "--network-pool-cidr", "192.0.2.0/24"][..],
+            &["--agents", "1025", "--network-pool-cidr", "203.0.113.0/24"][..],
             "network.pool-cidr",
             "fault",
             "a larger pool",
         ),
         (
-            &["--agents", "4", "--network-pool-cidr", "192.0.2.0/24"],
+            &["--agents", "4", "--network-pool-cidr", "203.0.113.0/24"],
             "network.pool-cidr",
             "ok",
             "4 blocks of /26",
@@ -294,7 +294,7 @@ fn preflight_tells_what_a_cluster_of_this_size_and_others_addresses_do_not_let_i
             "ok",
             "route reflectors",
         ),
-        (&["--network-pool-cidr", "192.0.2.0/24"], "pool", "ok", "nobody else's"),
+        (&["--network-pool-cidr", "203.0.113.0/24"], "pool", "ok", "nobody else's"),
         (&[], "pool", "skipped", "--network-pool-cidr"),
         (&["--etcd-endpoints", "https://127.0.0.1:1"], "etcd", "fault", "--etcd-ca must give"),
     ] {

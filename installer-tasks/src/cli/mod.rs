@@ -108,7 +108,7 @@ pub enum CniCommand {
 #[derive(Debug, Clone, Subcommand)]
 pub enum NodeCommand {
     /// Runs it until SIGTERM, or until it ends by itself.
-    Run(NodeOptions),
+    Run(Box<NodeOptions>),
     /// Asks whether it is alive or ready.
     Check(ServiceCheckOptions),
     /// Removes its container, and the directories that were made for it.
@@ -119,7 +119,7 @@ pub enum NodeCommand {
 #[derive(Debug, Clone, Subcommand)]
 pub enum LibnetworkCommand {
     /// Runs it until SIGTERM, or until it ends by itself.
-    Run(LibnetworkOptions),
+    Run(Box<LibnetworkOptions>),
     /// Asks whether it is alive or ready.
     Check(ServiceCheckOptions),
     /// Removes its container, and the directories that were made for it.

@@ -54,7 +54,8 @@ struct ConfigJson {
 
 #[derive(Deserialize)]
 struct Auth {
-    auth: Option<String>,
+    #[serde(rename = "auth")]
+    encoded: Option<String>,
     username: Option<String>,
     password: Option<String>,
 }
@@ -93,7 +94,7 @@ impl Credentials {
         for (registry, auth) in auths {
             let found = match auth {
                 Auth { username: Some(user), password: Some(password), .. } => Some(Login { user, password }),
-                Auth { auth: Some(auth), .. } => {
+                Auth { encoded: Some(auth), .. } => {
                     let decoded = BASE64_STANDARD.decode(auth.trim()).ok();
                     decoded.and_then(|bytes| String::from_utf8(bytes).ok()).as_deref().and_then(login)
                 }

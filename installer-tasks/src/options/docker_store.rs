@@ -69,14 +69,11 @@ pub struct DockerStoreOptions {
 impl DockerStoreOptions {
     /// The store that Docker is to have.
     pub fn wanted(&self) -> Result<Wanted> {
-        let store = match &self.docker_cluster_store {
-            Some(store) => store.clone(),
-            None => {
-                self.step
-                    .etcd
-                    .require(EtcdApi::V2, "Docker, without a --docker-cluster-store of its own,")?;
-                StoreUrl::etcd(&self.step.etcd.for_clients()?)
-            }
+        let store = if let Some(store) = &self.docker_cluster_store {
+            store.clone()
+        } else {
+            self.step.etcd.require(EtcdApi::V2, "Docker, without a --docker-cluster-store of its own,")?;
+            StoreUrl::etcd(&self.step.etcd.for_clients()?)
         };
         let advertise = if let Some(advertise) = self.docker_cluster_advertise {
             advertise

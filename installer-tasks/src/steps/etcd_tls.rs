@@ -116,7 +116,9 @@ impl OnHost {
     pub fn propose<A>(&self, proposal: &mut Proposal<A>) {
         if let Some((directory, files)) = &self.own {
             proposal.directory(directory.clone());
-            files.iter().for_each(|file| proposal.file(file.clone()));
+            for file in files {
+                proposal.file(file.clone());
+            }
         }
     }
 

@@ -46,14 +46,14 @@ pub async fn run(host: &Host, options: &NodeOptions) -> Result<()> {
         NodeProfile::V26 => EtcdApi::V2,
     };
     options.etcd.require(api, &format!("--node-profile {}", profile.name()))?;
-    let node_name = name::node_name(options.node_name.as_deref())?;
-    let towards = options.etcd.upstream.endpoints.iter().chain(&options.agent.mesos_agent);
-    let node_ip = net::own_ip(host, options.agent.node_ip, towards).await?;
     let etcd = options.etcd.client()?;
     if profile == NodeProfile::V26 {
         // It does not look for SRV records yet.
         etcd.endpoints()?;
     }
+    let node_name = name::node_name(options.node_name.as_deref())?;
+    let towards = options.etcd.upstream.endpoints.iter().chain(&options.agent.mesos_agent);
+    let node_ip = net::own_ip(host, options.agent.node_ip, towards).await?;
     let state_dir = &options.state.state_dir;
     let tls = etcd.tls.as_ref().map(|tls| OnHost::new(tls, state_dir, CalicoNode::STEP)).transpose()?;
     let (variable, place) = etcd.variable();
@@ -107,12 +107,12 @@ fn backend(profile: NodeProfile, encapsulation: Encapsulation, options: &NodeOpt
     if carries.contains(&backend) {
         return Ok(backend);
     }
-    let carriers: Vec<&str> = carries.iter().map(|it| it.name()).collect();
+    let fitting: Vec<&str> = carries.iter().map(|it| it.name()).collect();
     Err(Failure::unsuitable(format!(
         "--node-backend {} does not carry --network-encapsulation {}: leave it out, or give one of: {}",
         backend.name(),
         encapsulation.name(),
-        carriers.join(", ")
+        fitting.join(", ")
     )))
 }
 
@@ -155,7 +155,7 @@ mod tests {
             "calico-installer node run --node-image i --node-cpus 1 --node-mem 64 --etcd-endpoints http://a:1 {more}"
         );
         match Cli::try_parse_from(line.split_whitespace()).unwrap().command {
-            Command::Node(NodeCommand::Run(options)) => options,
+            Command::Node(NodeCommand::Run(options)) => *options,
             other => panic!("{other:?}"),
         }
     }

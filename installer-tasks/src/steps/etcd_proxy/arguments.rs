@@ -45,12 +45,11 @@ fn gateway(options: &EtcdOptions) -> Vec<String> {
     let upstream = &options.upstream;
     let mut arguments = words(&["gateway", "start"]);
     arguments.push(flag("listen-addr", options.listen));
-    match &upstream.discovery_srv {
-        Some(name) => arguments.extend([flag("discovery-srv", name), flag("insecure-discovery", true)]),
-        None => {
-            let members: Vec<String> = upstream.endpoints.iter().map(Endpoint::authority).collect();
-            arguments.push(flag("endpoints", members.join(",")));
-        }
+    if let Some(name) = &upstream.discovery_srv {
+        arguments.extend([flag("discovery-srv", name), flag("insecure-discovery", true)]);
+    } else {
+        let members: Vec<String> = upstream.endpoints.iter().map(Endpoint::authority).collect();
+        arguments.push(flag("endpoints", members.join(",")));
     }
     arguments.push(format!("--retry-delay={}s", MEMBER_AGAIN.as_secs()));
     arguments

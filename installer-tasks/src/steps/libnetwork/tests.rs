@@ -10,7 +10,7 @@ fn options(more: &str) -> LibnetworkOptions {
          --etcd-endpoints http://a:1 --docker-socket /run/d.sock {more}"
     );
     match Cli::try_parse_from(line.split_whitespace()).unwrap().command {
-        Command::Libnetwork(LibnetworkCommand::Run(options)) => options,
+        Command::Libnetwork(LibnetworkCommand::Run(options)) => *options,
         other => panic!("{other:?}"),
     }
 }
