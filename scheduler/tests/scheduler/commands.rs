@@ -138,11 +138,11 @@ async fn what_is_commanded_of_steps_is_stored_when_it_is_answered() {
         commanded.order(&format!("update/unskip?step={id}")).await;
         assert_eq!(commanded.orders(), []);
     }
-    // A step, an agent, a phase.
+    // A step, a phase, an agent.
     for (what, types) in [
         (format!("step={id}"), vec![NODE]),
-        (format!("step={HERE}"), vec![TaskType::EtcdProxy, TaskType::Cni, NODE]),
         ("phase=etcd-proxy".to_owned(), vec![TaskType::EtcdProxy]),
+        (format!("step={HERE}"), vec![TaskType::EtcdProxy, TaskType::Cni, NODE]),
     ] {
         commanded.order(&format!("update/restart?{what}")).await;
         let expected: Vec<_> = types.into_iter().map(|task_type| (task_type, Order::Again)).collect();
