@@ -247,12 +247,12 @@ impl Core {
         self.reconsider_all();
     }
 
-    /// The round, for people.
+    /// The round, for people; none before the first.
     pub(super) fn looks_view(&self) -> Option<LooksView> {
         self.settings.verify_interval?;
         let Round { number: round, since } = *self.state.cluster.checks;
         let (under_way, waiting) = (self.drift.turn.len(), self.drift.waiting.len());
-        Some(LooksView { round, since, under_way, waiting })
+        (round > 0).then_some(LooksView { round, since, under_way, waiting })
     }
 
     /// Launches a look at an install that is done.

@@ -84,7 +84,8 @@ pub struct RecoveryView {
     /// Why they are held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
-    /// The round in which it is looked whether what is installed is still there; none where it never is.
+    /// The round in which it is looked whether what is installed is still there; none before the first, and where it never
+    /// is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub looks: Option<LooksView>,
 }

@@ -143,7 +143,9 @@ fn vanished_plugins_are_put_back_in_the_next_round(
         (&"cni".into(), Some(&*format!("{}:5051", host.address())))
     );
     assert!(text.contains(&plugin), "{entry}");
-    let (status, recovery) = scheduler.api().get("/v1/plans/recovery").unwrap();
-    assert_eq!(status, 200, "{recovery}");
+    // A busy machine makes services not ready now and then.
+    wait("nothing to be recovered", Duration::from_secs(30), || {
+        (scheduler.api().get("/v1/plans/recovery").ok()?.0 == 200).then_some(())
+    });
     wait("the end of offers", Duration::from_secs(30), || (framework(cluster).offers == 0).then_some(()));
 }

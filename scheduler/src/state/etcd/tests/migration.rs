@@ -71,7 +71,7 @@ async fn a_migration_that_is_broken_off_is_done_again_from_where_it_was() {
     let (store, state, _) = lead(&mut candidate).await;
     assert_eq!(state.agents.len(), 4);
     let found = keys(&server).await;
-    assert_eq!(found["schema"]["version"], 5);
+    assert_eq!(found["schema"]["version"], 6);
     assert_eq!(found["agents/10.87.0.11:5051"], done);
     assert_eq!(found["agents/10.87.0.12:5051"]["rack"], "unknown");
     assert_eq!((&found["framework-id"], &found["cluster"]), (&dump["framework-id"], &dump["cluster"]));
