@@ -1,5 +1,11 @@
 //! systemd as it is seen on a bus: a bus of its own, on which this process is `org.freedesktop.systemd1`.
 
+#![allow(
+    clippy::unused_self,
+    clippy::used_underscore_binding,
+    reason = "the interfaces of the bus have their own form"
+)]
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
