@@ -35,15 +35,18 @@ pub enum Progress {
     Held,
 }
 
-/// What the operator of these clusters wants: networks for Mesos tasks. Docker's are not for so many agents.
+/// What the operator of these clusters sets besides what must be set: Docker's networks are not for so many agents.
+pub const WITHOUT_DOCKER: [(&str, &str); 2] =
+    [("CALICO_DOCKER_ENABLE", "false"), ("CALICO_LIBNETWORK_ENABLE", "false")];
+
+/// What the operator of these clusters wants: networks for Mesos tasks.
 pub fn tasks() -> TaskTypes {
     tasks_with(&[])
 }
 
 /// The same but for these options.
 pub fn tasks_with(changes: &[(&str, &str)]) -> TaskTypes {
-    let without_docker = [("CALICO_DOCKER_ENABLE", "false"), ("CALICO_LIBNETWORK_ENABLE", "false")];
-    TaskTypes::new(&Config::from_env(&environment(&[&without_docker, changes].concat())).unwrap())
+    TaskTypes::new(&Config::from_env(&environment(&[&WITHOUT_DOCKER, changes].concat())).unwrap())
 }
 
 /// The host name of an agent.
@@ -51,8 +54,9 @@ pub fn hostname(n: usize) -> String {
     format!("10.{}.{}.{}", n / 62_500, n / 250 % 250, n % 250 + 1)
 }
 
+/// As long for every agent: the bytes of an offer are no more when there are more agents.
 fn agent_id(n: usize) -> String {
-    format!("{CLUSTER}-S{n}")
+    format!("{CLUSTER}-S{}", 100_000 + n)
 }
 
 /// What is stored of a cluster of so many agents.
@@ -192,7 +196,7 @@ fn offer(n: usize, number: usize) -> mesos::Offer {
     };
     let address = mesos::Address { hostname: Some(hostname.clone()), ip: Some(hostname.clone()), port: 5051 };
     mesos::Offer {
-        id: format!("{CLUSTER}-O{number}").as_str().into(),
+        id: format!("{CLUSTER}-O{}", 100_000 + number).as_str().into(),
         framework_id: format!("{CLUSTER}-0000").as_str().into(),
         agent_id: agent_id(n).as_str().into(),
         hostname,
@@ -217,10 +221,18 @@ fn offer(n: usize, number: usize) -> mesos::Offer {
 
 /// An offer of each agent, in an order that is no agent's, as the records of the master's stream.
 pub fn offers(agents: usize) -> Vec<Bytes> {
-    // A step that has no divisor in common with these sizes meets each agent once.
-    let order: Vec<usize> = (0..agents).map(|n| n * 7919 % agents).collect();
-    let messages = order.chunks(OFFERS).enumerate();
-    messages.map(|(chunk, agents)| offers_of(agents, chunk * OFFERS).0).collect()
+    messages(agents, agents / OFFERS)
+}
+
+/// So many records of the master's stream with offers: of all agents in turn, and each time in another order.
+pub fn messages(agents: usize, number: usize) -> Vec<Bytes> {
+    // Steps that have no divisor in common with these sizes meet each agent once.
+    let agent = |n: usize| n % agents * (7919 + n / agents * 10) % agents;
+    let message = |chunk: usize| {
+        let first = chunk * OFFERS;
+        offers_of(&(first..first + OFFERS).map(agent).collect::<Vec<_>>(), first).0
+    };
+    (0..number).map(message).collect()
 }
 
 /// An offer of each of these agents, numbered from `first` on, as a record of the master's stream; and their IDs.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use crate::cluster::WITHOUT_DOCKER;
 use crate::environment::environment;
 
 /// A running scheduler. It ends when it is dropped.
@@ -18,6 +19,9 @@ impl Scheduler {
     /// so that they can be tried.
     pub fn start(master: &str, state: &str) -> Self {
         let set = [
+            // As what is stored was launched with: another target would be a rollout, and all agents' records written anew.
+            WITHOUT_DOCKER[0],
+            WITHOUT_DOCKER[1],
             ("CALICO_SERVICE_STATE", state),
             ("CALICO_MESOS_MASTER", master),
             ("CALICO_SERVICE_API_LISTEN", "127.0.0.1:0"),

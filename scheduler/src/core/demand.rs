@@ -157,11 +157,11 @@ impl Core {
     /// This agent's offers stay away for long.
     pub(super) fn send_away(&mut self, agent: &str) {
         let revives = self.demand.revives;
-        let known = self.index.agents.get_key_value(agent);
-        if known.is_some_and(|(_, known)| known.sent_away == Some(revives)) {
+        let known = self.index.agents.get(agent);
+        if known.is_some_and(|known| known.sent_away == Some(revives)) {
             return;
         }
-        let id = known.map_or_else(|| agent.into(), |(id, _)| id.clone());
+        let id = known.map_or_else(|| agent.into(), |known| known.record.id.clone());
         self.demand.filtered.insert(id);
         if let Some(known) = self.index.agents.get_mut(agent) {
             known.sent_away = Some(revives);
@@ -191,7 +191,7 @@ impl Core {
             self.notices.forget(key);
         }
         let now = self.clock.now();
-        if let Some(registered) = self.index.agents.get_mut(&agent.id).filter(|r| r.key == *key) {
+        if let Some(registered) = self.index.agents.get_mut(&agent.id.0).filter(|r| r.record.key == *key) {
             registered.expect_offer(&next, now);
             registered.next = next;
             registered.limit = limit;
@@ -244,6 +244,7 @@ impl Core {
                 demand.flow = Flow::On;
                 demand.revive = false;
                 demand.filtered.clear();
+                self.index.agents.wake();
                 demand.revives += 1;
                 demand.last_revive = Some(now);
                 let hosts = demand.hosts(agents, most).filter(|_| !gives_back);

@@ -92,12 +92,20 @@ impl Core {
         Some(format!("{task_type} waits to restart {}: {why}", restart.what))
     }
 
-    /// Stores a launch; and, in the same record, the slot that it takes.
-    pub(super) fn begin(&mut self, now: Timestamp, frame: &mut Frame, slot: &Slot, record: TaskRecord) {
+    /// Stores a launch on this agent, or on any; and, in the same record, the slot that it takes.
+    pub(super) fn begin(
+        &mut self,
+        now: Timestamp,
+        frame: &mut Frame,
+        (slot, agent): (&Slot, Option<&AgentRecord>),
+        record: TaskRecord,
+    ) {
+        let Some(agent) = agent else { return self.put(frame, slot, record) };
         let task_type = slot.task_type();
         let disruptive = record.disruptive;
         let mut taken = false;
-        self.put_with(frame, slot, record, |agent| {
+        self.edit_record(agent, frame, |agent| {
+            agent.tasks.insert(task_type, record);
             // It is done again now.
             if agent.order(task_type) == Some(&Order::Again) {
                 agent.orders = agent.orders.take().filter(|orders| orders.len() > 1);

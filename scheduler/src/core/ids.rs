@@ -197,7 +197,10 @@ impl TaskId {
         id.push_str(task_type.name());
         id.push('.');
         id.extend(
-            agent.0.chars().map(|c| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '.' }),
+            agent
+                .0
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '.' }),
         );
         // Writing to a text does not fail.
         let _ = write!(id, ".{:x}", at.0);

@@ -1,10 +1,13 @@
 //! What is derived from [`State`], kept up to date change by change: nothing is looked for among all agents.
 
+use std::sync::Arc;
+
 use rustc_hash::FxHashMap;
 
 use super::dated::Dated;
 use super::ids::{AgentId, AgentKey, TaskId, TaskType, Timestamp};
 use super::progress::Next;
+use super::registry::Registry;
 use super::state::{AgentRecord, Replaced, Slot, State, StateChange, Tasks};
 
 /// The index.
@@ -13,7 +16,7 @@ pub(super) struct Index {
     /// Live tasks.
     pub tasks: FxHashMap<TaskId, Slot>,
     /// Agents by their present ID.
-    pub agents: FxHashMap<AgentId, Registered>,
+    pub agents: Registry,
     /// Since when agents are absent.
     pub absent: Dated<AgentKey>,
     /// Recoveries in flight, and when each was launched.
@@ -27,10 +30,8 @@ pub(super) struct Index {
 /// An agent, as far as most of its offers are answered by it.
 #[derive(Debug)]
 pub(super) struct Registered {
-    /// Its address.
-    pub key: AgentKey,
-    /// Whether it has that address no longer.
-    pub aside: bool,
+    /// What is stored of it.
+    pub record: Arc<AgentRecord>,
     /// What comes next on it, as it was [reconsidered](super::Core::reconsider) last.
     pub next: Next,
     /// Of what there may be so many at a time only, when that is such.
@@ -69,7 +70,7 @@ impl Index {
 
     /// The address of a registration.
     pub fn key(&self, id: &AgentId) -> Option<&AgentKey> {
-        self.agents.get(id).map(|registered| &registered.key)
+        self.agents.get(&id.0).map(|registered| &registered.record.key)
     }
 
     /// Takes out what the record that was `replaced` put in, and puts in the new one's.
@@ -97,13 +98,17 @@ impl Index {
         }
     }
 
-    fn remember(&mut self, agent: &AgentRecord) {
+    fn remember(&mut self, agent: &Arc<AgentRecord>) {
         self.replace(&Tasks::new(), &agent.tasks, |t| Slot::Agent(agent.key.clone(), t));
         let next = Next::Wait("it was not looked at yet".to_owned());
-        let (key, aside) = (agent.key.clone(), agent.aside);
-        let registered =
-            Registered { key, aside, next, limit: None, waits_since: None, expected: None, sent_away: None };
-        self.agents.insert(agent.id.clone(), registered);
+        self.agents.insert(Registered {
+            record: Arc::clone(agent),
+            next,
+            limit: None,
+            waits_since: None,
+            expected: None,
+            sent_away: None,
+        });
         self.attend(agent);
         self.note_disruption(agent);
     }
@@ -115,13 +120,13 @@ impl Index {
         }
     }
 
-    fn attend(&mut self, agent: &AgentRecord) {
+    fn attend(&mut self, agent: &Arc<AgentRecord>) {
         match agent.absent_since.filter(|_| !agent.aside) {
             Some(since) => self.absent.insert(agent.key.clone(), since),
             None => self.absent.remove(&agent.key),
         }
-        if let Some(registered) = self.agents.get_mut(&agent.id).filter(|r| r.key == agent.key) {
-            registered.aside = agent.aside;
+        if let Some(registered) = self.agents.get_mut(&agent.id.0).filter(|r| r.record.key == agent.key) {
+            registered.record = Arc::clone(agent);
         }
     }
 
@@ -130,7 +135,7 @@ impl Index {
         self.disruptions.remove(&agent.key);
         self.replace(&agent.tasks, &Tasks::new(), |t| Slot::Agent(agent.key.clone(), t));
         if self.key(&agent.id) == Some(&agent.key) {
-            self.agents.remove(&agent.id);
+            self.agents.remove(&agent.id.0);
         }
     }
 

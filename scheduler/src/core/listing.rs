@@ -137,10 +137,12 @@ impl Core {
     ) -> Vec<(&'a AgentKey, &'a AgentId)> {
         let mut recovering = Vec::new();
         for agent in agents.iter().filter(|agent| !registered.contains(&agent.id)) {
-            let Some(known) = self.index.agents.get(&agent.id).filter(|known| !known.aside) else { continue };
-            if !presence.contains_key(&known.key) {
+            let Some(known) = self.index.agents.get(&agent.id.0).map(|known| &*known.record) else {
+                continue;
+            };
+            if !known.aside && !presence.contains_key(&known.key) {
                 // One that is away stays so until it is there.
-                let excluded = self.settings.excluded(agent).filter(|_| !self.is_away(&known.key));
+                let excluded = self.settings.excluded(agent).filter(|_| known.absent_since.is_none());
                 let is = excluded.map_or(Presence::Recovering, Presence::Excluded);
                 presence.insert(known.key.clone(), is);
                 recovering.push((&known.key, &agent.id));

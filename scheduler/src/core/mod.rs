@@ -22,6 +22,7 @@ mod progress;
 mod questions;
 mod reconcile;
 mod recovery;
+mod registry;
 mod reservations;
 mod resources;
 mod rollout;
@@ -228,17 +229,6 @@ impl Core {
 
     /// Stores `record` in its slot.
     fn put(&mut self, frame: &mut Frame, slot: &Slot, record: TaskRecord) {
-        self.put_with(frame, slot, record, |_| {});
-    }
-
-    /// Stores `record` in its slot, and what else changes with it in an agent's record.
-    fn put_with(
-        &mut self,
-        frame: &mut Frame,
-        slot: &Slot,
-        record: TaskRecord,
-        edit: impl FnOnce(&mut AgentRecord),
-    ) {
         match slot {
             Slot::Cluster(task_type) => {
                 let mut cluster = self.state.cluster.clone();
@@ -246,21 +236,24 @@ impl Core {
                 self.change(frame, StateChange::Cluster(cluster.into()));
             }
             Slot::Agent(key, task_type) => {
-                self.edit(key, frame, |agent| {
-                    agent.tasks.insert(*task_type, record);
-                    edit(agent);
-                });
+                self.edit(key, frame, |agent| drop(agent.tasks.insert(*task_type, record)));
             }
         }
     }
 
-    /// Stores `edit` of an agent's record, where there is one. What is kept aside goes when nothing of ours is left there.
+    /// Stores `edit` of an agent's record, where there is one.
     fn edit(&mut self, key: &AgentKey, frame: &mut Frame, edit: impl FnOnce(&mut AgentRecord)) {
-        let Some(record) = self.state.agents.get(key) else { return };
-        let mut record = AgentRecord::clone(record);
+        if let Some(record) = self.state.agents.get(key).cloned() {
+            self.edit_record(&record, frame, edit);
+        }
+    }
+
+    /// The same of a record that is stored. What is kept aside goes when nothing of ours is left there.
+    fn edit_record(&mut self, record: &AgentRecord, frame: &mut Frame, edit: impl FnOnce(&mut AgentRecord)) {
+        let mut record = record.clone();
         edit(&mut record);
         let change = if record.aside && record.is_over() {
-            StateChange::Forget { key: key.clone() }
+            StateChange::Forget { key: record.key }
         } else {
             StateChange::Agent(Arc::new(record))
         };

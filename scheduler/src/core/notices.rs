@@ -66,15 +66,16 @@ impl Core {
         let Some(agent) = self.index.agents.get(agent).filter(|agent| agent.expected.is_some()) else {
             return;
         };
-        let before = self.notices.lack(&agent.key, task_type);
+        let key = &agent.record.key;
+        let before = self.notices.lack(key, task_type);
         let since = before.filter(|lack| lack.shortage.name == shortage.name).map_or(now, |lack| lack.since);
-        self.notices.0.insert(agent.key.clone(), Lack { task_type, shortage, since });
+        self.notices.0.insert(key.clone(), Lack { task_type, shortage, since });
     }
 
     /// Since when an agent that waits for an offer gets none, where that is longer than it should be.
     pub(super) fn no_offer_since(&self, key: &AgentKey) -> Option<Timestamp> {
         let agent = self.state.agents.get(key)?;
-        let expected = self.index.agents.get(&agent.id)?.expected?;
+        let expected = self.index.agents.get(&agent.id.0)?.expected?;
         let overdue = self.clock.now().since(expected) >= self.settings.offer_expected;
         (overdue && self.demand.is_subscribed()).then_some(expected)
     }

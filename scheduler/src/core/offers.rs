@@ -1,6 +1,8 @@
 //! Offers: launch what comes next, or decline at once.
 
 use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Core;
@@ -13,8 +15,7 @@ use super::input::Offer;
 use super::listing::Presence;
 use super::progress::Next;
 use super::resources::{Needs, Resource, take};
-use super::spec::Spec;
-use super::state::{Phase, Slot, TaskRecord, under_way_since};
+use super::state::{AgentRecord, Phase, Slot, TaskRecord, under_way_since};
 
 /// An offer is too small for a launch; what is missing is noted.
 pub(super) struct NoRoom;
@@ -25,7 +26,7 @@ enum Offered {
     Idle,
     /// An agent that waits for something.
     Agent {
-        key: AgentKey,
+        record: Arc<AgentRecord>,
         next: Next,
         /// Of what there may be so many at a time only, when that is such.
         limit: Option<Limit>,
@@ -40,9 +41,13 @@ impl Core {
         let mut declined: BTreeMap<Duration, Vec<OfferId>> = BTreeMap::new();
         let mut refresh = false;
         let doubts = self.doubts(now);
-        for offer in offers {
+        let resting = self.resting(&offers);
+        if !doubts {
+            frame.expect_launches(self.read_ahead(&offers, &resting));
+        }
+        for (offer, rests) in offers.into_iter().zip(resting) {
             self.maintenance.offered(&offer.agent, offer.unavailability);
-            let refuse = match self.offered(&offer.agent) {
+            let refuse = match if rests { Some(Offered::Idle) } else { self.offered(&offer.agent) } {
                 None => {
                     // Only the inventory says what an agent is.
                     refresh = true;
@@ -55,11 +60,14 @@ impl Core {
                 }
                 Some(Offered::Idle) => {
                     let refuse = self.settings.idle_filter;
-                    self.send_away(&offer.agent);
+                    if !rests {
+                        self.send_away(&offer.agent);
+                        self.index.agents.rest(&offer.agent);
+                    }
                     (!self.unreserve(&offer, refuse, frame)).then_some(refuse)
                 }
-                Some(Offered::Agent { key, next, limit }) => {
-                    let refuse = self.consider(now, &key, (next, limit), &offer, frame);
+                Some(Offered::Agent { record, next, limit }) => {
+                    let refuse = self.consider(now, &record, (next, limit), &offer, frame);
                     self.offer_came(&offer.agent, now.after(refuse.unwrap_or_default()));
                     refuse.filter(|refuse| !self.unreserve(&offer, *refuse, frame))
                 }
@@ -80,27 +88,70 @@ impl Core {
         }
     }
 
+    /// Of which of these offers no more need be known than that their agents rest: of most.
+    fn resting(&self, offers: &[Offer]) -> Vec<bool> {
+        // Any agent will do for a task of the cluster.
+        if self.demand.wants_any() {
+            return vec![false; offers.len()];
+        }
+        let resting = self.index.agents.rest_of(offers.iter().map(|offer| &*offer.agent));
+        debug_assert!(
+            offers.iter().zip(&resting).all(|(offer, rests)| {
+                !rests || matches!(self.offered(&offer.agent), Some(Offered::Idle | Offered::Duplicate))
+            }),
+            "an agent that rests has changed"
+        );
+        resting
+    }
+
+    /// On how many of these agents something may be launched. What a launch looks at is in no cache with tens of thousands
+    /// of agents: it is read here for all of them, step by step, so that the processor waits for memory once a step.
+    fn read_ahead(&self, offers: &[Offer], resting: &[bool]) -> usize {
+        let is_full = self.recoveries_are_full();
+        let open = offers.iter().zip(resting).filter(|(_, rests)| !**rests);
+        let registered = open.filter_map(|(offer, _)| self.index.agents.get(&offer.agent));
+        let launches = registered.filter(|registered| {
+            let is_held = is_full && registered.limit == Some(Limit::Recoveries);
+            matches!(registered.next, Next::Launch(..)) && !is_held
+        });
+        let records: Vec<&AgentRecord> = launches.map(|registered| &*registered.record).collect();
+        for record in &records {
+            black_box((record.settled, record.tasks.len()));
+        }
+        for record in &records {
+            let last = record.tasks.last().map(|(_, task)| task.failures);
+            black_box((
+                record.key.0.len(),
+                record.key.0.as_bytes().first(),
+                record.id.0.as_bytes().first(),
+                last,
+            ));
+        }
+        for record in &records {
+            black_box(self.presence(&record.key));
+        }
+        records.len()
+    }
+
     /// Whose offer it is; none when only a new inventory can say it.
     fn offered(&self, agent: &str) -> Option<Offered> {
         let inventory = self.inventory.as_ref()?;
         if inventory.duplicates.contains_key(agent) {
             return Some(Offered::Duplicate);
         }
-        let registered = self.index.agents.get(agent).filter(|registered| !registered.aside)?;
-        debug_assert_eq!(
-            self.state.agents.get(&registered.key).map(|record| self.next_on(record)).as_ref(),
-            Some(&registered.next),
-            "{agent} was not reconsidered"
-        );
+        let registered = self.index.agents.get(agent).filter(|registered| !registered.record.aside)?;
+        let record = &registered.record;
+        debug_assert_eq!(self.state.agents.get(&record.key), Some(record), "{agent} is not as it is stored");
+        debug_assert_eq!(self.next_on(record), registered.next, "{agent} was not reconsidered");
         Some(match &registered.next {
             // The master has learned since that it is there.
-            Next::Held(_) if self.presence(&registered.key).is_none_or(Presence::makes_no_offers) => {
+            Next::Held(_) if self.presence(&record.key).is_none_or(Presence::makes_no_offers) => {
                 return None;
             }
             Next::Held(_) => Offered::Idle,
             Next::Complete if !self.demand.wants_any() => Offered::Idle,
             next => {
-                Offered::Agent { key: registered.key.clone(), next: next.clone(), limit: registered.limit }
+                Offered::Agent { record: Arc::clone(record), next: next.clone(), limit: registered.limit }
             }
         })
     }
@@ -109,11 +160,12 @@ impl Core {
     fn consider(
         &mut self,
         now: Timestamp,
-        key: &AgentKey,
+        agent: &AgentRecord,
         (next, limit): (Next, Option<Limit>),
         offer: &Offer,
         frame: &mut Frame,
     ) -> Option<Duration> {
+        let key = &agent.key;
         // Where there is no room for the one there may be for the other.
         let in_cluster = if self.demand.wants_any() { self.next_in_cluster_on(key) } else { Next::Complete };
         let mut refuse = match (&next, &in_cluster) {
@@ -134,7 +186,7 @@ impl Core {
             return Some(self.held_filter().max(refuse));
         }
         self.maintenance.waits(&offer.agent, false);
-        let meanwhile = self.instead(key, limit);
+        let meanwhile = self.instead(agent, limit);
         let looks = if let Next::Look(task_type) = next { Some(task_type) } else { None };
         for (next, limit) in [(in_cluster, None), (next, limit), (meanwhile, Some(Limit::Recoveries))] {
             if let Next::Launch(task_type, not_before) = next
@@ -144,7 +196,7 @@ impl Core {
                     refuse = self.held_filter();
                     continue;
                 }
-                match self.launch(now, key, task_type, offer, frame) {
+                match self.launch(now, task_type, offer, frame) {
                     Ok(()) => return None,
                     // What is freed there is more than what was refused, and comes at once.
                     Err(NoRoom) => refuse = self.settings.turn_filter * 5,
@@ -197,12 +249,11 @@ impl Core {
     }
 
     /// What is launched on an agent that waits for its turn to restart something.
-    fn instead(&self, key: &AgentKey, limit: Option<Limit>) -> Next {
-        if limit != Some(Limit::Restarts) || !self.is_full(Limit::Restarts, key) {
+    fn instead(&self, agent: &AgentRecord, limit: Option<Limit>) -> Next {
+        if limit != Some(Limit::Restarts) || !self.is_full(Limit::Restarts, &agent.key) {
             return Next::Complete;
         }
-        let agent = self.state.agents.get(key);
-        agent.and_then(|agent| self.meanwhile(agent)).unwrap_or(Next::Complete)
+        self.meanwhile(agent).unwrap_or(Next::Complete)
     }
 
     fn until(&self, now: Timestamp, not_before: Option<Timestamp>) -> Duration {
@@ -224,18 +275,22 @@ impl Core {
     fn launch(
         &mut self,
         now: Timestamp,
-        key: &AgentKey,
         task_type: TaskType,
         offer: &Offer,
         frame: &mut Frame,
     ) -> Result<(), NoRoom> {
-        let slot = Slot::of(task_type, key);
-        let (needs, target, may_restart) = match self.spec_for(key, task_type) {
-            Some(spec) => (spec.needs, spec.target.clone(), is_disruptive(spec, self.state.task(&slot))),
-            None => return Err(NoRoom),
+        let agent = Arc::clone(&self.index.agents.get(&offer.agent).ok_or(NoRoom)?.record);
+        let (key, slot) = (&agent.key, Slot::of(task_type, &agent.key));
+        // Where a task of the cluster runs does not matter to what it is.
+        let place = (task_type.scope() == Scope::Agent).then_some(&*agent);
+        let (spec, before) = match place {
+            Some(agent) => (self.spec_on(agent, task_type), agent.tasks.get(&task_type)),
+            None => (self.settings.specs.get(&task_type), self.state.cluster.tasks.get(&task_type)),
         };
-        let before = self.state.task(&slot).filter(|record| record.phase.live().is_some());
-        if let Some(more) = before.map(|record| self.more_than(needs, task_type, record)) {
+        let Some(spec) = spec else { return Err(NoRoom) };
+        let (needs, target, may_restart) = (spec.needs, spec.target.clone(), is_disruptive(spec, before));
+        let live = before.filter(|record| record.phase.live().is_some());
+        if let Some(more) = live.map(|record| self.more_than(needs, task_type, record)) {
             // Its predecessor goes when there is room for what it needs beyond, which nobody else can take then.
             let mut taken = self.take(now, task_type, more, offer)?;
             if self.awaits_our_role(now, key, task_type, &taken) {
@@ -250,36 +305,35 @@ impl Core {
             frame.effects.push(Effect::Reserve { offer, resources, refuse });
             return Ok(());
         }
+        let reached = before.is_some_and(|record| record.reached);
+        // What another configuration did does not count against this one.
+        let before = before.filter(|record| record.target.as_ref() == Some(&target));
+        let (failures, failure) =
+            before.map_or((0, None), |record| (record.failures, record.failure.clone()));
         let mut resources = self.take(now, task_type, needs, offer)?;
         if self.awaits_our_role(now, key, task_type, &resources) {
             return Err(NoRoom);
         }
-        let agent = self.registered_name(&offer.agent).ok_or(NoRoom)?;
         let task = TaskId::new(task_type, key, now);
-        let place = self.record_of(&slot);
-        let before = place.map_or_else(|| self.state.task(&slot), |agent| agent.tasks.get(&task_type));
-        let reached = before.is_some_and(|record| record.reached);
-        // What another configuration did does not count against this one.
         let recovers = place.is_some_and(|agent| Self::recovers(agent, task_type));
-        let before = before.filter(|record| record.target.as_ref() == Some(&target));
         let record = TaskRecord {
             reached,
             recovery: recovers.then_some(now),
             disruptive: may_restart,
-            phase: Phase::Launched { task: task.clone(), agent: agent.clone(), at: now },
+            phase: Phase::Launched { task: task.clone(), agent: agent.id.clone(), at: now },
             target: Some(target.clone()),
-            failures: before.map_or(0, |record| record.failures),
-            failure: before.and_then(|record| record.failure.clone()),
+            failures,
+            failure,
             looked_at: LookedAt::default(),
         };
-        self.begin(now, frame, &slot, record);
+        self.begin(now, frame, (&slot, place), record);
         self.untold.retain(|_, of| *of != slot);
         let reserve = self.reserve(now, task_type, &task, &mut resources);
         self.reconciliation.expected(now.after(self.settings.launch_timeout), task.clone());
         frame.decisions.push(Decision::Launched { slot, task: task.clone(), target: target.clone() });
         frame.effects.push(Effect::Launch(Launch {
             offer: offer.id.clone(),
-            agent,
+            agent: agent.id.clone(),
             task_type,
             target,
             task,

@@ -149,7 +149,7 @@ impl Core {
             && agent.tasks.get(&task_type).is_some_and(|record| {
                 matches!(record.phase, Phase::NeedsRestart { .. }) || agent.disruption.is_some()
             });
-        match self.meanwhile(agent).filter(|_| waits_for_operator) {
+        match waits_for_operator.then(|| self.meanwhile(agent)).flatten() {
             Some(Next::Launch(down, not_before)) => Some((down, Next::Launch(down, not_before))),
             _ => self.beside_put_back(agent, task_type, &next).or(Some((task_type, next))),
         }

@@ -152,10 +152,10 @@ impl Core {
         if !offer.resources.may_be_ours() {
             return false;
         }
-        let Some(Registered { key, .. }) = self.index.agents.get(&*offer.agent) else { return false };
+        let Some(Registered { record, .. }) = self.index.agents.get(&offer.agent) else { return false };
         let surplus = offer.resources.read().into_iter().filter(|resource| {
             !resource.special
-                && matches!(resource.claim(&self.settings.reservations.service), Claim::Ours(of) if !self.needs(key, of))
+                && matches!(resource.claim(&self.settings.reservations.service), Claim::Ours(of) if !self.needs(&record.key, of))
         });
         let resources: Vec<Resource> = surplus.collect();
         if resources.is_empty() {

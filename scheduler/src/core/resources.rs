@@ -37,6 +37,14 @@ pub(super) enum Claim {
     Others,
 }
 
+/// In which order resources are taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rank {
+    Ours,
+    Reserved,
+    Unreserved,
+}
+
 impl Resource {
     /// Whose it is, when we are the framework of `service`.
     pub(super) fn claim(&self, service: &str) -> Claim {
@@ -134,21 +142,23 @@ pub(super) fn take(
     (service, task_type): (&str, TaskType),
 ) -> Result<Vec<Resource>, Shortage> {
     let mut taken = Vec::new();
+    let rank = |resource: &Resource| match resource.claim(service) {
+        _ if resource.special || resource.amount <= 0 => None,
+        Claim::Ours(of) => (of == Some(task_type)).then_some(Rank::Ours),
+        Claim::Free if resource.reservations.is_empty() => Some(Rank::Unreserved),
+        Claim::Free => Some(Rank::Reserved),
+        Claim::Others => None,
+    };
     for (name, needed) in [("cpus", needs.cpus), ("mem", needs.mem)] {
-        let mut candidates: Vec<&Resource> = offered
-            .iter()
-            .filter(|r| r.name == name && !r.special && r.amount > 0)
-            .filter(|r| [Claim::Free, Claim::Ours(Some(task_type))].contains(&r.claim(service)))
-            .collect();
-        candidates.sort_by_key(|r| (r.claim(service) == Claim::Free, r.reservations.is_empty()));
         let mut missing = needed;
-        for resource in candidates {
-            if missing == 0 {
-                break;
+        for first in [Rank::Ours, Rank::Reserved, Rank::Unreserved] {
+            for resource in offered.iter().filter(|r| r.name == name && rank(r) == Some(first)) {
+                let amount = resource.amount.min(missing);
+                if amount > 0 {
+                    missing -= amount;
+                    taken.push(Resource { amount, ..resource.clone() });
+                }
             }
-            let amount = resource.amount.min(missing);
-            missing -= amount;
-            taken.push(Resource { amount, ..resource.clone() });
         }
         if missing > 0 {
             return Err(Shortage { name, needed, offered: needed - missing });

@@ -50,7 +50,7 @@ impl Core {
             }
             // It says when it is back.
             None if update.state == TaskState::Unreachable => {}
-            None if update.agent.as_ref().is_some_and(|agent| !self.index.agents.contains_key(agent)) => {
+            None if update.agent.as_ref().is_some_and(|agent| self.index.key(agent).is_none()) => {
                 // It has joined since, and is judged, when it comes again, as all others are.
                 frame.effects.push(Effect::RefreshInventory);
                 return;

@@ -1,5 +1,6 @@
 //! Reading everything back: page by page, as it was at one revision.
 
+use futures::future::OptionFuture;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -45,19 +46,20 @@ pub(super) async fn load(etcd: &impl Kv, keys: &Keys, migrations: Migrations) ->
         history: Vec::new(),
     };
     let reading = Reading { keys, migrations, version };
-    let mut from = keys.base().to_owned();
-    let mut revision = 0;
+    let read = |from: String, revision| {
+        bounded(etcd, etcd.range(Range { from, until: Some(keys.end()), limit: PAGE, revision }))
+    };
+    let mut page = read(keys.base().to_owned(), 0).await?;
+    let revision = page.header.revision;
     loop {
-        let range = Range { from, until: Some(keys.end()), limit: PAGE, revision };
-        let page = bounded(etcd, etcd.range(range)).await?;
-        for pair in &page.pairs {
-            loaded.take(&reading, pair)?;
-        }
-        if revision == 0 {
-            revision = page.header.revision;
-        }
-        match page.pairs.last().filter(|_| page.more) {
-            Some(last) => from = format!("{}\0", last.key),
+        let from = page.pairs.last().filter(|_| page.more).map(|last| format!("{}\0", last.key));
+        // etcd finds the next page while this one is understood.
+        let next = OptionFuture::from(from.map(|from| read(from, revision)));
+        let take = async { page.pairs.iter().try_for_each(|pair| loaded.take(&reading, pair)) };
+        let (next, taken) = futures::join!(next, take);
+        taken?;
+        match next.transpose()? {
+            Some(next) => page = next,
             None => return Ok(loaded),
         }
     }
