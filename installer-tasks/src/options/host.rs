@@ -4,8 +4,7 @@ use clap::{ArgAction, Args};
 
 use super::{
     AgentUnitOptions, DockerOptions, DockerUnitOptions, EtcdTlsOptions, FindAgentOptions, MaxAgentsOptions,
-    RestartOptions,
-    StateOptions,
+    RestartOptions, StateOptions,
 };
 use crate::values::{Artifact, Backend, Cidr, Encapsulation, NodeProfile};
 

@@ -15,6 +15,7 @@ use super::input::Offer;
 use super::listing::Presence;
 use super::progress::Next;
 use super::resources::{Needs, Resource, take};
+use super::spec::Spec;
 use super::state::{AgentRecord, Phase, Slot, TaskRecord, under_way_since};
 
 /// An offer is too small for a launch; what is missing is noted.
@@ -269,7 +270,7 @@ impl Core {
 
     /// An agent's ID, kept by its own name and not by its offer's.
     pub(super) fn registered_name(&self, agent: &str) -> Option<AgentId> {
-        self.index.agents.get_key_value(agent).map(|(id, _)| id.clone())
+        self.index.agents.get(agent).map(|registered| registered.record.id.clone())
     }
 
     fn launch(

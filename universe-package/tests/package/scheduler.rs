@@ -140,7 +140,10 @@ fn numbers_and_switches_arrive_as_they_are_meant() {
     assert_eq!(config.rollout.max_concurrent_restarts.to_string(), "20%");
     assert_eq!(config.rollout.agent_timeout.as_secs(), 300);
     assert_eq!((config.rollout.pace.canary_count, config.rollout.pace.max_per_domain), (3, Some(2)));
-    assert_eq!(Ok(config.rollout.pace.windows), "Mon-Fri 22:00-04:00 Europe/Berlin, Sat+Sun 00:00-24:00".parse());
+    assert_eq!(
+        Ok(config.rollout.pace.windows),
+        "Mon-Fri 22:00-04:00 Europe/Berlin, Sat+Sun 00:00-24:00".parse()
+    );
     assert!(config.rollout.undo_disabled && config.rollout.pace.allow_unsafe.contains("network.name"));
     assert_eq!(config.rollout.stability.as_secs(), 60);
     assert_eq!(config.target.needs.calico_node.cpus, 1000);

@@ -25,11 +25,7 @@ const DCOS_CALICO: &str = "/opt/mesosphere/etc/calico/calico_enabled";
 const DCOS_NETWORK: &str = "calico";
 
 /// What there should be.
-pub async fn survey(
-    host: &Host,
-    step: &Cni<'_>,
-    recorded: &Recorded<Action>,
-) -> Result<Proposal<Action>> {
+pub async fn survey(host: &Host, step: &Cni<'_>, recorded: &Recorded<Action>) -> Result<Proposal<Action>> {
     let options = step.options;
     let network = &options.network_name;
     let plugins = plugins::wanted(options, step.compares)?;
