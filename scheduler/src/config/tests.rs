@@ -182,7 +182,6 @@ fn bad_input_of_every_kind_names_the_option_and_what_would_be_right() {
         ("ETCD_CA", "ca.pem", "secret:NAME"),
         ("ETCD_PEER_URLS", "10.0.0.1:2380", "http://"),
         ("NODE_PROFILE", "v1", "v3, v2.6"),
-        ("REGISTRY_CREDENTIALS", "user:password", "must be /path on the agents"),
         ("NETWORK_NAME", "My_Net", "lower-case"),
         ("NETWORK_BLOCK_SIZE", "8", "20 to 32"),
         ("NETWORK_MTU", "1", "576"),
@@ -613,4 +612,13 @@ fn how_many_agents_are_served_follows_from_pool_and_back_end() {
     assert_eq!(capacities(&[("NODE_BACKEND", "bird")]), [(pool, 1024), (mesh, 100)]);
     assert_eq!(capacities(&[bird, ("NETWORK_ROUTE_REFLECTORS", "true")]), [(pool, 1024)]);
     assert_eq!(capacities(&[bird, ("NODE_ENABLE", "false"), ("LIBNETWORK_ENABLE", "false")]), []);
+}
+
+/// Who gives a login in place of its file must not find it in a log.
+#[test]
+fn what_may_be_a_password_is_not_shown() {
+    let found = faults(&[("CALICO_REGISTRY_CREDENTIALS", "user:s3cret")]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    let begin = "registry.credentials = '(not shown)': must be /path on the agents";
+    assert!(found[0].starts_with(begin), "{found:?}");
 }
