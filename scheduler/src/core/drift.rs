@@ -317,16 +317,21 @@ impl Core {
             let (slot, task, agent) = (slot.clone(), task.clone(), agent.clone());
             frame.effects.push(Effect::ReadOutput { slot, task, agent });
         }
-        if let Some(key) = self.index.key(agent).cloned() {
+        let key = self.index.key(agent).cloned();
+        if let Some(key) = &key {
             // What could not be told is not asked again at once.
             if matches!(record.phase, Phase::Done { .. }) && record.looked_at.round == 0 {
-                self.drift.turn.remove(&key);
-                self.drift.later.insert(key, now.after(AGAIN));
-            } else if self.drift.turn.get(&key).is_some() {
-                self.drift.turn.insert(key, now);
+                self.drift.turn.remove(key);
+                self.drift.later.insert(key.clone(), now.after(AGAIN));
+            } else if self.drift.turn.get(key).is_some() {
+                self.drift.turn.insert(key.clone(), now);
             }
         }
         self.put(frame, slot, record);
+        // The record may be the cluster's.
+        if let Some(key) = key {
+            self.reconsider(&key);
+        }
     }
 
     /// The record of an install after it was looked at. It is `done` since then.

@@ -219,6 +219,11 @@ fn a_look_that_cannot_tell_changes_nothing_and_is_tried_again_a_few_times() {
             script.wait(MINUTE);
         }
     }
+    // What is the cluster's, too.
+    let task = script.looks("a", TaskType::ClusterInit);
+    script.failed("a", &task, "Command exited with status 69");
+    assert_eq!(script.declines("a"), HOUR);
+    script.wait(MINUTE);
     let task = script.looks("a", TaskType::ClusterInit);
     script.finished("a", &task);
     script.wait(10 * MINUTE);
