@@ -136,8 +136,8 @@ fn a_service_keeps_its_room_under_pressure_and_gives_it_back_when_it_is_not_want
     let log = master();
     let lines: Vec<&str> = log[before..].lines().collect();
     let first = |words: &[&str]| lines.iter().position(|line| words.iter().all(|word| line.contains(word)));
-    let reserved = first(&["RESERVE operation", &id]);
-    let ended = first(&["to kill task calico-node.", &host.address().to_string()]);
+    let reserved = first(&["Applying RESERVE operation", &id]);
+    let ended = first(&["Processing KILL call for task 'calico-node.", &host.address().to_string()]);
     assert!(reserved.is_some() && reserved < ended, "{reserved:?}, {ended:?}: {lines:#?}");
 }
 
