@@ -41,6 +41,7 @@ impl Core {
         let doubts = self.doubts(now);
         for offer in offers {
             self.maintenance.offered(&offer.agent, offer.unavailability);
+            self.maintenance_changed();
             let refuse = match self.offered(&offer.agent) {
                 None => {
                     // Only the inventory says what an agent is.

@@ -194,7 +194,8 @@ impl Core {
     }
 }
 
-/// Whether what is down on an agent is not so because of something that we do there.
+/// Whether what is down on an agent is not so because of something that we do there, or have done: what has failed in a
+/// rollout must not keep the next one from mending it.
 fn is_unexpected(record: &AgentRecord) -> bool {
-    record.disrupted().is_none() && record.holds().is_none()
+    record.disrupted().is_none() && record.place.is_none()
 }

@@ -200,8 +200,12 @@ impl Core {
         match record.phase.live() {
             None => Next::Launch(task_type, None),
             Some(_) if self.is_service(task_type, record) => match end(place, task_type, record) {
-                // An offer must show that there is room for what it needs beyond what this one has.
-                Next::End(_) if !self.more_than(spec.needs, task_type, record).is_nothing() => {
+                // An offer must show that there is room for what it needs beyond what this one has, and that its agent
+                // does not go down before the successor is there.
+                Next::End(_)
+                    if !self.more_than(spec.needs, task_type, record).is_nothing()
+                        || self.maintenance.of(&agent.id.0).is_some() =>
+                {
                     Next::Launch(task_type, None)
                 }
                 next => next,

@@ -1,5 +1,7 @@
 //! Rollouts: who begins when, what is done on an agent, what becomes of failures, and what operators command.
 
+mod turns;
+
 use std::time::Duration;
 
 use super::script::{Script, asked, killed, launch, not_ready, state};
