@@ -139,11 +139,29 @@ impl Core {
 
     /// The same, where it gets what the operator wants now.
     fn open_at_first(&self, agent: &AgentRecord) -> Option<(TaskType, Next)> {
-        let mut nexts = self
+        let steps = self
             .specs(Scope::Agent)
-            .filter(|(task_type, spec)| Self::is_step(*task_type) && self.gets(agent, *task_type, spec))
-            .map(|(task_type, spec)| (task_type, Self::next_on_agent(task_type, spec, agent)));
-        nexts.find(|(_, next)| *next != Next::Complete)
+            .filter(|(task_type, spec)| Self::is_step(*task_type) && self.gets(agent, *task_type, spec));
+        let mut waits = None;
+        for (task_type, spec) in steps {
+            match Self::next_on_agent(task_type, spec, agent) {
+                Next::Complete => {}
+                // Others go on meanwhile.
+                Next::Launch(..) if Self::waits_for_turn(agent, task_type, spec) => {
+                    let why = format!("{task_type} waits for the agent's turn in the update");
+                    waits.get_or_insert((task_type, Next::Held(why)));
+                }
+                next => return Some((task_type, next)),
+            }
+        }
+        waits
+    }
+
+    /// Whether a step that operators have ordered has another target than before: that comes with a place only.
+    fn waits_for_turn(agent: &AgentRecord, task_type: TaskType, spec: &Spec) -> bool {
+        let target = agent.tasks.get(&task_type).and_then(|record| record.target.as_ref());
+        let changes = target.is_some_and(|target| *target != spec.target);
+        changes && agent.settled > 0 && agent.order(task_type) == Some(&Order::Again)
     }
 
     /// What comes next in an agent's slot.

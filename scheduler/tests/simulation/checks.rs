@@ -193,7 +193,7 @@ impl Checks {
             changes =
                 task_type.scope() == Scope::Cluster || rollouts.changes(&agent, task_type, &target(task));
             freed = rollouts.freed(&agent, task_type);
-            rollouts.launch(&id, &agent, &target(task));
+            rollouts.launch(&id, &agent, &target(task), by.at);
         }
         if let Some(host) = host {
             self.maintained(by, &id, host);

@@ -74,6 +74,8 @@ pub struct Rollouts {
     allowed: usize,
     /// Until when backoffs are over because of an agent's turn, its service's end, or an operator.
     freed: BTreeMap<(AgentId, TaskType), Duration>,
+    /// What operators have left out, and since when that is stored.
+    skipped: BTreeMap<(AgentId, TaskType), Duration>,
     /// When an agent was last seen to have a place.
     placed: BTreeMap<AgentId, Duration>,
     /// The most agents that were under way at the same time.
@@ -178,6 +180,8 @@ impl Rollouts {
         cluster_before: &ClusterRecord,
         racks: &Racks,
     ) {
+        let (guarded, then) = (&self.cluster.rollout.guarded, &cluster_before.rollout.guarded);
+        assert!(then.is_empty() || guarded == then, "a change that is not safe is followed: {guarded:?}");
         if cluster_before.rollout.number != self.cluster.rollout.number {
             (self.begun, self.free_since) = (BTreeSet::new(), now);
             (self.told_to_go_on, self.is_rest) = (false, false);
@@ -200,6 +204,14 @@ impl Rollouts {
                 (true, false) => self.ends(now, agent, old),
                 (true, true) => self.goes_on(now, agent, old.unwrap_or(agent)),
                 (false, false) => {}
+            }
+            for task_type in TaskType::ALL {
+                let slot = (agent.id.clone(), task_type);
+                if agent.order(task_type) == Some(&Order::Skip) {
+                    self.skipped.entry(slot).or_insert(now);
+                } else {
+                    self.skipped.remove(&slot);
+                }
             }
             if held || agent.holds().is_some() {
                 self.placed.insert(agent.id.clone(), now);
@@ -258,9 +270,11 @@ impl Rollouts {
     }
 
     /// A launch.
-    pub fn launch(&mut self, id: &TaskId, agent: &AgentId, target: &TargetHash) {
+    pub fn launch(&mut self, id: &TaskId, agent: &AgentId, target: &TargetHash, now: Duration) {
         let task_type = id.task_type().unwrap();
         let slot = (agent.clone(), task_type);
+        let skipped = self.skipped.get(&slot).filter(|since| **since + QUEUED < now);
+        assert_eq!(skipped, None, "{id} is launched, and an operator has that left out");
         let launch = Launch {
             agent: agent.clone(),
             task_type,

@@ -122,3 +122,48 @@ fn a_service_is_not_ended_where_its_agent_goes_down_before_its_successor_could_b
     ended.extend(killed(&script.wait(SECOND)));
     assert_eq!(ended, [old]);
 }
+
+#[test]
+fn what_an_operator_orders_with_another_target_waits_for_a_place_also_where_nothing_runs() {
+    let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Parallel);
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    assert_eq!(script.under_way(), ["a:5051"]);
+    // It is settled with what it has, and that dies.
+    script.command(Plan::Update, Verb::Skip, None, Some("b")).unwrap();
+    let node = script.task("b", NODE);
+    script.failed("b", &node, "Command terminated with signal Killed");
+    script.command(Plan::Update, Verb::Restart, Some(NODE), Some("b")).unwrap();
+    script.wait(SECOND);
+    script.declines("b");
+    assert!(
+        script.agent_view("b").reason.contains("turn in the update"),
+        "{}",
+        script.agent_view("b").reason
+    );
+    script.replaces_node("a");
+    assert_eq!(script.under_way(), ["b:5051"]);
+    script.launches("b", NODE);
+    assert_eq!(script.target("b", NODE), "version 2 of calico-node");
+}
+
+#[test]
+fn failures_count_over_failovers() {
+    let settings = rollout(|rollout| {
+        rollout.strategy = RolloutStrategy::Serial;
+        (rollout.max_attempts, rollout.max_failures) = (1, 2);
+    });
+    let hosts = ["a", "b", "c"];
+    let mut script = updating(&settings, &hosts, &[NODE]);
+    for host in ["a", "b"] {
+        assert_eq!(script.core.view().rollout.held, None);
+        let fetch = script.launches(host, TaskType::Prefetch);
+        script.restart();
+        script.resumes(&hosts);
+        script.failed(host, &fetch, "Command exited with status 78");
+        script.tells(&hosts);
+    }
+    assert!(
+        script.core.view().rollout.held.is_some_and(|why| why.starts_with("halted: 2 agents have failed"))
+    );
+    assert_eq!(script.under_way(), [""; 0]);
+}
