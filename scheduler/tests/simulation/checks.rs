@@ -227,7 +227,7 @@ impl Checks {
             let there = hosts_of(world).filter(|host| !self.excused.contains(host));
             let counted = there.filter_map(|host| world.agent_id(host)).map(AgentId::from).collect();
             let now = Timestamp(by.at.as_millis().try_into().unwrap());
-            let gave_up = self.rollouts.iter().flat_map(|rollouts| rollouts.gave_up()).cloned().collect();
+            let gave_up = self.rollouts.iter().flat_map(Rollouts::gave_up).cloned().collect();
             self.recoveries.launch(&id, &agent, now, (&counted, &slots, &gave_up), world.agents());
         }
     }

@@ -100,12 +100,12 @@ fn many_agents_fail_at_once() {
 
 #[test]
 fn rollouts() {
-    rolled("rollouts", 400, false);
+    rolled("rollouts", 220, false);
 }
 
 #[test]
 fn rollouts_in_which_many_agents_fail_at_once() {
-    rolled("rollouts_in_which_many_agents_fail_at_once", 10, true);
+    rolled("rollouts_in_which_many_agents_fail_at_once", 6, true);
 }
 
 /// Lives with rollouts, and how they end.

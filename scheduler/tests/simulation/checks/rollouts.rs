@@ -39,6 +39,10 @@ pub type Racks = BTreeMap<String, String>;
 
 /// See above.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something that may have happened, apart from the others"
+)]
 pub struct Rollouts {
     configurations: Vec<Configuration>,
     /// The configuration of the scheduler that acts, and its process.

@@ -138,9 +138,9 @@ impl Rollouts {
         let vanished = before_agents.values().any(|old| old.holds().is_some() && !is_there(old));
         // A canary is one until the others follow.
         let is_stage = |rollout: &RolloutRecord| canary && rollout.stage == Stage::Canary;
-        let must = !failed.is_empty() && (number >= most || is_stage(rollout));
-        let may = !failed.is_empty() && (must || is_stage(before));
-        if must && before.halted.is_none() {
+        let has_to = !failed.is_empty() && (number >= most || is_stage(rollout));
+        let may = !failed.is_empty() && (has_to || is_stage(before));
+        if has_to && before.halted.is_none() {
             assert!(
                 rollout.halted.is_some(),
                 "{number} agents have failed, {most} may, a canary: {canary}; and it has not halted"
