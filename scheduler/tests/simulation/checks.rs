@@ -221,7 +221,9 @@ impl Checks {
             // What is down in its agent's place is no failure, and to launch it again no recovery.
             slots.extend(self.rollouts.iter().flat_map(|rollouts| rollouts.placed(by.at)).cloned());
             let unwanted = |(agent, task_type): &(AgentId, TaskType)| {
-                self.rollouts.as_ref().is_some_and(|rollouts| !rollouts.gets(agent, *task_type))
+                self.rollouts
+                    .as_ref()
+                    .is_some_and(|it| !it.gets(agent, *task_type) || it.is_left_out(agent, *task_type))
             };
             self.recoveries.retain(|service| !unwanted(service));
             let there = hosts_of(world).filter(|host| !self.excused.contains(host));

@@ -167,3 +167,24 @@ fn failures_count_over_failovers() {
     );
     assert_eq!(script.under_way(), [""; 0]);
 }
+
+#[test]
+fn what_was_left_out_and_is_dead_does_not_keep_the_next_target_away() {
+    let mut settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Serial);
+    settings.mass_failure = Share::Number(1);
+    let hosts = ["a", "b", "c"];
+    let mut script = Script::with_agents(settings.clone(), &hosts);
+    for host in hosts {
+        script.install(host);
+    }
+    script.command(Plan::Update, Verb::ForceComplete, Some(NODE), None).unwrap();
+    for host in ["b", "c"] {
+        let node = script.task(host, NODE);
+        script.failed(host, &node, "Command terminated with signal Killed");
+    }
+    script.restart_with(changed(settings, &[NODE], 2));
+    script.resumes(&hosts);
+    script.tells(&hosts);
+    script.wait(SECOND);
+    assert_eq!(script.under_way(), ["a:5051"], "{:?}", script.core.view().rollout.held);
+}
