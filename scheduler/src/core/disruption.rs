@@ -176,8 +176,8 @@ impl Core {
     /// The services that were ready on an agent before, and are not now.
     pub(super) fn down_on<'a>(&'a self, agent: &'a AgentRecord) -> impl Iterator<Item = TaskType> + 'a {
         let wanted = |t: &TaskType| {
-            let spec = self.settings.specs.get(t).filter(|spec| !Self::is_left_out(agent, *t, spec));
-            spec.is_some_and(|spec| self.skipped(*t, spec, agent).is_none())
+            let spec = self.spec_on(agent, *t).filter(|_| self.settings.specs.contains_key(t));
+            spec.is_some_and(|spec| self.gets(agent, *t, spec))
         };
         agent.tasks.iter().filter(move |(t, record)| record.is_down() && wanted(t)).map(|(t, _)| *t)
     }

@@ -1,6 +1,7 @@
 //! Agents that go down for maintenance: inverse offers are accepted, and nothing new starts there.
 
 use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -18,6 +19,8 @@ pub(super) struct Maintenance {
     ends: BTreeSet<(Timestamp, AgentId)>,
     /// The inverse offers that may still be rescinded, and whose they are.
     asked: FxHashMap<OfferId, AgentId>,
+    /// Agents of which it is known since a moment ago that they go down, or not any more.
+    changed: Vec<AgentId>,
 }
 
 /// An agent that goes down.
@@ -33,7 +36,8 @@ struct Planned {
 impl Maintenance {
     /// The next subscription tells it again.
     pub fn disconnected(&mut self) {
-        *self = Self::default();
+        let changed = std::mem::take(&mut self.agents).into_keys().collect();
+        *self = Self { changed, ..Self::default() };
     }
 
     fn learn(&mut self, agent: &str, window: Unavailability) -> &mut Planned {
@@ -41,7 +45,13 @@ impl Maintenance {
         if let Some(end) = window.end() {
             self.ends.insert((end, agent.clone()));
         }
-        let planned = self.agents.entry(agent).or_insert(Planned { window, asked: None, waited_for: false });
+        let planned = match self.agents.entry(agent) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                self.changed.push(unknown.key().clone());
+                unknown.insert(Planned { window, asked: None, waited_for: false })
+            }
+        };
         planned.window = window;
         planned
     }
@@ -50,8 +60,9 @@ impl Maintenance {
         // Of most agents nothing is known.
         let Some((agent, planned)) = self.agents.remove_entry(agent) else { return };
         if let Some(end) = planned.window.end() {
-            self.ends.remove(&(end, agent));
+            self.ends.remove(&(end, agent.clone()));
         }
+        self.changed.push(agent);
         if let Some(offer) = planned.asked {
             self.asked.remove(&offer);
         }
@@ -103,6 +114,15 @@ impl Maintenance {
 }
 
 impl Core {
+    /// What comes next on an agent depends on whether it goes down.
+    pub(super) fn maintenance_changed(&mut self) {
+        for agent in std::mem::take(&mut self.maintenance.changed) {
+            if let Some(key) = self.index.key(&agent).cloned() {
+                self.reconsider(&key);
+            }
+        }
+    }
+
     /// The services tolerate that their host goes down, so the answer is yes.
     pub(super) fn inverse_offers(&mut self, offers: Vec<InverseOffer>, frame: &mut Frame) {
         let mut accepted = Vec::with_capacity(offers.len());
@@ -116,6 +136,7 @@ impl Core {
             }
             accepted.push(offer.id);
         }
+        self.maintenance_changed();
         if !accepted.is_empty() {
             frame.effects.push(Effect::AcceptInverse(accepted));
         }
@@ -125,6 +146,7 @@ impl Core {
     pub(super) fn inverse_offer_rescinded(&mut self, offer: &OfferId) {
         if let Some(agent) = self.maintenance.asked.remove(offer) {
             self.maintenance.forget(&agent.0);
+            self.maintenance_changed();
         }
     }
 }

@@ -152,12 +152,14 @@ impl Core {
             Input::Command(command) => frame.answer = Some(self.command(now, &command, &mut frame)),
             Input::Tick => {
                 self.maintenance.tick(now);
+                self.maintenance_changed();
                 self.reconciliation_tick(now, &mut frame);
                 self.retry_kills(now, &mut frame);
             }
             Input::Disconnected => {
                 self.demand.disconnected();
                 self.maintenance.disconnected();
+                self.maintenance_changed();
             }
         }
         self.settle_disruptions(now, &mut frame);

@@ -48,6 +48,7 @@ impl Core {
         }
         for (offer, rests) in offers.into_iter().zip(resting) {
             self.maintenance.offered(&offer.agent, offer.unavailability);
+            self.maintenance_changed();
             let refuse = match if rests { Some(Offered::Idle) } else { self.offered(&offer.agent) } {
                 None => {
                     // Only the inventory says what an agent is.

@@ -3,7 +3,7 @@
 use super::Core;
 use super::ids::{AgentKey, Scope, TaskType, Timestamp};
 use super::listing::Presence;
-use super::rollout::{Order, Plan, is_tried_again, waits_for_turn};
+use super::rollout::{Order, Plan, is_ordered_anew, is_tried_again, waits_for_turn};
 use super::spec::{Capacity, MesosVersion, MostAgents, Restart, Spec};
 use super::state::{AgentRecord, Disruption, Phase, Run, TaskRecord};
 
@@ -157,14 +157,23 @@ impl Core {
 
     /// The same, where it gets what the operator wants now.
     fn open_at_first(&self, agent: &AgentRecord) -> Option<(TaskType, Next)> {
-        let mut nexts = self
+        let steps = self
             .specs(Scope::Agent)
-            .filter(|(task_type, spec)| Self::is_step(*task_type) && self.gets(agent, *task_type, spec))
-            .map(|(task_type, spec)| {
-                let next = Self::next_on_agent(task_type, spec, agent);
-                (task_type, if is_tried_again(agent, task_type) { waits_for_turn(task_type) } else { next })
-            });
-        nexts.find(|(_, next)| *next != Next::Complete)
+            .filter(|(task_type, spec)| Self::is_step(*task_type) && self.gets(agent, *task_type, spec));
+        let mut waits = None;
+        for (task_type, spec) in steps {
+            match Self::next_on_agent(task_type, spec, agent) {
+                Next::Complete => {}
+                // Others go on meanwhile.
+                next if is_tried_again(agent, task_type)
+                    || matches!(next, Next::Launch(..)) && is_ordered_anew(agent, task_type, spec) =>
+                {
+                    waits.get_or_insert((task_type, waits_for_turn(task_type)));
+                }
+                next => return Some((task_type, next)),
+            }
+        }
+        waits
     }
 
     /// What comes next in an agent's slot.

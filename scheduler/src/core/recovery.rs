@@ -99,12 +99,10 @@ impl Core {
     /// The tasks of an agent that are wanted there.
     fn services<'a>(&'a self, record: &'a AgentRecord) -> impl Iterator<Item = &'a TaskRecord> {
         let wanted = record.tasks.iter().filter(|(task_type, _)| {
-            let spec = self
-                .settings
-                .specs
-                .get(task_type)
-                .filter(|spec| !Self::is_left_out(record, **task_type, spec));
-            spec.is_some_and(|spec| self.skipped(**task_type, spec, record).is_none())
+            let is_wanted = self.settings.specs.contains_key(task_type);
+            // What operators have left out is so with the target that the agent is on.
+            let spec = self.spec_on(record, **task_type).filter(|_| is_wanted);
+            spec.is_some_and(|spec| self.gets(record, **task_type, spec))
         });
         wanted.map(|(_, task)| task)
     }
@@ -194,7 +192,8 @@ impl Core {
     }
 }
 
-/// Whether what is down on an agent is not so because of something that we do there.
+/// Whether what is down on an agent is not so because of something that we do there, or have done: what has failed in a
+/// rollout must not keep the next one from mending it.
 fn is_unexpected(record: &AgentRecord) -> bool {
-    record.disrupted().is_none() && record.holds().is_none()
+    record.disrupted().is_none() && record.place.is_none()
 }

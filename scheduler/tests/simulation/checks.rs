@@ -13,10 +13,13 @@ use mesos_v1::master::response::GetAgents;
 use mesos_v1::scheduler::{Call, Event, call, event};
 use mesos_v1::{TaskInfo, TaskState, TaskStatus};
 
-use crate::stored::Stored;
+use crate::stored::{Pair, Stored};
 use failures::{Circumstances, Failures, Place};
 use recoveries::Recoveries;
-pub use rollouts::Rollouts;
+pub use rollouts::{Configuration, Hours, Rollouts};
+
+/// An offer of before is answered, at most, so long after it was rescinded.
+const OFFERED: Duration = Duration::from_secs(40);
 
 #[derive(Debug)]
 struct Launched {
@@ -58,6 +61,8 @@ pub struct Checks {
     pub excluded: BTreeSet<String>,
     /// Hosts that were drained or have moved: services that ended there may be launched as if for the first time.
     pub excused: BTreeSet<AgentRef>,
+    /// Hosts that go down for maintenance soon, and since when their offers say so.
+    pub maintained: BTreeMap<AgentRef, Duration>,
     /// Where operators want something else in the course of a life.
     pub rollouts: Option<Rollouts>,
 }
@@ -84,19 +89,20 @@ impl Checks {
             clocks_jumped: false,
             excluded: BTreeSet::new(),
             excused: BTreeSet::new(),
+            maintained: BTreeMap::new(),
             rollouts: None,
         }
     }
 
     /// What is done next is done by a scheduler with this configuration.
-    pub fn acts(&mut self, configured: usize) {
+    pub fn acts(&mut self, configured: usize, process: (usize, u32)) {
         if let Some(rollouts) = &mut self.rollouts {
-            rollouts.acts(configured);
+            rollouts.acts(configured, process);
         }
     }
 
     /// Something was stored.
-    pub fn stored(&mut self, now: Duration, stored: Stored<'_>, world: &World) {
+    pub fn stored<'a>(&mut self, now: Duration, stored: impl Iterator<Item = Pair<'a>>, world: &World) {
         if let Some(rollouts) = &mut self.rollouts {
             let spec = |host| world.spec(host);
             let rack = |host| Some(spec(host).attributes.first()?.text.as_ref()?.value.clone());
@@ -105,7 +111,9 @@ impl Checks {
                     hosts_of(world).filter_map(|host| Some((spec(host).hostname.to_string(), rack(host)?)));
                 racks.collect()
             };
-            rollouts.stored(now, stored.values(), racks);
+            for (agent, task_type) in rollouts.stored(now, stored, racks) {
+                self.recoveries.forget(&agent, task_type);
+            }
         }
     }
 
@@ -124,7 +132,11 @@ impl Checks {
                 self.acknowledged(&acknowledge.task_id.value, &acknowledge.uuid, stored);
             }
             call::Type::Kill => {
-                self.kill(by, &TaskId::from(call.kill.as_ref().unwrap().task_id.value.clone()), world);
+                let id = TaskId::from(call.kill.as_ref().unwrap().task_id.value.clone());
+                self.kill(by, &id, world);
+                if let Some(rollouts) = &mut self.rollouts {
+                    rollouts.killed(&id, by.at);
+                }
             }
             // A subscription suppresses all roles.
             call::Type::Suppress | call::Type::Subscribe => self.suppressed = true,
@@ -180,9 +192,6 @@ impl Checks {
         if is_first {
             self.order(&agent, task_type);
         }
-        if let Some(rollouts) = &mut self.rollouts {
-            rollouts.launch(&id, &agent, &target(task));
-        }
         if only_looks(task) {
             let place = (agent.clone(), task_type);
             let done = task_type.scope() == Scope::Cluster || self.reached.contains(&place);
@@ -195,7 +204,17 @@ impl Checks {
             self.looks.insert(id);
             return;
         }
-        let slots = if self.restored { BTreeSet::new() } else { stored.slots() };
+        let (mut changes, mut freed) = (false, None);
+        if let Some(rollouts) = &mut self.rollouts {
+            changes =
+                task_type.scope() == Scope::Cluster || rollouts.changes(&agent, task_type, &target(task));
+            freed = rollouts.freed(&agent, task_type);
+            rollouts.launch(&id, &agent, &target(task), by.at);
+        }
+        if let Some(host) = host {
+            self.maintained(by, &id, host);
+        }
+        let mut slots = if self.restored { BTreeSet::new() } else { stored.slots() };
         let restarts = may_restart(task);
         if restarts && !self.restored {
             self.slot(&id, &agent, &slots);
@@ -206,22 +225,36 @@ impl Checks {
         assert!(self.launched.insert(id.clone(), launched).is_none(), "{id} is launched twice");
         // What an agent that drains does for the cluster is done by another at once.
         let moves_on = place.0.is_none() && !self.excused.is_empty();
-        let is_free = self.rollouts.is_some()
-            || self.restored
-            || moves_on
-            || host.is_none_or(|host| self.excused.contains(&host));
+        let is_free =
+            changes || self.restored || moves_on || host.is_none_or(|host| self.excused.contains(&host));
         self.failures.launch(
             &place,
             &id,
             by.at,
-            Circumstances { is_free, restarts, clocks_jumped: self.clocks_jumped },
+            Circumstances { is_free, freed, restarts, clocks_jumped: self.clocks_jumped },
         );
-        if !self.restored && !self.clocks_jumped && self.rollouts.is_none() {
+        if !self.restored && !self.clocks_jumped {
+            // What is down in its agent's place is no failure, and to launch it again no recovery.
+            slots.extend(self.rollouts.iter().flat_map(|rollouts| rollouts.placed(by.at)).cloned());
+            let unwanted = |(agent, task_type): &(AgentId, TaskType)| {
+                self.rollouts
+                    .as_ref()
+                    .is_some_and(|it| !it.gets(agent, *task_type) || it.is_left_out(agent, *task_type))
+            };
+            self.recoveries.retain(|service| !unwanted(service));
             let there = hosts_of(world).filter(|host| !self.excused.contains(host));
             let counted = there.filter_map(|host| world.agent_id(host)).map(AgentId::from).collect();
             let now = Timestamp(by.at.as_millis().try_into().unwrap());
-            self.recoveries.launch(&id, &agent, now, (&counted, &slots), world.agents());
+            let gave_up = self.rollouts.iter().flat_map(Rollouts::gave_up).cloned().collect();
+            self.recoveries.launch(&id, &agent, now, (&counted, &slots, &gave_up), world.agents());
         }
+    }
+
+    /// Nothing is launched on a host that goes down for maintenance, as its offers say.
+    fn maintained(&self, by: Sender<'_>, id: &TaskId, host: AgentRef) {
+        let since = self.maintained.get(&host);
+        let sure = since.filter(|since| !self.calls_late && !self.clocks_jumped && **since + OFFERED < by.at);
+        assert_eq!(sure, None, "{id} is launched where maintenance is near");
     }
 
     /// What may restart something has a slot, and there is no other.
@@ -238,7 +271,9 @@ impl Checks {
             Scope::Agent => is_step(*earlier) && *earlier < task_type,
             Scope::Cluster => task_type == TaskType::DockerNetwork && *earlier == TaskType::Libnetwork,
         });
-        let before = before.filter(|earlier| self.rollouts.as_ref().is_none_or(|it| it.is_wanted(*earlier)));
+        let before = before.filter(|earlier| {
+            self.rollouts.as_ref().is_none_or(|it| it.is_wanted(*earlier) && !it.is_left_out(agent, *earlier))
+        });
         for earlier in before {
             let there = self.reached.contains(&(agent.clone(), earlier));
             assert!(there, "{task_type} is launched on {agent} before {earlier} was there");
@@ -258,7 +293,10 @@ impl Checks {
     }
 
     /// A scheduler is told which agents there are: others are away.
-    pub fn listed(&mut self, agents: &GetAgents) {
+    pub fn listed(&mut self, process: (usize, u32), now: Duration, agents: &GetAgents) {
+        if let Some(rollouts) = &mut self.rollouts {
+            rollouts.informed(process, Some(now));
+        }
         let there = agents.agents.iter().filter(|agent| agent.active);
         let there = there.filter_map(|agent| agent.agent_info.id.as_ref());
         self.failures.there(&there.map(|id| AgentId::from(id.value.as_str())).collect());
@@ -276,6 +314,9 @@ impl Checks {
         let (task, state) = (TaskId::from(status.task_id.value.clone()), status.state());
         if let Some(uuid) = &status.uuid {
             self.updates.insert((task.clone(), uuid.to_vec()), status.clone());
+        }
+        if let Some(rollouts) = &mut self.rollouts {
+            rollouts.status(&task, status);
         }
         let Some(launched) = self.launched.get_mut(&task) else { return };
         launched.revived |= launched.given_up && is_alive(state);

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use calico_scheduler::state::disk::{self, DiskFile, Lock};
 use fake_master::Random;
 
+use crate::process::STATE_FILE;
 use crate::wire::Wire;
 
 /// See above. Clones are the same one.
@@ -25,6 +27,8 @@ struct Files {
     /// Locks, and who holds them.
     locks: BTreeMap<PathBuf, String>,
     full: bool,
+    /// What a file held when its directory was synced, and when; as far as nobody has asked.
+    kept: Vec<(Duration, Vec<u8>)>,
 }
 
 /// What a file holds, whatever its name.
@@ -61,6 +65,11 @@ impl Disk {
         let kept = files.synced.get(path)?;
         let kept = kept.lock().unwrap().synced.clone();
         Some(kept)
+    }
+
+    /// What a file has held since the last question, and since when it outlives a loss of power.
+    pub fn kept(&self) -> Vec<(Duration, Vec<u8>)> {
+        std::mem::take(&mut self.files().kept)
     }
 
     /// No room is left on it, or there is again.
@@ -183,6 +192,10 @@ impl disk::Disk for Mounted {
         self.operate(|files| {
             files.synced.clone_from(&files.seen);
             files.renamed.clear();
+            if let Some(file) = files.synced.get(Path::new(STATE_FILE)) {
+                let file = file.lock().unwrap().synced.clone();
+                files.kept.push((self.wire.now(), file));
+            }
             Ok(())
         })
     }

@@ -44,6 +44,8 @@ pub enum Fault {
     Deactivate(usize, Duration),
     /// What the CNI install has put on a host vanishes.
     Wipe(usize),
+    /// A host goes down for maintenance in a while, as its offers say: from when on, and for how long.
+    Maintenance(usize, Duration, Duration),
     /// A task ends by itself.
     TaskEnds(usize, usize, End),
     /// A task's check fails for a while.
@@ -78,8 +80,9 @@ pub enum Fault {
 pub const NAMES: &str = "scheduler: crash at any moment, crash after any request (sent or not), frozen past its lease, \
     its clock set forwards or back; master: dies and another is elected, unreachable; network: calls and events lost, \
     doubled, late, reordered, answers lost, streams broken, messages to and from agents lost; agents: partitioned, \
-    stopped, without power (also for ever, also many at once), rebuilt, joining, drained, deactivated, moved, swapped; \
-    hosts that lose their plugins; tasks: failing, killed, held for an operator, checks that fail, all of them at once; etcd: away, slow, losing requests \
+    stopped, without power (also for ever, also many at once), rebuilt, joining, drained, deactivated, near maintenance, \
+    moved, swapped; hosts that lose their plugins; \
+    tasks: failing, killed, held for an operator, checks that fail, all of them at once; etcd: away, slow, losing requests \
     and answers, out of space, restored from a backup; file: crash and loss of power at any operation of the disk, full \
     disk, restored";
 
@@ -93,12 +96,7 @@ pub fn plan(random: &mut Random, time: Duration, case: Case) -> Vec<(Duration, F
         plan.push((at, if case.file { of_a_file(fault) } else { fault }));
     }
     if case.many {
-        // When everything is there.
-        let at = random.between(time / 3, time / 2);
-        let part = 300 + u32::try_from(random.below(700)).unwrap();
-        let lasts = seconds(random, 20, 150);
-        let fault = if random.chance(650) { Fault::Outage(part, lasts) } else { Fault::RackOff(part, lasts) };
-        plan.push((at, fault));
+        plan.push(of_many(random, time));
     }
     if case.restores || case.file && random.chance(100) {
         let at = random.between(time / 4, time);
@@ -107,6 +105,14 @@ pub fn plan(random: &mut Random, time: Duration, case: Case) -> Vec<(Duration, F
     }
     plan.sort_by_key(|(at, _)| *at);
     plan
+}
+
+/// What befalls many agents at once, when everything is there.
+pub fn of_many(random: &mut Random, time: Duration) -> (Duration, Fault) {
+    let at = random.between(time / 3, time / 2);
+    let part = 300 + u32::try_from(random.below(700)).unwrap();
+    let lasts = seconds(random, 20, 150);
+    (at, if random.chance(650) { Fault::Outage(part, lasts) } else { Fault::RackOff(part, lasts) })
 }
 
 /// What can be wrong with a disk, in place of what can be wrong with etcd.
@@ -143,7 +149,7 @@ fn seconds(random: &mut Random, from: u64, to: u64) -> Duration {
 fn fault(random: &mut Random) -> Fault {
     let which = usize::try_from(random.below(64)).unwrap();
     let task = usize::try_from(random.below(4)).unwrap();
-    match random.below(36) {
+    match random.below(37) {
         0 | 1 => Fault::Crash(which),
         2..=4 => {
             let requests = random.below(25);
@@ -193,6 +199,7 @@ fn fault(random: &mut Random) -> Fault {
             Fault::Outage(part, seconds(random, 5, 90))
         }
         32 | 33 => Fault::Wipe(which),
+        34 => Fault::Maintenance(which, seconds(random, 0, 5400), seconds(random, 5, 120)),
         _ => {
             let far = random.between(Duration::from_secs(1), Duration::from_hours(3)) / [1, 100][which % 2];
             let far = i64::try_from(far.as_millis()).unwrap();
@@ -221,18 +228,16 @@ fn network(random: &mut Random) -> Faults {
     faults
 }
 
-/// What goes wrong in a rollout, in place of what would forbid to say how that must end.
-pub fn of_a_rollout(fault: Fault) -> Fault {
+/// What goes wrong in a rollout, in place of what would forbid to say how that must end. Windows are what a wall clock
+/// shows: it may be set where there are none.
+pub fn of_a_rollout(fault: Fault, clocks_jump: bool) -> Fault {
     match fault {
-        Fault::Move(which, time) | Fault::Swap(which, _, time) | Fault::Drain(which, time) => {
-            Fault::Rebuild(which, time)
-        }
-        Fault::RackOff(part, time) => Fault::Partition(usize::try_from(part).unwrap(), time),
+        Fault::Move(which, time) | Fault::Swap(which, _, time) => Fault::Rebuild(which, time),
         Fault::TasksHold(time) => Fault::TasksFail(time),
-        Fault::Outage(part, time) => Fault::Stop(usize::try_from(part).unwrap(), time),
-        Fault::ClockJumps(which, far) => {
+        Fault::ClockJumps(which, far) if !clocks_jump => {
             Fault::Fuse(which, Fuse { requests: far.unsigned_abs() % 25, goes_out: far % 2 == 0 })
         }
+        Fault::Snapshot | Fault::Restore => Fault::Crash(0),
         other => other,
     }
 }

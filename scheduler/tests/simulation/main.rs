@@ -46,7 +46,7 @@ fn lives(test: &str, usual: u64, case: Case) {
     lives_of(test, usual, |seed, trace| Simulation::new(seed, case, program.clone(), trace).run(case));
 }
 
-/// The same, of what a life is.
+/// The same, of what a life is. It ends with the first seed that fails, or with so many as `SIMULATION_FAILURES` says.
 fn lives_of(test: &str, usual: u64, live: impl Fn(u64, Trace)) {
     if let Some(seed) = number("SIMULATION_SEED") {
         println!("seed {seed}");
@@ -55,15 +55,21 @@ fn lives_of(test: &str, usual: u64, live: impl Fn(u64, Trace)) {
     let seeds = number("SIMULATION_SEEDS").unwrap_or(usual);
     // From elsewhere than where `make test` begins.
     let first = number("SIMULATION_FIRST_SEED").unwrap_or(0);
+    let most = number("SIMULATION_FAILURES").unwrap_or(1);
+    let mut failed = Vec::new();
     for seed in first..first + seeds {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| live(seed, Trace::Off))) {
             eprintln!(
                 "\nseed {seed} fails; it is replayed, with all that happens, by\n\n    SIMULATION_SEED={seed} cargo \
                  nextest run --locked -p calico-scheduler --test simulation --no-capture {test}\n"
             );
-            std::panic::resume_unwind(panic);
+            failed.push(seed);
+            if failed.len() as u64 >= most {
+                std::panic::resume_unwind(panic);
+            }
         }
     }
+    assert!(failed.is_empty(), "these seeds fail: {failed:?}");
     println!("{seeds} seeds, with {}", faults::NAMES);
 }
 
@@ -94,9 +100,19 @@ fn many_agents_fail_at_once() {
 
 #[test]
 fn rollouts() {
+    rolled("rollouts", 220, false);
+}
+
+#[test]
+fn rollouts_in_which_many_agents_fail_at_once() {
+    rolled("rollouts_in_which_many_agents_fail_at_once", 6, true);
+}
+
+/// Lives with rollouts, and how they end.
+fn rolled(test: &str, usual: u64, many: bool) {
     let outcomes = Mutex::new(BTreeMap::<Outcome, u64>::new());
-    lives_of("rollouts", 500, |seed, trace| {
-        let outcome = Simulation::rolling(seed, trace).roll();
+    lives_of(test, usual, |seed, trace| {
+        let outcome = Simulation::rolling(seed, many, trace).roll();
         *outcomes.lock().unwrap().entry(outcome).or_default() += 1;
     });
     println!("{:?}", outcomes.lock().unwrap());
@@ -112,7 +128,7 @@ fn a_seed_is_always_the_same_life() {
         simulation.trace.hash()
     };
     let rolled = |seed| {
-        let mut simulation = Simulation::rolling(seed, Trace::hashing());
+        let mut simulation = Simulation::rolling(seed, false, Trace::hashing());
         simulation.roll();
         simulation.trace.hash()
     };

@@ -10,6 +10,7 @@ use fake_master::{AgentSpec, End, Random};
 use mesos_v1::domain_info::{FaultDomain, fault_domain};
 use mesos_v1::{DomainInfo, TaskInfo};
 
+use crate::checks::{Configuration, Hours};
 use crate::environment::environment;
 
 /// The attribute of racks, where these are the domains.
@@ -19,9 +20,23 @@ const RACKS: usize = 3;
 const NETWORK_NAME: &str = "CALICO_NETWORK_NAME";
 
 /// The configurations of a life: the first one is installed, the others are brought to the agents.
-pub fn configurations(random: &mut Random, adjust: impl Fn(Settings) -> Settings) -> Vec<Program> {
+pub fn configurations(
+    random: &mut Random,
+    adjust: impl Fn(Settings) -> Settings,
+) -> Vec<(Program, Configuration)> {
     let by_rack = random.chance(500);
     let mut options: Vec<(&str, String)> = vec![("CALICO_SERVICE_ROLE", "slave_public".to_owned())];
+    if random.chance(300) {
+        options.push(("CALICO_DOCKER_ALLOW_RESTART", "true".to_owned()));
+    }
+    if random.chance(500) {
+        // As Marathon says it: our own scheduler runs on the first agent.
+        options.extend(AgentSpec::many(1).map(|first| ("HOST", first.hostname.to_string())));
+    }
+    if random.chance(300) {
+        options.push(("CALICO_AGENTS_FORGET_AFTER", format!("{}s", 60 + random.below(200))));
+    }
+    let has_windows = random.chance(200);
     let number = 2 + random.below(3);
     let mut programs = Vec::new();
     for version in 0..number {
@@ -46,11 +61,34 @@ pub fn configurations(random: &mut Random, adjust: impl Fn(Settings) -> Settings
         if by_rack {
             all.push(("CALICO_ROLLOUT_DOMAIN_ATTRIBUTE", RACK.to_owned()));
         }
+        let hours = if has_windows { hours(random) } else { Hours::default() };
+        if has_windows {
+            let window = |(from, to): &(u64, u64)| format!("daily {}-{}", time(*from), time(*to));
+            let windows: Vec<String> = hours.0.iter().map(window).collect();
+            all.push(("CALICO_ROLLOUT_WINDOWS", windows.join(",")));
+        }
         let all: Vec<(&str, &str)> = all.iter().map(|(name, value)| (*name, &**value)).collect();
         let program = Program::new(&Config::from_env(&environment(&all)).unwrap());
-        programs.push(Program { settings: adjust(program.settings), ..program });
+        let settings = adjust(program.settings);
+        let configuration = Configuration { settings: settings.clone(), hours };
+        programs.push((Program { settings, ..program }, configuration));
     }
     programs
+}
+
+/// A few minutes each, for as long as any life lasts: a life begins at 22:13.
+fn hours(random: &mut Random) -> Hours {
+    let (open, closed) = (2 + random.below(3), 1 + random.below(3));
+    let day = 24 * 60;
+    let mut windows: Vec<(u64, u64)> =
+        (0..60).map(|n| 22 * 60 + 14 + n * (open + closed)).map(|from| (from, from + open)).collect();
+    windows.retain(|(from, to)| *to <= day || *from >= day);
+    Hours(windows.into_iter().map(|(from, to)| (from % day, (to - 1) % day + 1)).collect())
+}
+
+/// As a clock shows it, in minutes of a day.
+fn time(minute: u64) -> String {
+    format!("{:02}:{:02}", minute / 60, minute % 60)
 }
 
 /// In which order, at what rate, and with how much patience.
@@ -151,12 +189,16 @@ pub fn command(random: &mut Random, agents: &[AgentKey]) -> Command {
         _ => Plan::Update,
     };
     let of_plan = |plan, verb| Command { plan, verb, phase: None, agent: None };
-    match random.below(14) {
+    match random.below(15) {
         0 => return of_plan(plan, Verb::Pause),
         1 | 2 => return of_plan(plan, Verb::Resume),
         3 => return of_plan(Plan::Update, Verb::Stop),
         4 | 5 => return of_plan(Plan::Update, Verb::Start),
         6 | 7 => return of_plan(Plan::Update, Verb::Continue),
+        8 if !agents.is_empty() => {
+            let agent = agents.get(index(random.below(agents.len() as u64))).cloned();
+            return Command { agent, ..of_plan(plan, Verb::Forget) };
+        }
         _ => {}
     }
     let types = [TaskType::EtcdProxy, TaskType::Cni, TaskType::CalicoNode, TaskType::Libnetwork];

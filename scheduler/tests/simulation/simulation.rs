@@ -4,33 +4,33 @@
 //! it asks something of others, which takes time to arrive. Nothing else connects it with anything.
 
 mod ending;
+mod requests;
 mod rolling;
+mod tasks;
 mod troubles;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use calico_scheduler::core::{Selector, Settings, Share, TaskType};
+use calico_scheduler::core::{Selector, Settings, Share};
 use calico_scheduler::lead::{Ended, Program};
 use calico_scheduler::state::StoreError;
-use fake_master::{AgentRef, AgentSpec, CallId, End, Happening, Random, Script, World};
-use mesos_v1::master::{self, call};
-use mesos_v1::scheduler::{self, Event};
+use fake_master::{AgentRef, AgentSpec, CallId, Random, World};
+use mesos_v1::scheduler::Event;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::checks::{Checks, Rollouts, Sender, may_restart, only_looks};
+use crate::checks::Checks;
 use crate::disk::Disk;
-use crate::etcd::{self, Etcd};
+use crate::etcd::Etcd;
 use crate::faults::Fault;
 use crate::process::{Answer, Place, Process};
-use crate::rollouts::{self, Bad};
-use crate::stored::Stored;
+use crate::rollouts;
 use crate::trace::Trace;
-use crate::wire::{Posted, Reply, Request, Skew};
+use crate::wire::{Reply, Request, Skew};
 
 pub use rolling::Outcome;
+use tasks::Mood;
 
 /// The Unix time at which simulations begin.
 const BEGIN: Duration = Duration::from_secs(1_700_000_000);
@@ -68,20 +68,6 @@ struct Scheduler {
     skew: Skew,
 }
 
-/// What happens to tasks that are launched.
-#[derive(Default)]
-struct Mood {
-    fail: AtomicBool,
-    hold: AtomicBool,
-    outage: AtomicBool,
-    /// Nothing needs a restart.
-    rolls: AtomicBool,
-    /// Agents whose host has lost its CNI plugins.
-    wiped: Mutex<BTreeSet<String>>,
-    /// Agents on which something has failed, or is never ready, because it is bad.
-    bad: Mutex<BTreeSet<String>>,
-}
-
 /// Of a store.
 #[derive(Clone)]
 enum Backup {
@@ -108,6 +94,7 @@ enum Ending {
     Partition(AgentRef),
     Off(AgentRef),
     Operated(AgentRef),
+    Maintained(AgentRef),
     Check(AgentRef, String),
     TasksFail,
     TasksHold,
@@ -148,6 +135,7 @@ pub struct Simulation {
     streams: BTreeMap<Arc<str>, (Origin, mpsc::UnboundedSender<Event>)>,
     checks: Checks,
     program: Program,
+    case: Case,
     /// The configurations that operators want, one after the other, and which one it is now.
     programs: Vec<Program>,
     configured: usize,
@@ -165,30 +153,6 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// A life with rollouts.
-    pub fn rolling(seed: u64, trace: Trace) -> Self {
-        let mut random = Random::new(!seed);
-        let schedulers = if random.chance(300) { 2 } else { 1 };
-        let adjust = |settings: Settings| Settings {
-            max_recoveries: Share::Percent(100),
-            mass_failure: Share::Percent(100),
-            verify_interval: Some(Duration::from_mins(1)),
-            backoff_max: Duration::from_secs(30),
-            reconcile_interval: Duration::from_mins(2),
-            recovery_timeout: Duration::from_mins(1),
-            away_counts: Duration::from_mins(2),
-            ..settings
-        };
-        let programs = rollouts::configurations(&mut random, adjust);
-        let mut simulation =
-            Self::new(seed, Case { schedulers, rolls: true, ..Case::ONE }, programs[0].clone(), trace);
-        let configurations = programs.iter().map(|program| program.settings.clone());
-        simulation.checks.rollouts = Some(Rollouts::new(configurations.collect()));
-        simulation.mood.rolls.store(true, Ordering::Relaxed);
-        simulation.programs = programs;
-        simulation
-    }
-
     pub fn new(seed: u64, case: Case, mut program: Program, trace: Trace) -> Self {
         let mut random = Random::new(seed);
         let settings = fake_master::Settings {
@@ -199,7 +163,7 @@ impl Simulation {
         let mut world = World::new(BEGIN, random.number(), settings);
         let mood = Arc::new(Mood::default());
         let of_tasks = Arc::clone(&mood);
-        world.set_scripts(move |task, random| script(task, random, &of_tasks));
+        world.set_scripts(move |task, random| tasks::script(task, random, &of_tasks));
         let number = match case {
             Case { many: true, .. } => 20 + random.below(21),
             Case { rolls: true, .. } => 4 + random.below(7),
@@ -257,6 +221,7 @@ impl Simulation {
             streams: BTreeMap::new(),
             checks,
             program,
+            case,
             programs: Vec::new(),
             configured: 0,
             runs: BTreeMap::new(),
@@ -363,6 +328,7 @@ impl Simulation {
             }
             let posted = process.run_until(*next);
             let origin = (number, scheduler.incarnation);
+            self.kept(origin);
             for posted in posted {
                 *next = (*next).min(self.posted(origin, posted));
             }
@@ -392,170 +358,6 @@ impl Simulation {
         }
     }
 
-    /// A request begins its way: when it arrives.
-    fn posted(&mut self, origin: Origin, posted: Posted) -> Duration {
-        let Posted { at, request, reply } = posted;
-        self.trace.line(at, || format!("{origin:?} asks {request:?}"));
-        if let Request::Call { call, .. } | Request::Subscribe(call) = &request {
-            let process = self.schedulers[origin.0].process.as_ref();
-            let name = process.map(|process| process.name.clone()).unwrap_or_default();
-            self.checks.acts(self.runs[&origin]);
-            let stored = Stored::of(&self.place, &self.etcd);
-            self.checks.call(Sender { name: &name, at }, call, stored, &self.world);
-            if call.r#type() == scheduler::call::Type::Accept {
-                (self.launched, self.look) = (self.now, self.now);
-            }
-        }
-        let arrives = (at + self.latency(&request)).max(self.now);
-        self.at(arrives, Due::Request(origin, request, reply));
-        arrives
-    }
-
-    fn latency(&mut self, request: &Request) -> Duration {
-        let usual = self.random.between(Duration::from_millis(1), Duration::from_millis(4));
-        match request {
-            Request::Etcd(_) => usual + self.random.between(Duration::ZERO, self.troubles.slow / 2),
-            _ => usual,
-        }
-    }
-
-    fn due(&mut self, due: Due) {
-        match due {
-            Due::Request(origin, request, reply) => self.arrived(origin, request, reply),
-            Due::Reply(origin, sender, reply) => self.reply(origin, sender, reply),
-            Due::Hangup(stream) => self.world.disconnect(&stream),
-            Due::Fault(fault) => self.fault(fault),
-            Due::End(ending) => self.end(ending),
-            Due::Reconfigure(number) => self.reconfigure(number),
-            Due::Command => self.operator_commands(),
-        }
-    }
-
-    fn arrived(&mut self, origin: Origin, request: Request, reply: oneshot::Sender<Reply>) {
-        match request {
-            Request::Etcd(request) => self.etcd_request(origin, request, reply),
-            Request::Hangup { stream } => {
-                self.streams.remove(&stream);
-                self.world.disconnect(&stream);
-            }
-            Request::LastWords(task) => {
-                let words = self.random.chance(700).then(|| format!("the last words of {task}"));
-                let late = self.random.between(Duration::from_millis(1), Duration::from_secs(2));
-                self.at(self.now + late, Due::Reply(origin, reply, Reply::LastWords(words)));
-            }
-            Request::Agents => {
-                let dead = self.world.operator(&master::Call {
-                    r#type: Some(call::Type::GetHealth.into()),
-                    ..Default::default()
-                });
-                if !self.master_away {
-                    let agents = dead.is_ok().then(|| self.world.get_agents());
-                    if let Some(agents) = &agents {
-                        self.checks.listed(agents);
-                    }
-                    let late = self.random.between(Duration::from_millis(1), Duration::from_secs(1));
-                    self.at(self.now + late, Due::Reply(origin, reply, Reply::Agents(agents)));
-                }
-            }
-            // No packet of it arrives; the process gives it up some time.
-            Request::Subscribe(_) | Request::Call { .. } if self.master_away => {}
-            Request::Subscribe(call) => {
-                let id = self.world.send(None, *call);
-                self.calls.insert(id, (origin, true, reply));
-            }
-            Request::Call { stream, call } => {
-                // Twice: as with a client that tries again. A launch cannot be: the second would be refused, and both
-                // would be told to be of one task.
-                if call.r#type() != scheduler::call::Type::Accept && self.random.chance(self.troubles.doubles)
-                {
-                    self.world.send(Some(&stream), (*call).clone());
-                }
-                let id = self.world.send(Some(&stream), *call);
-                self.calls.insert(id, (origin, false, reply));
-            }
-        }
-    }
-
-    fn etcd_request(&mut self, origin: Origin, request: etcd::Request, reply: oneshot::Sender<Reply>) {
-        if self.troubles.away {
-            // Nobody answers, or nobody listens.
-            if self.random.chance(500) {
-                let refused = Reply::Etcd(Err(etcd::away("connection refused")));
-                self.at(self.now + Duration::from_millis(1), Due::Reply(origin, reply, refused));
-            }
-            return;
-        }
-        if self.random.chance(self.troubles.loss) {
-            return;
-        }
-        let answer = self.etcd.handle(self.now, request);
-        self.checks.acts(self.runs[&origin]);
-        self.checks.stored(self.now, Stored::of(&self.place, &self.etcd), &self.world);
-        self.trace.line(self.now, || format!("etcd answers {origin:?} {answer:?}"));
-        if !self.random.chance(self.troubles.loss) {
-            let usual = self.random.between(Duration::from_millis(1), Duration::from_millis(4));
-            let late = usual + self.random.between(Duration::ZERO, self.troubles.slow / 2);
-            self.at(self.now + late, Due::Reply(origin, reply, Reply::Etcd(answer)));
-        }
-    }
-
-    /// An answer reaches the process that asked, if it still lives.
-    fn reply(&mut self, (number, incarnation): Origin, sender: oneshot::Sender<Reply>, reply: Reply) {
-        let scheduler = &mut self.schedulers[number];
-        if scheduler.incarnation == incarnation && scheduler.process.is_some() {
-            self.trace.line(self.now, || format!("{:?} is told {reply:?}", (number, incarnation)));
-            // It may wait no longer.
-            let _ = sender.send(reply);
-            scheduler.told = true;
-        }
-    }
-
-    fn happening(&mut self, happening: Happening) {
-        self.trace.line(self.now, || format!("{happening:?}"));
-        match happening {
-            Happening::Event { stream, event } => {
-                if self.master_away {
-                    return;
-                }
-                self.checks.event(&event, self.now);
-                if let Some((origin, sender)) = self.streams.get(&stream) {
-                    let _ = sender.send(*event);
-                    self.schedulers[origin.0].told = true;
-                }
-            }
-            Happening::Closed { stream } => {
-                if let Some((origin, _)) = self.streams.remove(&stream) {
-                    self.schedulers[origin.0].told = true;
-                }
-            }
-            Happening::Answered { call, answer } => {
-                let Some((origin, subscribes, reply)) = self.calls.remove(&call) else { return };
-                let reply_with = match &answer.stream {
-                    Some(stream) if subscribes => {
-                        let (sender, receiver) = mpsc::unbounded_channel();
-                        let (number, incarnation) = origin;
-                        let lives = self.schedulers[number].process.is_some()
-                            && self.schedulers[number].incarnation == incarnation;
-                        if lives {
-                            self.streams.insert(Arc::clone(stream), (origin, sender));
-                        } else {
-                            self.at(self.now, Due::Hangup(Arc::clone(stream)));
-                        }
-                        Reply::Subscribed(answer, receiver)
-                    }
-                    _ if subscribes => Reply::Unanswered,
-                    _ => Reply::Answered(answer),
-                };
-                self.reply(origin, reply, reply_with);
-            }
-            Happening::Unanswered { call } => {
-                if let Some((origin, _, reply)) = self.calls.remove(&call) {
-                    self.reply(origin, reply, Reply::Unanswered);
-                }
-            }
-        }
-    }
-
     /// A process ends at once; its connections break.
     fn kill(&mut self, number: usize) {
         let scheduler = &mut self.schedulers[number];
@@ -571,49 +373,4 @@ impl Simulation {
             self.at(self.now + Duration::from_millis(1), Due::Hangup(stream));
         }
     }
-}
-
-/// What a task does.
-fn script(task: &mesos_v1::TaskInfo, random: &mut Random, mood: &Mood) -> Script {
-    let start = random.between(Duration::from_millis(10), Duration::from_secs(3));
-    let time = random.between(Duration::from_millis(10), Duration::from_secs(8));
-    let service = task.check.is_some() || task.health_check.is_some();
-    let is = |mood: &AtomicBool| mood.load(Ordering::Relaxed);
-    if let Some(bad) = rollouts::is_bad(task) {
-        mood.bad.lock().unwrap().insert(task.agent_id.value.clone());
-        let end = match bad {
-            Bad::Ends(end) => Some((time, end)),
-            Bad::NeverReady => None,
-        };
-        return Script { start, ready: None, end, ..Script::default() };
-    }
-    let agent = &task.agent_id.value;
-    let failure = if only_looks(task) {
-        let vanished =
-            task.name.starts_with(TaskType::Cni.name()) && mood.wiped.lock().unwrap().contains(agent);
-        let troubled = is(&mood.fail) && random.chance(600);
-        vanished.then_some(1).or(troubled.then_some(69)).map(End::Code)
-    } else if is(&mood.hold) && !service && random.chance(400) {
-        Some(End::Code(77 + i32::try_from(random.below(3)).unwrap()))
-    } else if is(&mood.fail) && random.chance(600) {
-        Some(match random.below(5) {
-            0 => End::Signal("Killed".into()),
-            1 => End::Code(75),
-            _ => End::Code(69),
-        })
-    } else if task.name == TaskType::DockerClusterStore.name() {
-        // Some hosts need a restart for it, and some cannot have it.
-        let finds =
-            if !is(&mood.rolls) && !may_restart(task) && random.chance(300) { Some(79) } else { None };
-        finds.or(random.chance(50).then_some(80)).map(End::Code)
-    } else {
-        None
-    };
-    if task.name == TaskType::Cni.name() && failure.is_none() {
-        mood.wiped.lock().unwrap().remove(agent);
-    }
-    let ready = if is(&mood.outage) { Duration::from_mins(5) } else { time };
-    let ready = (service && failure.is_none()).then_some(ready);
-    let end = failure.or((!service).then_some(End::Code(0))).map(|end| (time, end));
-    Script { start, ready, end, ..Script::default() }
 }

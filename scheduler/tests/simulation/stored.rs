@@ -1,10 +1,12 @@
 //! What is stored, as one sees it who looks into etcd or at the disk.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use calico_scheduler::core::{AgentId, AgentRecord, ClusterRecord, State, TaskId, TaskRecord, Tasks};
+use serde::Serialize;
 
 use crate::disk::Disk;
 use crate::etcd::Etcd;
@@ -25,15 +27,6 @@ impl<'a> Stored<'a> {
             Place::Etcd => Self::Etcd(etcd),
             Place::File(disk) => Self::File(disk),
         }
-    }
-
-    /// All keys of ours in etcd, and their values.
-    pub fn values(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        let etcd = match self {
-            Self::Etcd(etcd) => Some(etcd),
-            Self::File(_) => None,
-        };
-        etcd.into_iter().flat_map(|etcd| etcd.below(BELOW))
     }
 
     /// Who leads, as the store has it.
@@ -97,6 +90,22 @@ impl<'a> Stored<'a> {
     }
 }
 
+/// A key of ours, and its value.
+pub type Pair<'a> = (Cow<'a, str>, Cow<'a, [u8]>);
+
+/// All that is stored in etcd.
+pub fn in_etcd(etcd: &Etcd) -> impl Iterator<Item = Pair<'_>> {
+    etcd.below(BELOW).map(|(key, value)| (Cow::Borrowed(key), Cow::Borrowed(value)))
+}
+
+/// All that is stored in a file, as it would be in etcd.
+pub fn in_file(file: &[u8]) -> impl Iterator<Item = Pair<'static>> {
+    let State { agents, cluster, .. } = state(file);
+    let cluster = (Cow::Borrowed("/cluster"), bytes(&cluster));
+    let agents = agents.into_values().map(|agent| (format!("/agents/{}", agent.key).into(), bytes(&*agent)));
+    agents.chain([cluster])
+}
+
 /// The file as it is after a loss of power.
 fn surely(disk: &Disk) -> Vec<u8> {
     let sure = disk.surely(Path::new(STATE_FILE));
@@ -106,6 +115,10 @@ fn surely(disk: &Disk) -> Vec<u8> {
 fn state(file: &[u8]) -> State {
     let mut file: serde_json::Value = serde_json::from_slice(file).unwrap();
     serde_json::from_value(file["state"].take()).unwrap()
+}
+
+fn bytes(value: &impl Serialize) -> Cow<'static, [u8]> {
+    Cow::Owned(serde_json::to_vec(value).unwrap())
 }
 
 fn contains(value: &[u8], text: &str) -> bool {

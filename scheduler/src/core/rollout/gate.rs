@@ -159,12 +159,16 @@ impl Core {
                     && !self.maintenance.holds(now, &agent.id.0, self.settings.maintenance_lead)
             })
         };
-        let groups = self.rolling.waiting.iter().filter(|(domain, _)| has_room(domain));
-        let first = groups.filter_map(|(_, group)| {
+        let (open, full): (Vec<_>, Vec<_>) =
+            self.rolling.waiting.iter().partition(|(domain, _)| has_room(domain));
+        let first = open.into_iter().filter_map(|(_, group)| {
             let mut group = group.iter().take_while(|(rank, _)| !only_ordered || *rank == Rank::Ordered);
             group.find(may)
         });
-        first.min().cloned()
+        // Our own scheduler's agent waits for those, too, whose domain is full.
+        let others =
+            || full.iter().flat_map(|(_, group)| *group).any(|other| other.0 != Rank::Own && may(&other));
+        first.min().filter(|(rank, _)| *rank != Rank::Own || !others()).cloned()
     }
 
     fn give_place(&mut self, now: Timestamp, key: &AgentKey, rank: Rank, frame: &mut Frame) {

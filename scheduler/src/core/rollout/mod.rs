@@ -28,7 +28,7 @@ pub use news::RolloutNews;
 pub use record::{Earlier, GivenUp, Order, Place, Plan, RolloutRecord, Stage};
 pub(super) use rolling::{Rolling, has_failed};
 pub use settings::{OnFailure, Rollout, RolloutStrategy};
-pub(super) use target::{is_ordered, is_tried_again, waits_for_turn};
+pub(super) use target::{is_ordered, is_ordered_anew, is_tried_again, waits_for_turn};
 pub use windows::{WindowError, Windows};
 
 use super::Core;

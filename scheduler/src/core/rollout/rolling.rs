@@ -199,8 +199,8 @@ impl Core {
             let own = self.settings.rollout.own_host.as_deref() == Some(agent.key.host());
             let rank = match () {
                 () if again => Rank::Ordered,
-                () if agent.place.is_some() => Rank::Failed,
                 () if own => Rank::Own,
+                () if agent.place.is_some() => Rank::Failed,
                 () => Rank::Usual,
             };
             self.rolling.enter(&agent.key, rank);

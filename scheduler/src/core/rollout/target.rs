@@ -200,8 +200,12 @@ impl Core {
         match record.phase.live() {
             None => Next::Launch(task_type, None),
             Some(_) if self.is_service(task_type, record) => match end(place, task_type, record) {
-                // An offer must show that there is room for what it needs beyond what this one has.
-                Next::End(_) if !self.more_than(spec.needs, task_type, record).is_nothing() => {
+                // An offer must show that there is room for what it needs beyond what this one has, and that its agent
+                // does not go down before the successor is there.
+                Next::End(_)
+                    if !self.more_than(spec.needs, task_type, record).is_nothing()
+                        || self.maintenance.of(&agent.id.0).is_some() =>
+                {
                     Next::Launch(task_type, None)
                 }
                 next => next,
@@ -255,6 +259,13 @@ pub(in super::super) fn is_tried_again(agent: &AgentRecord, task_type: TaskType)
             .tasks
             .get(&task_type)
             .is_some_and(|record| matches!(record.phase, Phase::Backoff { .. }) && record.failures == 0)
+}
+
+/// Whether a step that operators have ordered has another target than before: that comes with a place only.
+pub(in super::super) fn is_ordered_anew(agent: &AgentRecord, task_type: TaskType, spec: &Spec) -> bool {
+    let target = agent.tasks.get(&task_type).and_then(|record| record.target.as_ref());
+    let changes = target.is_some_and(|target| *target != spec.target);
+    changes && agent.settled > 0 && agent.order(task_type) == Some(&Order::Again)
 }
 
 /// A step that its agent's place is needed for.

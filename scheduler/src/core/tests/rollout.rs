@@ -3,6 +3,7 @@
 mod commands;
 mod failures;
 mod refused;
+mod turns;
 mod windows;
 
 use std::time::Duration;

@@ -6,7 +6,7 @@ use super::super::Core;
 use super::super::ids::{AgentKey, Scope, TaskType, Timestamp};
 use super::super::listing::Presence;
 use super::super::progress::Next;
-use super::super::rollout::{Plan, Stage, has_failed};
+use super::super::rollout::{Plan, RolloutStrategy, Stage, has_failed};
 use super::super::spec::Spec;
 use super::super::state::AgentRecord;
 use super::picture::{combined, is_under_way};
@@ -112,8 +112,10 @@ impl Core {
                 "the canaries are done, the others follow at {until} (rollout.canary-soak), or by the command continue"
             )
         };
+        let has_canaries = self.settings.rollout.strategy == RolloutStrategy::Canary;
         self.why_closed(self.clock.now()).or_else(|| match rollout.stage {
             _ if !self.cluster_is_current() => Some("waits for the task types of the cluster".to_owned()),
+            _ if !has_canaries => None,
             Stage::Soak { since } => Some(soak(since)),
             Stage::Canary if self.room().1 == 0 && self.rolling.under_way() > 0 => {
                 Some("waits for the canaries (rollout.canary-count)".to_owned())

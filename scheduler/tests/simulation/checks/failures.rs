@@ -27,6 +27,8 @@ pub struct Failures {
 pub struct Circumstances {
     /// It may be at any time, and whatever was before.
     pub is_free: bool,
+    /// Until when an operator, or its agent's turn, has made an end of all waiting there.
+    pub freed: Option<Duration>,
     /// It may restart something.
     pub restarts: bool,
     /// How much time has passed is not known.
@@ -37,6 +39,8 @@ pub struct Circumstances {
 #[derive(Debug)]
 struct Row {
     latest: TaskId,
+    /// When that was launched.
+    at: Duration,
     /// That may restart something.
     restarts: bool,
     /// When the first word came that it has failed.
@@ -71,9 +75,9 @@ enum Heard {
 }
 
 impl Row {
-    fn new(latest: &TaskId, restarts: bool, times: u32) -> Self {
+    fn new(latest: &TaskId, at: Duration, restarts: bool, times: u32) -> Self {
         let latest = latest.clone();
-        Self { latest, restarts, failed: None, times, verdict: None, away: false, heard: Heard::Nothing }
+        Self { latest, at, restarts, failed: None, times, verdict: None, away: false, heard: Heard::Nothing }
     }
 
     /// Whether it ended with what is found out again when its agent was away.
@@ -99,8 +103,11 @@ impl Failures {
 
     /// A launch.
     pub fn launch(&mut self, place: &Place, id: &TaskId, at: Duration, by: Circumstances) {
-        let row = self.places.entry(place.clone()).or_insert_with(|| Row::new(id, false, 0));
-        if !by.is_free {
+        let row = self.places.entry(place.clone()).or_insert_with(|| Row::new(id, at, false, 0));
+        let is_freed = by.freed.is_some_and(|freed| freed >= row.failed.unwrap_or(row.at));
+        if by.is_free || is_freed {
+            row.times = 0;
+        } else {
             let may = row.restarts || row.verdict == Some(Verdict::NeedsRestart);
             assert!(!by.restarts || may, "{id} may restart something, and {} needs no restart", row.latest);
             let over = row.is_over(by.restarts);
@@ -115,7 +122,7 @@ impl Failures {
                 assert!(waited >= wait, "{id} is launched {waited:?} after failure {} of a row", row.times);
             }
         }
-        *row = Row::new(id, by.restarts, row.times);
+        *row = Row::new(id, at, by.restarts, row.times);
     }
 
     /// What was done in this place is there no longer.
@@ -139,7 +146,11 @@ impl Failures {
             if row.failed.is_some() {
                 // As what it was launched is not known any more: what only an operator can mend is tried once more.
                 // Whoever has not heard that it is back still goes by what it said.
-                *row = Row { heard: Heard::Unsure, verdict: row.verdict, ..Row::new(id, row.restarts, 0) };
+                *row = Row {
+                    heard: Heard::Unsure,
+                    verdict: row.verdict,
+                    ..Row::new(id, row.at, row.restarts, 0)
+                };
             }
             return;
         }

@@ -44,13 +44,14 @@ impl Recoveries {
     }
 
     /// A launch, at `now`. `counted` are the agents that are there and were always there; on those with `slots`
-    /// something may have been restarted by us, and what is down is no failure.
+    /// something may have been restarted or replaced by us, and what is down is no failure; those that `gave_up` in a
+    /// rollout are no part of a mass failure.
     pub fn launch(
         &mut self,
         id: &TaskId,
         agent: &AgentId,
         now: Timestamp,
-        (counted, slots): (&BTreeSet<AgentId>, &BTreeSet<AgentId>),
+        (counted, slots, gave_up): (&BTreeSet<AgentId>, &BTreeSet<AgentId>, &BTreeSet<AgentId>),
         hosts: usize,
     ) {
         let service = (agent.clone(), id.task_type().unwrap());
@@ -66,7 +67,9 @@ impl Recoveries {
         self.peak = self.peak.max(number);
         let most = self.most.of(hosts);
         assert!(number <= most, "{:?} are recovered at the same time, {most} may be", self.under_way);
-        let is_counted = |agent: &&AgentId| counted.contains(*agent) && !slots.contains(*agent);
+        let is_counted = |agent: &&AgentId| {
+            counted.contains(*agent) && !slots.contains(*agent) && !gave_up.contains(*agent)
+        };
         let down: BTreeSet<&AgentId> = self.down.iter().map(|(agent, _)| agent).filter(is_counted).collect();
         if down.len() > self.mass_failure.of(hosts) {
             // One at first, and twice as many with each that succeeds.
@@ -79,6 +82,17 @@ impl Recoveries {
                 self.under_way
             );
         }
+    }
+
+    /// Nothing is stored of a service any more.
+    pub fn forget(&mut self, agent: &AgentId, task_type: TaskType) {
+        self.retain(|(other, of)| (other, *of) != (agent, task_type));
+    }
+
+    /// Others are not wanted.
+    pub fn retain(&mut self, mut wanted: impl FnMut(&(AgentId, TaskType)) -> bool) {
+        self.down.retain(&mut wanted);
+        self.ready_before.retain(&mut wanted);
     }
 
     /// The master says something of a service.

@@ -1,20 +1,37 @@
 //! What must hold in rollouts: who has a place, as it is stored, and what is done with it, as the master is told.
 
+mod begins;
+mod ends;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use calico_scheduler::core::{
-    AgentId, AgentKey, AgentRecord, ClusterRecord, Order, Phase, Plan, RolloutStrategy, Run, Scope, Settings,
-    TargetHash, TaskId, TaskRecord, TaskType, Timestamp,
+    AgentId, AgentKey, AgentRecord, ClusterRecord, Order, Phase, Scope, Settings, TargetHash, TaskId,
+    TaskRecord, TaskType,
 };
+use mesos_v1::{TaskState, TaskStatus};
 
-use super::{is_service, is_step};
+use crate::stored::Pair;
+
+use super::{exit_status, is_alive, is_service, is_step};
+pub use begins::Hours;
 
 /// A call is sent so long after it was decided, at most: it waits for those before it.
 const QUEUED: Duration = Duration::from_mins(2);
 /// A process may be ahead of the world, and what it stores is on its way for a while.
 const LAG: Duration = Duration::from_millis(100);
 
+/// So long after a command its effect may come.
+const COMMANDED: Duration = Duration::from_mins(1);
+/// What was stored a moment ago may be decided otherwise by now.
+const STORED: Duration = Duration::from_secs(5);
+
+/// So long a list of agents is on its way, and what follows from it is stored, at most.
+const LISTED: Duration = Duration::from_secs(20);
+
+/// One process of one scheduler.
+pub type Process = (usize, u32);
 /// Which configuration of those that there are.
 pub type Configured = usize;
 /// The rack of each host.
@@ -22,14 +39,23 @@ pub type Racks = BTreeMap<String, String>;
 
 /// See above.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something that may have happened, apart from the others"
+)]
 pub struct Rollouts {
-    configurations: Vec<Settings>,
-    /// The configuration of the scheduler that acts.
+    configurations: Vec<Configuration>,
+    /// The configuration of the scheduler that acts, and its process.
     acts: Configured,
+    process: Process,
     values: BTreeMap<String, Vec<u8>>,
     agents: BTreeMap<AgentKey, AgentRecord>,
     cluster: ClusterRecord,
     launches: BTreeMap<TaskId, Launch>,
+    /// How launches have failed, as the master said first, with exit statuses: also those that were never sent.
+    failed: BTreeMap<TaskId, (AgentId, TaskState, Option<i32>)>,
+    /// Which process was told which agents there are, and when, since it subscribed.
+    informed: Option<(Process, Duration)>,
     /// The last launch of each type on each agent.
     latest: BTreeMap<(AgentId, TaskType), TaskId>,
     /// What was stored as being ended, and when last.
@@ -42,8 +68,29 @@ pub struct Rollouts {
     is_rest: bool,
     /// An operator has told this rollout to go on.
     pub told_to_go_on: bool,
+    /// A scheduler's clock has jumped.
+    pub clocks_jumped: bool,
+    /// Something has gone wrong with agents: who could begin is not known to the moment.
+    pub restless: bool,
+    /// Agents on which something was ended, or launched with another target, in the place that they have.
+    under_way: BTreeSet<AgentId>,
+    /// So many may be, since nobody had a place.
+    allowed: usize,
+    /// Until when backoffs are over because of an agent's turn, its service's end, or an operator.
+    freed: BTreeMap<(AgentId, TaskType), Duration>,
+    /// What operators have left out, and since when that is stored.
+    skipped: BTreeMap<(AgentId, TaskType), Duration>,
+    /// When an agent was last seen to have a place.
+    placed: BTreeMap<AgentId, Duration>,
     /// The most agents that were under way at the same time.
     pub peak: usize,
+}
+
+/// What operators want, as far as it is judged here.
+#[derive(Debug)]
+pub struct Configuration {
+    pub settings: Settings,
+    pub hours: Hours,
 }
 
 #[derive(Debug)]
@@ -58,17 +105,17 @@ struct Launch {
 }
 
 impl Rollouts {
-    pub fn new(configurations: Vec<Settings>) -> Self {
+    pub fn new(configurations: Vec<Configuration>) -> Self {
         Self { configurations, ..Self::default() }
     }
 
     /// What is done next is done by a scheduler with this configuration.
-    pub fn acts(&mut self, configured: Configured) {
-        self.acts = configured;
+    pub fn acts(&mut self, configured: Configured, process: Process) {
+        (self.acts, self.process) = (configured, process);
     }
 
     fn settings(&self) -> &Settings {
-        &self.configurations[self.acts]
+        &self.configurations[self.acts].settings
     }
 
     /// What is stored of the rollout.
@@ -90,31 +137,31 @@ impl Rollouts {
         self.agents.values().find(|agent| agent.id == *id && !agent.aside)
     }
 
-    /// Something was stored: these are all keys below ours.
+    /// Something was stored: these are all keys below ours. What is no longer there of services.
     pub fn stored<'a>(
         &mut self,
         now: Duration,
-        below: impl Iterator<Item = (&'a str, &'a [u8])>,
+        below: impl Iterator<Item = Pair<'a>>,
         racks: impl FnOnce() -> Racks,
-    ) {
+    ) -> Vec<(AgentId, TaskType)> {
         let (mut changed, mut there) = (Vec::new(), BTreeSet::new());
         for (key, value) in below.filter(|(key, _)| key.contains("/agents/") || key.ends_with("/cluster")) {
-            there.insert(key.to_owned());
-            if self.values.get(key).is_none_or(|before| before != value) {
-                self.values.insert(key.to_owned(), value.to_vec());
-                changed.push((key.to_owned(), value));
+            if self.values.get(&*key).is_none_or(|before| *before != *value) {
+                self.values.insert(key.to_string(), value.to_vec());
+                changed.push((key.to_string(), value));
             }
+            there.insert(key.into_owned());
         }
         let gone: Vec<String> = self.values.keys().filter(|key| !there.contains(*key)).cloned().collect();
         if changed.is_empty() && gone.is_empty() {
-            return;
+            return Vec::new();
         }
         let (agents, cluster) = (self.agents.clone(), self.cluster.clone());
         for (key, value) in changed {
             if key.ends_with("/cluster") {
-                self.cluster = serde_json::from_slice(value).unwrap();
+                self.cluster = serde_json::from_slice(&value).unwrap();
             } else {
-                let agent: AgentRecord = serde_json::from_slice(value).unwrap();
+                let agent: AgentRecord = serde_json::from_slice(&value).unwrap();
                 self.agents.insert(agent.key.clone(), agent);
             }
         }
@@ -123,6 +170,11 @@ impl Rollouts {
             self.agents.retain(|agent, _| !key.ends_with(&format!("/agents/{agent}")));
         }
         self.changed(now, &agents, &cluster, &racks());
+        let has = |id: &AgentId, task_type: &TaskType| {
+            self.agents.values().any(|agent| agent.id == *id && agent.tasks.contains_key(task_type))
+        };
+        let slots = agents.values().flat_map(|agent| agent.tasks.keys().map(|t| (agent.id.clone(), *t)));
+        slots.filter(|(id, task_type)| !has(id, task_type)).collect()
     }
 
     fn changed(
@@ -132,6 +184,8 @@ impl Rollouts {
         cluster_before: &ClusterRecord,
         racks: &Racks,
     ) {
+        let (guarded, then) = (&self.cluster.rollout.guarded, &cluster_before.rollout.guarded);
+        assert!(then.is_empty() || guarded == then, "a change that is not safe is followed: {guarded:?}");
         if cluster_before.rollout.number != self.cluster.rollout.number {
             (self.begun, self.free_since) = (BTreeSet::new(), now);
             (self.told_to_go_on, self.is_rest) = (false, false);
@@ -147,10 +201,30 @@ impl Rollouts {
             let held = old.is_some_and(|old| old.holds().is_some());
             match (held, agent.holds().is_some()) {
                 (false, true) => self.begins(now, agent, old, (cluster_before, racks)),
-                (true, false) if agent.place.is_some() => failed.push(agent),
-                (true, false) => self.ends(now, agent),
-                _ => {}
+                (true, false) if agent.place.is_some() => {
+                    self.fails(now, agent, old.unwrap_or(agent));
+                    failed.push(agent);
+                }
+                (true, false) => self.ends(now, agent, old),
+                (true, true) => self.goes_on(now, agent, old.unwrap_or(agent)),
+                (false, false) => {}
             }
+            for task_type in TaskType::ALL {
+                let slot = (agent.id.clone(), task_type);
+                if agent.order(task_type) == Some(&Order::Skip) {
+                    self.skipped.entry(slot).or_insert(now);
+                } else {
+                    self.skipped.remove(&slot);
+                }
+            }
+            if held || agent.holds().is_some() {
+                self.placed.insert(agent.id.clone(), now);
+            }
+        }
+        let holds = |id: &AgentId| agents.iter().any(|agent| agent.id == *id && agent.holds().is_some());
+        self.under_way.retain(holds);
+        if agents.iter().all(|agent| agent.holds().is_none()) {
+            self.allowed = 0;
         }
         let canaries = &self.cluster.rollout.canaries;
         let is_busy = |key: &AgentKey| self.agents.get(key).is_some_and(|agent| agent.holds().is_some());
@@ -158,104 +232,6 @@ impl Rollouts {
             self.free_since = now;
         }
         self.halts(&failed, canaries, (before, cluster_before));
-    }
-
-    /// An agent has got its place.
-    fn begins(
-        &mut self,
-        now: Duration,
-        agent: &AgentRecord,
-        old: Option<&AgentRecord>,
-        (cluster_before, racks): (&ClusterRecord, &Racks),
-    ) {
-        let key = &agent.key;
-        let settings = &self.settings().rollout;
-        let most = match settings.strategy {
-            RolloutStrategy::Serial => 1,
-            RolloutStrategy::Canary | RolloutStrategy::Parallel => settings.max_agents.of(self.agents.len()),
-        };
-        let holding: Vec<&AgentRecord> = self.agents.values().filter(|a| a.holds().is_some()).collect();
-        let keys: Vec<&AgentKey> = holding.iter().map(|agent| &agent.key).collect();
-        assert!(holding.len() <= most, "{key} begins: {keys:?} are under way, {most} may be");
-        if let Some(most) = settings.max_per_domain {
-            let domain = |agent: &AgentRecord| racks.get(agent.key.host()).cloned();
-            let alike = holding.iter().filter(|other| domain(other) == domain(agent)).count();
-            assert!(alike <= most, "{key} begins: {alike} of {:?} are under way", domain(agent));
-        }
-        // One of before, or of the same moment, that ends in the same transaction is not seen.
-        assert!(agent.settled > 0, "{key} begins, and its first install was never complete");
-        let is_ordered = |agent: &AgentRecord| {
-            agent.orders.iter().any(|orders| orders.values().any(|order| *order == Order::Again))
-        };
-        let ordered = is_ordered(agent) || old.is_some_and(is_ordered);
-        self.peak = self.peak.max(holding.len());
-        if ordered {
-            return;
-        }
-        // Several decisions may be stored together.
-        let closed = |cluster: &ClusterRecord| {
-            let rollout = &cluster.rollout;
-            rollout.halted.is_some() || rollout.stopped || rollout.paused.contains(&Plan::Update)
-        };
-        assert!(
-            !closed(&self.cluster) || !closed(cluster_before),
-            "{key} begins, and the rollout is {:?}",
-            self.cluster.rollout
-        );
-        let settings = &self.settings().rollout;
-        if settings.strategy == RolloutStrategy::Canary {
-            let is_busy = |key: &AgentKey| self.agents.get(key).is_some_and(|a| a.holds().is_some());
-            let soaked = self.told_to_go_on
-                || self.free_since + settings.canary_soak <= now + LAG && !self.begun.iter().any(is_busy);
-            let is_canary = !self.is_rest && self.begun.len() < settings.canary_count;
-            let begun = &self.begun;
-            assert!(
-                is_canary || self.is_rest || soaked,
-                "{key} begins after {begun:?}, before the canaries are done and the soak is over"
-            );
-            self.is_rest |= !is_canary;
-            self.begun.insert(key.clone());
-        }
-    }
-
-    /// An agent's place is free, and it has not failed.
-    fn ends(&self, now: Duration, agent: &AgentRecord) {
-        let settings = self.settings();
-        let key = &agent.key;
-        let sure = Timestamp((now + LAG).saturating_sub(settings.stability).as_millis().try_into().unwrap());
-        let known = |task_type: TaskType| self.wanted(agent, task_type);
-        for (task_type, record) in agent.tasks.iter().filter(|(t, _)| **t != TaskType::Prefetch) {
-            let Some(target) = known(*task_type) else {
-                let lives = record.phase.live().is_some();
-                let skipped = agent.order(*task_type).is_some() || settings.specs.contains_key(task_type);
-                assert!(!lives || skipped, "{key} is done, and {task_type}, which nobody wants, is there");
-                continue;
-            };
-            if matches!(record.phase, Phase::Skipped { .. }) {
-                continue;
-            }
-            let has = record.target.as_ref();
-            assert_eq!(has, Some(target), "{key} is done, and {task_type} has another target");
-            let since = match &record.phase {
-                Phase::Done { at } => Some(*at),
-                Phase::Active { run: Run::Ready, since, .. } => Some(*since),
-                _ => None,
-            };
-            assert!(since.is_some(), "{key} is done, and {task_type} is {:?}", record.phase);
-            assert!(
-                since.is_some_and(|since| since <= sure),
-                "{key} is done, and has had {task_type} since {since:?} only, not since {sure:?}"
-            );
-            if let Some((task, _)) = record.phase.live() {
-                let reached = self.launches.get(task).and_then(|launch| launch.reached);
-                let stable = reached.is_some_and(|at| at + settings.stability <= now + LAG);
-                assert!(stable, "{key} is done, and the master has said that {task} is ready at {reached:?}");
-            }
-        }
-        let missing = settings.specs.keys().find(|task_type| {
-            is_step(**task_type) && known(**task_type).is_some() && !agent.tasks.contains_key(task_type)
-        });
-        assert_eq!(missing, None, "{key} is done, and something is missing there");
     }
 
     /// What a task type is to be launched with on an agent, as far as it is not left out there.
@@ -280,40 +256,15 @@ impl Rollouts {
         self.cluster.rollout.undone.contains(&task_type)
     }
 
-    /// It halts with the agents that have `failed` when it should, and not otherwise.
-    fn halts(
-        &self,
-        failed: &[&AgentRecord],
-        canaries: &[AgentKey],
-        (before_agents, cluster_before): (&BTreeMap<AgentKey, AgentRecord>, &ClusterRecord),
-    ) {
-        let (before, rollout) = (&cluster_before.rollout, &self.cluster.rollout);
-        if before.number != rollout.number {
-            return;
-        }
-        let most = self.settings().rollout.max_failures;
-        let number = self.agents.values().filter(|agent| self.has_failed(agent)).count();
-        let canary = failed.iter().any(|agent| canaries.contains(&agent.key));
-        // What has failed may be gone by the same moment.
-        let is_there = |old: &AgentRecord| self.agents.get(&old.key).is_some_and(|now| now.id == old.id);
-        let vanished = before_agents.values().any(|old| old.holds().is_some() && !is_there(old));
-        let halts = !failed.is_empty() && (number >= most || canary);
-        if halts && before.halted.is_none() {
-            assert!(
-                rollout.halted.is_some(),
-                "{number} agents have failed, {most} may, a canary: {canary}; and it has not halted"
-            );
-        } else if before.halted.is_none() && !vanished {
-            assert_eq!(rollout.halted, None, "{number} agents have failed, {most} may, and it has halted");
-        }
-        if before.halted.is_some() && rollout.halted.is_none() {
-            assert!(self.told_to_go_on, "it goes on after it has halted, and nobody has said so");
-        }
-    }
-
     /// Whether a launch is of an agent's first install.
     pub fn is_first(&self, agent: &AgentId, task_type: TaskType) -> bool {
         task_type.scope() == Scope::Agent && self.agent(agent).is_none_or(|agent| agent.settled == 0)
+    }
+
+    /// Whether operators have a step left out on an agent.
+    pub fn is_left_out(&self, agent: &AgentId, task_type: TaskType) -> bool {
+        let order = self.agent(agent).and_then(|agent| agent.order(task_type));
+        order.is_some_and(|order| *order != Order::Again)
     }
 
     /// Whether a task type comes to agents with their first install.
@@ -323,9 +274,11 @@ impl Rollouts {
     }
 
     /// A launch.
-    pub fn launch(&mut self, id: &TaskId, agent: &AgentId, target: &TargetHash) {
+    pub fn launch(&mut self, id: &TaskId, agent: &AgentId, target: &TargetHash, now: Duration) {
         let task_type = id.task_type().unwrap();
         let slot = (agent.clone(), task_type);
+        let skipped = self.skipped.get(&slot).filter(|since| **since + QUEUED < now);
+        assert_eq!(skipped, None, "{id} is launched, and an operator has that left out");
         let launch = Launch {
             agent: agent.clone(),
             task_type,
@@ -338,6 +291,14 @@ impl Rollouts {
         self.launches.insert(id.clone(), launch);
         let Some(record) = self.agent(agent).filter(|_| task_type.scope() == Scope::Agent) else { return };
         if record.settled == 0 || record.holds().is_some() {
+            let current = self.cluster.rollout.targets.get(&task_type);
+            assert!(
+                current == Some(target) || task_type == TaskType::Prefetch,
+                "{id} is launched on {agent} with {target}, and {current:?} is wanted"
+            );
+            if record.settled > 0 && (task_type == TaskType::Prefetch || before.as_ref() != Some(target)) {
+                self.is_under_way(agent);
+            }
             return;
         }
         // What its host could not have at first comes alone when it can.
@@ -358,7 +319,74 @@ impl Rollouts {
             "{id} looks on {agent} for {target}, and {there:?} is there"
         );
         let place = self.agent(agent).and_then(|agent| agent.holds());
-        assert!(place.is_none(), "{id} looks on {agent}, which has a place: {place:?}");
+        // The cluster's are looked at anywhere: a place may be given just then.
+        assert!(!of_agent || place.is_none(), "{id} looks on {agent}, which has a place: {place:?}");
+    }
+
+    /// Something is done on an agent in its place: on so many, as the master is told, and no more.
+    fn is_under_way(&mut self, agent: &AgentId) {
+        self.under_way.insert(agent.clone());
+        let (under_way, most) = (&self.under_way, self.allowed.max(self.most()));
+        assert!(under_way.len() <= most, "{under_way:?} are under way, {most} may be");
+    }
+
+    /// A service is killed.
+    pub fn killed(&mut self, id: &TaskId, now: Duration) {
+        let agent = self.launches.get(id).map(|launch| launch.agent.clone());
+        let place = agent.filter(|agent| self.agent(agent).is_some_and(|agent| agent.holds().is_some()));
+        if let Some(agent) = place {
+            let task_type = id.task_type().unwrap();
+            self.freed.insert((agent.clone(), task_type), now + COMMANDED);
+            self.is_under_way(&agent);
+        }
+    }
+
+    /// Operators have commanded something about an agent, or about all: what waits there may go on.
+    pub fn commanded(&mut self, agent: Option<&AgentKey>, now: Duration) {
+        let concerned = self.agents.values().filter(|record| agent.is_none_or(|key| *key == record.key));
+        for record in concerned {
+            let slots = TaskType::ALL.into_iter().map(|task_type| (record.id.clone(), task_type));
+            self.freed.extend(slots.map(|slot| (slot, now + COMMANDED)));
+        }
+    }
+
+    /// Until when the backoffs of a service were over.
+    pub fn freed(&self, agent: &AgentId, task_type: TaskType) -> Option<Duration> {
+        self.freed.get(&(agent.clone(), task_type)).copied()
+    }
+
+    /// A process subscribes, and knows nothing of agents; or it is told of them.
+    pub fn informed(&mut self, process: Process, at: Option<Duration>) {
+        let before = self.informed.filter(|(other, _)| *other == process);
+        self.informed = at.map(|at| before.unwrap_or((process, at)));
+    }
+
+    /// Whether the process that acts knows which agents there are, for a while.
+    fn is_informed(&self, now: Duration) -> bool {
+        self.informed.is_some_and(|(process, at)| process == self.process && now >= at + LISTED)
+    }
+
+    /// Agents that have failed with their place.
+    pub fn gave_up(&self) -> impl Iterator<Item = &AgentId> {
+        let failed = self.agents.values().filter(|agent| agent.place.is_some() && agent.holds().is_none());
+        failed.map(|agent| &agent.id)
+    }
+
+    /// Agents that have a place, or had one a moment ago: what is launched there is no recovery.
+    pub fn placed(&self, now: Duration) -> impl Iterator<Item = &AgentId> {
+        let holds = self.agents.values().filter(|agent| agent.holds().is_some()).map(|agent| &agent.id);
+        holds.chain(self.placed.iter().filter(move |(_, at)| **at + STORED > now).map(|(id, _)| id))
+    }
+
+    /// Whether an agent is to have a service, as far as is stored.
+    pub fn gets(&self, agent: &AgentId, task_type: TaskType) -> bool {
+        self.agent(agent).is_some_and(|agent| self.wanted(agent, task_type).is_some())
+    }
+
+    /// Whether the target of a launch is another than that of the one before.
+    pub fn changes(&self, agent: &AgentId, task_type: TaskType, target: &TargetHash) -> bool {
+        let before = self.latest.get(&(agent.clone(), task_type)).and_then(|task| self.launches.get(task));
+        before.is_none_or(|before| before.target != *target)
     }
 
     /// Whether one that lives may be killed: for its agent's place, when what comes after it is there.
@@ -382,6 +410,15 @@ impl Rollouts {
     pub fn reached(&mut self, id: &TaskId, at: Duration) {
         if let Some(launch) = self.launches.get_mut(id) {
             launch.reached.get_or_insert(at);
+        }
+    }
+
+    /// The master says of a task how it stands.
+    pub fn status(&mut self, id: &TaskId, status: &TaskStatus) {
+        let state = status.state();
+        if let Some(agent) = status.agent_id.as_ref().filter(|_| !is_alive(state)) {
+            let end = (AgentId::from(agent.value.clone()), state, exit_status(status));
+            self.failed.entry(id.clone()).or_insert(end);
         }
     }
 

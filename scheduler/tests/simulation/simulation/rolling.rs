@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use calico_scheduler::core::{Command, Plan, Settings, Status, TaskType, Verb, View};
+use calico_scheduler::core::{Command, Plan, Settings, Share, Status, TaskType, Verb, View, Windows};
 use calico_scheduler::lead::Program;
+use fake_master::Random;
 
 use super::{Case, Due, Simulation};
-use crate::checks::hosts;
-use crate::{faults, rollouts};
+use crate::checks::{Configuration, Rollouts, hosts};
+use crate::faults::{self, Fault};
+use crate::rollouts;
+use crate::trace::Trace;
 
 /// How a life has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,23 +25,73 @@ pub enum Outcome {
 }
 
 impl Simulation {
+    /// A life with rollouts, of many agents or of a few.
+    pub fn rolling(seed: u64, many: bool, trace: Trace) -> Self {
+        let mut random = Random::new(!seed);
+        let schedulers = if random.chance(300) { 2 } else { 1 };
+        let share = |random: &mut Random, percent| match random.below(3) {
+            0 => Share::Percent(percent),
+            1 => Share::Number(1),
+            _ => Share::Number(2),
+        };
+        let max_recoveries = share(&mut random, if many { 10 } else { 100 });
+        let mass_failure = Share::Percent(if many || random.chance(300) { 20 } else { 100 });
+        let adjust = |settings: Settings| Settings {
+            max_recoveries,
+            mass_failure,
+            verify_interval: Some(Duration::from_mins(1)),
+            backoff_max: Duration::from_secs(30),
+            reconcile_interval: Duration::from_mins(2),
+            recovery_timeout: Duration::from_mins(1),
+            away_counts: Duration::from_mins(2),
+            ..settings
+        };
+        let (programs, configurations): (Vec<Program>, Vec<Configuration>) =
+            rollouts::configurations(&mut random, adjust).into_iter().unzip();
+        let file = random.chance(250);
+        let case = Case { schedulers, rolls: true, file, many, ..Case::ONE };
+        let mut simulation = Self::new(seed, case, programs[0].clone(), trace);
+        let restart = programs[0].settings.specs.values().filter_map(|spec| spec.restart);
+        let restarts = restart.into_iter().any(|restart| restart.allowed);
+        simulation.mood.no_restarts.store(!restarts, Ordering::Relaxed);
+        simulation.checks.rollouts = Some(Rollouts::new(configurations));
+        (simulation.programs, simulation.case) = (programs, case);
+        simulation
+    }
+
+    /// What goes wrong in `time`, at most `number` of it.
+    fn goes_wrong(&mut self, time: Duration, number: u64) -> Vec<(Duration, Fault)> {
+        let clocks_jump = self.program.settings.rollout.windows == Windows::default();
+        let mut plan = faults::plan(&mut self.random, time, Case { many: false, ..self.case });
+        // Not the earliest ones only.
+        self.random.shuffle(&mut plan);
+        plan.truncate(usize::try_from(number).unwrap());
+        plan.into_iter().map(|(at, fault)| (at, faults::of_a_rollout(fault, clocks_jump))).collect()
+    }
+
     /// A whole life.
     pub fn roll(&mut self) -> Outcome {
         let time = self.random.between(Duration::from_secs(20), Duration::from_mins(1));
-        for (at, fault) in faults::plan(&mut self.random, time, Case::ONE).into_iter().take(3) {
-            self.at(self.now + at / 2, Due::Fault(faults::of_a_rollout(fault)));
+        for (at, fault) in self.goes_wrong(time / 2, 3) {
+            self.at(self.now + at, Due::Fault(fault));
         }
         self.run_until(self.now + time);
         self.mend();
         self.until("is installed", Self::missing);
+        if let Some(rollouts) = &mut self.checks.rollouts {
+            rollouts.restless = false;
+        }
         let (lasts, changes) = rollouts::times(&mut self.random, self.programs.len());
         for (number, at) in changes.into_iter().enumerate() {
             self.at(self.now + at, Due::Reconfigure(number + 1));
         }
         let number = if self.random.chance(250) { 0 } else { self.random.below(12) };
-        let planned = faults::plan(&mut self.random, lasts, Case::ONE);
-        for (at, fault) in planned.into_iter().take(usize::try_from(number).unwrap()) {
-            self.at(self.now + at, Due::Fault(faults::of_a_rollout(fault)));
+        for (at, fault) in self.goes_wrong(lasts, number) {
+            self.at(self.now + at, Due::Fault(fault));
+        }
+        if self.case.many {
+            let (at, fault) = faults::of_many(&mut self.random, lasts);
+            self.at(self.now + at, Due::Fault(fault));
         }
         let number = if self.random.chance(300) { 0 } else { self.random.below(10) };
         for _ in 0..number {
@@ -53,9 +107,10 @@ impl Simulation {
 
     /// Lives on until nothing is missing.
     fn until(&mut self, what: &str, mut missing: impl FnMut(&mut Self) -> Option<String>) {
-        let limit = self.now + Duration::from_hours(1);
+        // Most of it may be outside of windows, or one agent after the other.
+        let limit = self.now + Duration::from_hours(3);
         while let Some(missing) = missing(self) {
-            assert!(self.now < limit, "an hour after everything was mended: {missing}");
+            assert!(self.now < limit, "3 hours after everything was mended: {missing}");
             self.run_until(self.now + Duration::from_secs(2));
         }
         self.trace.line(self.now, || format!("everything {what}"));
@@ -90,6 +145,9 @@ impl Simulation {
             && let Some(rollouts) = &mut self.checks.rollouts
         {
             rollouts.told_to_go_on = true;
+        }
+        if let Some(rollouts) = &mut self.checks.rollouts {
+            rollouts.commanded(command.agent.as_ref(), self.now);
         }
         for scheduler in &mut self.schedulers {
             if let (Some(process), None) = (&mut scheduler.process, scheduler.frozen)
@@ -148,7 +206,9 @@ impl Simulation {
                 some_failed = true;
                 continue;
             }
-            if record.settled == 0 && self.mood.bad.lock().unwrap().contains(id) {
+            // It waits for an operator: so does one that was not healthy in time after a restart of ours.
+            let given_up = record.disruption.as_ref().is_some_and(|disruption| disruption.failure.is_some());
+            if record.settled == 0 && (given_up || self.mood.bad.lock().unwrap().contains(id)) {
                 continue;
             }
             if rollout.halted.is_some() {

@@ -5,14 +5,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fake_master::{AgentRef, AgentSpec, End, Faults};
-use mesos_v1::TaskState;
 use mesos_v1::master::{self, call};
+use mesos_v1::{DurationInfo, TaskState, TimeInfo, Unavailability};
 
 use super::{Backup, Due, Ending, Simulation};
 use crate::checks::hosts;
 use crate::faults::Fault;
 use crate::process::{Place, STATE_FILE};
 use crate::rollouts;
+
+/// Nothing starts on an agent from so long before its maintenance.
+const LEAD: Duration = Duration::from_hours(1);
 
 impl Simulation {
     fn host(&self, which: usize) -> AgentRef {
@@ -25,6 +28,11 @@ impl Simulation {
 
     pub(super) fn fault(&mut self, fault: Fault) {
         self.trace.line(self.now, || format!("fault: {fault:?}"));
+        let of_scheduler = matches!(fault, Fault::Crash(_) | Fault::Fuse(..) | Fault::Freeze(..));
+        if let Some(rollouts) = &mut self.checks.rollouts {
+            rollouts.restless |= !of_scheduler;
+            rollouts.clocks_jumped |= matches!(fault, Fault::ClockJumps(..));
+        }
         match fault {
             Fault::Crash(which) => self.kill(which % self.schedulers.len()),
             Fault::Fuse(which, fuse) => {
@@ -114,6 +122,16 @@ impl Simulation {
             Fault::Deactivate(which, time) => {
                 self.operate(self.host(which), call::Type::DeactivateAgent);
                 self.later(time, Ending::Operated(self.host(which)));
+            }
+            Fault::Maintenance(which, wait, time) => {
+                let host = self.host(which);
+                let nanoseconds = |time: Duration| time.as_nanos().try_into().unwrap();
+                let start = TimeInfo { nanoseconds: nanoseconds(self.now + wait) };
+                let duration = Some(DurationInfo { nanoseconds: nanoseconds(time) });
+                self.world.set_unavailability(host, Some(Unavailability { start, duration }));
+                self.checks.maintained.insert(host, self.now.max((self.now + wait).saturating_sub(LEAD)));
+                // It is taken back in time: nobody waits for hours.
+                self.later(time, Ending::Maintained(host));
             }
             of_tasks => self.fault_of_tasks(of_tasks),
         }
@@ -278,6 +296,10 @@ impl Simulation {
                 if !self.operate(agent, call::Type::ReactivateAgent) {
                     self.later(Duration::from_secs(5), Ending::Operated(agent));
                 }
+            }
+            Ending::Maintained(agent) => {
+                self.world.set_unavailability(agent, None);
+                self.checks.maintained.remove(&agent);
             }
             Ending::Check(agent, task) => drop(self.world.set_check(agent, &task, 0)),
             Ending::TasksFail => self.mood.fail.store(false, Ordering::Relaxed),

@@ -1,0 +1,155 @@
+//! How places end: with the new target, or with a failure; and what follows from failures.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use calico_scheduler::core::{
+    AgentKey, AgentRecord, ClusterRecord, Phase, RolloutRecord, Run, Stage, TaskRecord, TaskType, Timestamp,
+};
+use mesos_v1::TaskState;
+
+use super::{LAG, Rollouts};
+use crate::checks::is_step;
+
+/// So many launches in a row that never ran are one failure.
+const DROPS: usize = 4;
+
+impl Rollouts {
+    /// An agent's place is free, and it has not failed.
+    pub(super) fn ends(&self, now: Duration, agent: &AgentRecord, old: Option<&AgentRecord>) {
+        let settings = self.settings();
+        let key = &agent.key;
+        let sure = Timestamp((now + LAG).saturating_sub(settings.stability).as_millis().try_into().unwrap());
+        let since = |record: &TaskRecord| match &record.phase {
+            Phase::Done { at } => Some(*at),
+            Phase::Active { run: Run::Ready, since, .. } => Some(*since),
+            _ => None,
+        };
+        for (task_type, record) in agent.tasks.iter().filter(|(t, _)| **t != TaskType::Prefetch) {
+            let Some(target) = self.wanted(agent, *task_type) else {
+                let lives = record.phase.live().is_some();
+                let skipped = agent.order(*task_type).is_some() || settings.specs.contains_key(task_type);
+                assert!(!lives || skipped, "{key} is done, and {task_type}, which nobody wants, is there");
+                continue;
+            };
+            if matches!(record.phase, Phase::Skipped { .. }) {
+                continue;
+            }
+            let has = record.target.as_ref();
+            assert_eq!(has, Some(target), "{key} is done, and {task_type} has another target");
+            // What has happened to it since may be stored at the same time.
+            let before = old.and_then(|old| old.tasks.get(task_type));
+            let since = since(record).or_else(|| since(before?));
+            assert!(since.is_some(), "{key} is done, and {task_type} is {:?}", record.phase);
+            assert!(
+                self.clocks_jumped || since.is_some_and(|since| since <= sure),
+                "{key} is done, and has had {task_type} since {since:?} only, not since {sure:?}"
+            );
+            if let Some((task, _)) = record.phase.live() {
+                let reached = self.launches.get(task).and_then(|launch| launch.reached);
+                let stable = reached.is_some_and(|at| at + settings.stability <= now + LAG);
+                assert!(
+                    stable || self.clocks_jumped,
+                    "{key} is done, and the master has said that {task} is ready at {reached:?}"
+                );
+            }
+        }
+        let missing = settings.specs.keys().find(|task_type| {
+            is_step(**task_type)
+                && self.wanted(agent, **task_type).is_some()
+                && !agent.tasks.contains_key(task_type)
+        });
+        assert_eq!(missing, None, "{key} is done, and something is missing there");
+    }
+
+    /// An agent has failed: that is what its reason says.
+    pub(super) fn fails(&self, now: Duration, agent: &AgentRecord, old: &AgentRecord) {
+        let key = &agent.key;
+        let why = agent.place.as_ref().and_then(|place| place.failure.as_deref()).unwrap_or_default();
+        let settings = self.settings();
+        if why.contains("rollout.agent-timeout") {
+            let step = old.holds().map(|place| place.step_since);
+            let restart = old.disruption.as_ref().map(|disruption| disruption.since);
+            let since = step.into_iter().chain(restart).min();
+            let due = since.map(|since| Duration::from_millis(since.after(settings.agent_timeout).0));
+            let is_due = due.is_some_and(|due| due <= now + LAG);
+            assert!(is_due || self.clocks_jumped, "{key} has failed at {now:?}, due at {due:?}: {why}");
+            return;
+        }
+        let type_of = |task_type: &TaskType| why.starts_with(task_type.name());
+        let task_type = TaskType::ALL.into_iter().find(type_of).unwrap_or_else(|| panic!("{key}: {why}"));
+        let theirs = self
+            .failed
+            .iter()
+            .filter(|(id, (failed_on, ..))| *failed_on == agent.id && id.task_type() == Some(task_type));
+        let ends: Vec<_> = theirs.map(|(_, (_, state, code))| (*state, *code)).collect();
+        if why.contains("rollout.max-attempts") {
+            let dropped = ends.iter().filter(|(state, _)| *state == TaskState::TaskDropped).count();
+            let failed = ends.len() - dropped + dropped / DROPS;
+            let most = settings.rollout.max_attempts;
+            let enough = failed >= usize::try_from(most).unwrap();
+            assert!(enough, "{key} has failed with {failed} attempts of {most}: {why}");
+        } else {
+            let held = ends.iter().any(|(_, code)| matches!(code, Some(77 | 78)));
+            assert!(held, "{key} has failed, and nothing says why: {why}");
+        }
+    }
+
+    /// An agent that has its place still has not failed, by what has just been stored of it.
+    pub(super) fn goes_on(&self, now: Duration, agent: &AgentRecord, old: &AgentRecord) {
+        // Before it knows which agents there are it judges none.
+        if !self.is_informed(now) {
+            return;
+        }
+        let most = self.settings().rollout.max_attempts;
+        for (task_type, record) in agent.tasks.iter() {
+            let target = self.cluster.rollout.targets.get(task_type);
+            let changed = old.tasks.get(task_type) != Some(record);
+            let is_current = target.is_some() && target == record.target.as_ref();
+            let left_out = *task_type != TaskType::Prefetch && self.wanted(agent, *task_type).is_none();
+            if !changed || !is_current || left_out && !self.is_undone(*task_type) {
+                continue;
+            }
+            let failed = match record.phase {
+                Phase::Held { .. } => true,
+                Phase::Backoff { .. } => record.failures >= most,
+                _ => false,
+            };
+            assert!(!failed, "{} goes on, and {task_type} has failed for good: {record:?}", agent.key);
+        }
+    }
+
+    /// It halts with the agents that have `failed` when it should, and not otherwise.
+    pub(super) fn halts(
+        &self,
+        failed: &[&AgentRecord],
+        canaries: &[AgentKey],
+        (before_agents, cluster_before): (&BTreeMap<AgentKey, AgentRecord>, &ClusterRecord),
+    ) {
+        let (before, rollout) = (&cluster_before.rollout, &self.cluster.rollout);
+        if before.number != rollout.number {
+            return;
+        }
+        let most = self.settings().rollout.max_failures;
+        let number = self.agents.values().filter(|agent| self.has_failed(agent)).count();
+        let canary = failed.iter().any(|agent| canaries.contains(&agent.key));
+        // What has failed may be gone by the same moment.
+        let is_there = |old: &AgentRecord| self.agents.get(&old.key).is_some_and(|now| now.id == old.id);
+        let vanished = before_agents.values().any(|old| old.holds().is_some() && !is_there(old));
+        // A canary is one until the others follow.
+        let is_stage = |rollout: &RolloutRecord| canary && rollout.stage == Stage::Canary;
+        let has_to = !failed.is_empty() && (number >= most || is_stage(rollout));
+        let may = !failed.is_empty() && (has_to || is_stage(before));
+        if has_to && before.halted.is_none() {
+            assert!(
+                rollout.halted.is_some(),
+                "{number} agents have failed, {most} may, a canary: {canary}; and it has not halted"
+            );
+        } else if before.halted.is_none() && !may && !vanished {
+            assert_eq!(rollout.halted, None, "{number} agents have failed, {most} may, and it has halted");
+        }
+        if before.halted.is_some() && rollout.halted.is_none() {
+            assert!(self.told_to_go_on, "it goes on after it has halted, and nobody has said so");
+        }
+    }
+}
