@@ -37,8 +37,8 @@ impl Plugin {
 /// `compared`, artifacts need not be there.
 pub fn wanted(options: &CniOptions, compared: bool) -> Result<Vec<Plugin>> {
     let (calico, ipam) = (&options.artifacts_cni, &options.artifacts_cni_ipam);
-    let needed = [calico, ipam].into_iter().filter(|artifact| !compared || artifact.path.exists());
-    needed.map(artifact::verify).collect::<Result<()>>()?;
+    let mut needed = [calico, ipam].into_iter().filter(|artifact| !compared || artifact.path.exists());
+    needed.try_for_each(artifact::verify)?;
     let ipam = Plugin::new(IPAM_PLUGIN, ipam.clone());
     if !options.cni_label_wrapper {
         return Ok(vec![Plugin::new(PLUGIN, calico.clone()), ipam]);
