@@ -110,7 +110,9 @@ impl Simulation {
                     })
                 } else {
                     let install = matches!(task_type, TaskType::Cni | TaskType::DockerClusterStore);
-                    let wiped = task_type == TaskType::Cni && self.mood.wiped.lock().unwrap().contains(id);
+                    // What was taken over after that has no known target, and is not looked at.
+                    let is_known = task_type == TaskType::Cni && !self.checks.restored;
+                    let wiped = is_known && self.mood.wiped.lock().unwrap().contains(id);
                     install && !wiped && self.checks.has_reached(id, task_type)
                 };
                 if !there {
