@@ -313,7 +313,7 @@ impl Core {
         let record = self.after_look(now, slot, before, (*done, found), &update.message, frame);
         self.expect_goal(now, slot, update.state, (&before.phase, &record.phase), frame);
         if tells {
-            self.reading.insert(slot.clone(), task.clone());
+            self.reading.insert(slot.clone(), (task.clone(), None));
             let (slot, task, agent) = (slot.clone(), task.clone(), agent.clone());
             frame.effects.push(Effect::ReadOutput { slot, task, agent });
         }

@@ -90,8 +90,8 @@ pub struct Core {
     drift: Drift,
     rolling: Rolling,
     notices: Notices,
-    /// Whose last words are being read.
-    reading: HashMap<Slot, TaskId>,
+    /// Whose last words are being read, and what is known of its failure until then.
+    reading: HashMap<Slot, (TaskId, Option<String>)>,
     /// Tasks that have ended, as the master told when it was asked, and of which nobody has said how.
     untold: HashMap<TaskId, Slot>,
     /// Whose launches Mesos dropped, and how often in a row.

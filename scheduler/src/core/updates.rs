@@ -203,7 +203,7 @@ impl Core {
             if !is_told {
                 self.untold.insert(task.clone(), slot.clone());
             }
-            self.reading.insert(slot.clone(), task.clone());
+            self.reading.insert(slot.clone(), (task.clone(), Some(reason.clone())));
             frame.effects.push(Effect::ReadOutput { slot: slot.clone(), task, agent });
         }
         // What an operator must allow does not count as down: that may be for long.
@@ -309,21 +309,24 @@ impl Core {
 
     /// The last lines that a failed task wrote: they say more than its status.
     pub(super) fn output(&mut self, slot: &Slot, task: &TaskId, text: &str, frame: &mut Frame) {
-        if self.reading.get(slot) != Some(task) {
+        let Some((_, known)) = self.reading.get(slot).filter(|(reading, _)| reading == task) else {
             // Another launch has failed since.
             return;
-        }
-        let Some(record) = self.state.task(slot) else { return };
-        let Some(failure) = &record.failure else { return };
+        };
+        let record = self.state.task(slot).filter(|record| !record.phase.is_ready());
+        let stored = record.filter(|record| record.failure.is_some()).cloned();
+        // The next launch may have another target, and know nothing of it; its agent's failure does.
+        let Some(known) = stored.as_ref().map_or(known, |record| &record.failure).clone() else { return };
         let text = text.trim();
-        if record.phase.is_ready() || text.is_empty() || failure.contains(text) {
+        if text.is_empty() || known.contains(text) {
             return;
         }
-        let (known, explained) = (failure.clone(), format!("{failure}: {text}"));
-        let record = TaskRecord { failure: Some(explained.clone()), ..record.clone() };
+        let explained = format!("{known}: {text}");
         self.reading.remove(slot);
         self.explain_failure(slot, &known, &explained, frame);
-        self.put(frame, slot, record);
+        if let Some(record) = stored {
+            self.put(frame, slot, TaskRecord { failure: Some(explained), ..record });
+        }
     }
 
     /// A live task that no record tells of. It is never ended just for that: only where it would run beside

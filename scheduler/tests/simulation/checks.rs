@@ -19,7 +19,7 @@ use recoveries::Recoveries;
 pub use rollouts::{Configuration, Hours, Rollouts};
 
 /// An offer of before is answered, at most, so long after it was rescinded.
-const OFFERED: Duration = Duration::from_secs(40);
+const OFFERED: Duration = Duration::from_mins(2);
 
 #[derive(Debug)]
 struct Launched {

@@ -175,8 +175,7 @@ fn a_default_install_gives_docker_containers_addresses_interrupts_nothing_and_co
     deployed(&scheduler, 3);
     let seen = watch.end_after_silence();
     assert!(seen.ended().iter().all(|task| task.state == "TASK_FINISHED"), "{seen:#?}");
-    let running = framework(&cluster).tasks.into_iter().filter(|task| task.state == "TASK_RUNNING").count();
-    assert_eq!(running, 9, "a proxy, a node and a plugin on each host");
+    assert_eq!(framework(&cluster).running().len(), 9, "a proxy, a node and a plugin on each host");
     for it in &counters {
         it.check(&phases);
     }

@@ -107,7 +107,7 @@ fn an_etcd_that_is_away_and_one_that_is_killed_cost_no_task_and_health_tells() {
     let again = after.of(&agent, "calico-node")[1];
     let launched: Vec<&str> = seen.launched().iter().map(|task| task.id.as_str()).collect();
     assert_eq!((launched, again.state.as_str()), (vec![again.id.as_str()], "TASK_RUNNING"), "{seen:#?}");
-    assert_eq!((&after.id, after.tasks.len()), (&before.id, before.tasks.len() + 1), "{after:#?}");
+    assert_eq!((&after.id, after.doing().count()), (&before.id, before.doing().count() + 1), "{after:#?}");
     // What was decided, and not stored before leadership was lost, is decided again, and told again.
     let told = failures(&scheduler) - failed;
     assert!((1..=2).contains(&told), "{told} failures are told");

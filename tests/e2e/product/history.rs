@@ -30,6 +30,11 @@ impl Task {
         self.states.iter().find(|(seen, _)| seen == state).map(|(_, at)| *at)
     }
 
+    /// Whether it only looks at what an install has done.
+    pub fn only_looks(&self) -> bool {
+        self.name.ends_with("-check")
+    }
+
     /// Whether it has ended.
     pub fn ended(&self) -> bool {
         is_end(&self.state)
@@ -70,9 +75,14 @@ impl Framework {
         found[0]
     }
 
-    /// The IDs of the tasks that run.
+    /// The tasks that do something: all but those that only look.
+    pub fn doing(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.iter().filter(|task| !task.only_looks())
+    }
+
+    /// The IDs of those of them that run.
     pub fn running(&self) -> Vec<&str> {
-        let running = self.tasks.iter().filter(|task| task.state == "TASK_RUNNING");
+        let running = self.doing().filter(|task| task.state == "TASK_RUNNING");
         let mut ids: Vec<&str> = running.map(|task| task.id.as_str()).collect();
         ids.sort_unstable();
         ids

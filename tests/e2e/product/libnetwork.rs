@@ -181,7 +181,8 @@ fn one_network(first: &Host<'_>, second: &Host<'_>) {
 
 /// The framework's tasks that run, and what they are.
 fn tasks(cluster: &Cluster) -> Vec<(String, String)> {
-    let mut tasks: Vec<_> = framework(cluster).tasks.into_iter().map(|it| (it.id, it.state)).collect();
+    let framework = framework(cluster);
+    let mut tasks: Vec<_> = framework.doing().map(|it| (it.id.clone(), it.state.clone())).collect();
     tasks.sort_unstable();
     tasks
 }

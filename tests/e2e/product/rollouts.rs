@@ -180,7 +180,7 @@ fn an_image_that_is_not_there_halts_it(story: &mut Story<'_>) -> String {
     assert_eq!(story.rollout()["failed"], json!([canary]));
     let after = framework(story.cluster);
     assert_eq!(before.running(), after.running(), "a service was ended or launched");
-    let new = after.tasks.iter().filter(|task| before.tasks.iter().all(|old| old.id != task.id));
+    let new = after.doing().filter(|task| before.tasks.iter().all(|old| old.id != task.id));
     let new: Vec<(&str, &str)> = new.map(|task| (&*task.agent, &*task.name)).collect();
     assert!(new.len() == 2 && new[0] == new[1] && new[0].1 == "prefetch", "{new:?}");
     canary
@@ -200,16 +200,18 @@ fn an_image_that_ends_at_once_is_taken_back(story: &mut Story<'_>, failed: &str)
         failed,
         "what has failed goes first: nothing is lost there"
     );
-    let (status, plan) = story.update();
-    let why = plan["errors"][0].as_str().unwrap_or_default();
-    // Which agent, what failed, how often, and the last it wrote.
-    for part in [failed, "the canary", "calico-node failed 2 times", "rollout 4 was given up", "calicoctl"] {
-        assert!(status == 417 && why.contains(part), "'{part}' is not in: {status} {plan}");
-    }
+    // Which agent, what failed, how often, and the last it wrote, which is read from its sandbox.
+    let parts = [failed, "the canary", "calico-node failed 2 times", "rollout 4 was given up", "calicoctl"];
+    let why = wait("all of the reason", ROLLOUT, || {
+        let (status, plan) = story.update();
+        let why = plan["errors"][0].as_str().unwrap_or_default().to_owned();
+        assert_eq!(status, 417, "{plan}");
+        parts.iter().all(|part| why.contains(part)).then_some(why)
+    });
     eprintln!("given up: {why}");
     let after = framework(story.cluster);
-    let new = after.tasks.iter().filter(|task| before.tasks.iter().all(|old| old.id != task.id));
-    let agent = after.tasks.iter().find(|task| before.tasks.iter().all(|old| old.id != task.id));
+    let new = after.doing().filter(|task| before.tasks.iter().all(|old| old.id != task.id));
+    let agent = after.doing().find(|task| before.tasks.iter().all(|old| old.id != task.id));
     let agent = agent.unwrap().agent.clone();
     assert!(new.into_iter().all(|task| task.agent == agent), "another than the canary was touched");
     for host in &story.hosts {

@@ -6,14 +6,13 @@ use cluster::marathon::Scheduler;
 use cluster::probe::{Probe, ProbeTask};
 use cluster::{Cluster, Host};
 
-use crate::history::{Framework, framework};
+use crate::history::framework;
 use crate::{installed, up, wait};
 
 /// Counts what is read through the etcd proxy, a line a read: milliseconds since the epoch.
 const READER: &str = "while :; do curl -s -m 1 http://127.0.0.1:2379/health | grep -q true && date +%s%3N; sleep 0.1; done >/run/reads";
-/// The name of a task that looks whether the CNI plugins are there, and the end of the name of each that looks.
+/// The name of a task that looks whether the CNI plugins are there.
 const LOOKS: &str = "cni-check";
-const CHECK: &str = "-check";
 /// The longest pause that a counter may make, in milliseconds: a busy machine makes some, but nothing stood still for
 /// as long as it takes an agent to come back.
 const PAUSE: u64 = 10_000;
@@ -84,15 +83,8 @@ fn tasks_and_what_they_count_survive_a_restart_of_every_agent() {
         });
     }
     let after = framework(&cluster);
-    let running = |framework: &Framework| {
-        let running =
-            framework.tasks.iter().filter(|task| task.state == "TASK_RUNNING" && !task.name.ends_with(CHECK));
-        running.map(|task| task.id.clone()).collect::<Vec<_>>()
-    };
-    assert_eq!(running(&before), running(&after), "{after:#?}");
-    let launched =
-        |framework: &Framework| framework.tasks.iter().filter(|task| !task.name.ends_with(CHECK)).count();
-    assert_eq!(launched(&before), launched(&after), "something was launched: {after:#?}");
+    assert_eq!(before.running(), after.running(), "{after:#?}");
+    assert_eq!(before.doing().count(), after.doing().count(), "something was launched: {after:#?}");
     for (host, counter) in hosts.iter().zip(&counters) {
         let reads = longest_pause(&read(host, "/run/reads"));
         let beats = longest_pause(&read(host, "/var/log/calico/heartbeat"));
@@ -106,8 +98,12 @@ fn tasks_and_what_they_count_survive_a_restart_of_every_agent() {
     scheduler.api().wait_deployed(3, Duration::from_secs(10)).unwrap();
     vanished_plugins_are_put_back_in_the_next_round(&cluster, &hosts[0], &mut scheduler);
     let put_back = framework(&cluster);
-    assert_eq!(running(&after), running(&put_back), "a service was ended or launched: {put_back:#?}");
-    assert_eq!(launched(&after) + 1, launched(&put_back), "more was done than to put it back: {put_back:#?}");
+    assert_eq!(after.running(), put_back.running(), "a service was ended or launched: {put_back:#?}");
+    assert_eq!(
+        after.doing().count() + 1,
+        put_back.doing().count(),
+        "more was done than to put it back: {put_back:#?}"
+    );
 }
 
 /// As an upgrade of DC/OS would, someone empties a folder of plugins.

@@ -130,12 +130,16 @@ impl Drop for Watch {
 impl Seen {
     /// The tasks that were launched while it was watched.
     pub fn launched(&self) -> Vec<&Task> {
-        self.tasks.values().filter(|task| !self.at_first.0.contains(&task.id)).collect()
+        self.doing().filter(|task| !self.at_first.0.contains(&task.id)).collect()
     }
 
     /// The tasks that ended while it was watched.
     pub fn ended(&self) -> Vec<&Task> {
-        self.tasks.values().filter(|task| task.ended() && !self.at_first.1.contains(&task.id)).collect()
+        self.doing().filter(|task| task.ended() && !self.at_first.1.contains(&task.id)).collect()
+    }
+
+    fn doing(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.values().filter(|task| !task.only_looks())
     }
 
     fn take(&mut self, look: &Look, now: Instant) {

@@ -100,7 +100,7 @@ fn every_option_reaches_the_environment_under_its_name() {
             _ if schema.get("enum").is_some() => schema["enum"].as_array().unwrap().last().unwrap().clone(),
             (OptionType::String, _) if schema["pattern"] == "^(/.*)?$" => json!("/other"),
             (OptionType::String, _) if (group, name) == ("docker", "socket") => json!("/other.sock"),
-            (OptionType::String, _) if (group, name) == ("docker", "unit") => json!("other.service"),
+            (OptionType::String, _) if name == "unit" => json!("other.service"),
             (OptionType::String, _) if name == "cluster-store" => json!("zk://10.0.0.7:2181"),
             (OptionType::String, _) if name == "mtu" => json!("1400"),
             (OptionType::String, _) if group == "recovery" || name.starts_with("max-concurrent-") => {

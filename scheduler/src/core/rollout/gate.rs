@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::Core;
 use super::super::frame::Frame;
 use super::super::ids::{AgentKey, Timestamp};
+use super::super::state::AgentRecord;
 use super::commands::retry;
 use super::news::RolloutNews;
 use super::record::{Place, Plan, Stage};
@@ -152,22 +153,22 @@ impl Core {
             (Some(domain), Some(most)) => self.rolling.held_in.get(&**domain).is_none_or(|held| *held < most),
             _ => true,
         };
+        let lead = self.settings.maintenance_lead;
+        let could = |agent: &AgentRecord| !self.maintenance.holds(now, &agent.id.0, lead);
         let may = |(_, key): &&(Rank, AgentKey)| {
             let agent = self.state.agents.get(key);
-            agent.is_some_and(|agent| {
-                agent.looked_at_now().is_none()
-                    && !self.maintenance.holds(now, &agent.id.0, self.settings.maintenance_lead)
-            })
+            agent.is_some_and(|agent| could(agent) && agent.looked_at_now().is_none())
         };
-        let (open, full): (Vec<_>, Vec<_>) =
-            self.rolling.waiting.iter().partition(|(domain, _)| has_room(domain));
-        let first = open.into_iter().filter_map(|(_, group)| {
+        let waiting = &self.rolling.waiting;
+        let first = waiting.iter().filter(|(domain, _)| has_room(domain)).filter_map(|(_, group)| {
             let mut group = group.iter().take_while(|(rank, _)| !only_ordered || *rank == Rank::Ordered);
             group.find(may)
         });
-        // Our own scheduler's agent waits for those, too, whose domain is full.
-        let others =
-            || full.iter().flat_map(|(_, group)| *group).any(|other| other.0 != Rank::Own && may(&other));
+        // Our own scheduler's agent waits for those, too, whose domain is full, or that are looked at just now.
+        let is_other = |(rank, key): &(Rank, AgentKey)| {
+            *rank != Rank::Own && self.state.agents.get(key).is_some_and(|agent| could(agent))
+        };
+        let others = || waiting.values().flatten().any(is_other);
         first.min().filter(|(rank, _)| *rank != Rank::Own || !others()).cloned()
     }
 

@@ -17,6 +17,8 @@ pub type Place = (Option<AgentId>, TaskType);
 #[derive(Debug)]
 pub struct Failures {
     places: BTreeMap<Place, Row>,
+    /// The agents that there are, as a scheduler was told last.
+    there: Option<BTreeSet<AgentId>>,
     backoff: (Duration, Duration),
     /// Task types that are launched again with the permission to restart something where they need it.
     restart: BTreeSet<TaskType>,
@@ -98,7 +100,7 @@ impl Failures {
         let allowed = |spec: &Spec| spec.restart.is_some_and(|restart| restart.allowed);
         let restart = settings.specs.iter().filter(|(_, spec)| allowed(spec)).map(|(t, _)| *t).collect();
         let backoff = (settings.backoff_min, settings.backoff_max);
-        Self { places: BTreeMap::new(), backoff, restart }
+        Self { places: BTreeMap::new(), there: None, backoff, restart }
     }
 
     /// A launch.
@@ -123,6 +125,9 @@ impl Failures {
             }
         }
         *row = Row::new(id, at, by.restarts, row.times);
+        // Offers may come before the list that says that it is back.
+        let is_there = |agent| self.there.as_ref().is_none_or(|there| there.contains(agent));
+        row.away = !place.0.as_ref().is_none_or(is_there);
     }
 
     /// What was done in this place is there no longer.
@@ -135,6 +140,7 @@ impl Failures {
         for ((agent, _), row) in &mut self.places {
             row.away |= agent.as_ref().is_some_and(|agent| !agents.contains(agent));
         }
+        self.there = Some(agents.clone());
     }
 
     /// The master says something.
@@ -169,7 +175,10 @@ impl Failures {
             row.times += 1;
             // With the permission its host may be half way through: that is tried again.
             let held = exit_status(status).filter(|code| (77..=79).contains(code) && !row.restarts);
-            row.verdict = held.map(Verdict::Held);
+            // A master that only says that it has ended takes back nothing that the agent has said of it before.
+            if row.heard != Heard::Unsure || exit_status(status).is_some() {
+                row.verdict = held.map(Verdict::Held);
+            }
         }
         match exit_status(status) {
             Some(79) if !row.restarts && self.restart.contains(&place.1) => {

@@ -99,12 +99,13 @@ fn going_back(edit: impl FnOnce(&mut Rollout)) -> Settings {
 
 impl Script {
     /// The node of `host`, which has its place, is replaced by what fails.
-    fn fails_with_its_node(&mut self, host: &str) {
+    fn fails_with_its_node(&mut self, host: &str) -> TaskId {
         self.reaches(host, TaskType::Prefetch);
         let old = self.task(host, NODE);
         self.failed(host, &old, "Command terminated with signal Terminated");
         let new = self.launches(host, NODE);
         self.failed(host, &new, "Command exited with status 69");
+        new
     }
 
     /// Brings calico-node of `host`, which has its place, to a target.
@@ -167,6 +168,18 @@ fn a_rollout_that_fails_goes_back_one_agent_after_the_other_without_a_pause() {
         script.reaches("d", task_type);
     }
     assert_eq!(script.target("d", NODE), BEFORE);
+}
+
+#[test]
+fn why_it_goes_back_has_the_last_words_that_come_when_the_next_launch_is_made() {
+    let settings = going_back(|_| ());
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    let node = script.fails_with_its_node("a");
+    script.launches("a", NODE);
+    let slot = Slot::Agent(AgentKey::from("a:5051"), NODE);
+    script.send(Input::Output { slot, task: node, text: "no such file".into() });
+    let why = script.core.view().rollout.given_up.unwrap();
+    assert!(why.ends_with("status 69: no such file"), "{why}");
 }
 
 #[test]
