@@ -26,6 +26,8 @@ impl Scheduler {
             ("CALICO_MESOS_MASTER", master),
             ("CALICO_SERVICE_API_LISTEN", "127.0.0.1:0"),
             ("CALICO_SERVICE_LOG", "error"),
+            // The stored state is old: it would begin with a round of looks.
+            ("CALICO_VERIFY_INTERVAL", "0s"),
             // Ten thousand blocks and more.
             ("CALICO_NETWORK_POOL_CIDR", "172.16.0.0/12"),
         ];
