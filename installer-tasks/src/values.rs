@@ -427,18 +427,6 @@ impl NodeProfile {
             Self::V26 => "v2.6",
         }
     }
-
-    /// How packets travel between hosts: as given, or as that line does by default.
-    pub fn encapsulation(self, given: Option<Encapsulation>) -> crate::exit::Result<Encapsulation> {
-        match (self, given) {
-            (Self::V26, Some(Encapsulation::Vxlan)) => Err(crate::exit::Failure::unsuitable(
-                "--network-encapsulation vxlan is not in Calico v2.6 (--node-profile): give ipip or none",
-            )),
-            (_, Some(given)) => Ok(given),
-            (Self::V3, None) => Ok(Encapsulation::Vxlan),
-            (Self::V26, None) => Ok(Encapsulation::Ipip),
-        }
-    }
 }
 
 /// calico/node's `CALICO_NETWORKING_BACKEND`.

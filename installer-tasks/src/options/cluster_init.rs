@@ -2,8 +2,8 @@
 
 use clap::{ArgAction, Args};
 
-use super::UpstreamOptions;
-use crate::values::{Artifact, Cidr, Encapsulation, NetworkName, NodeProfile};
+use super::{LineOptions, UpstreamOptions};
+use crate::values::{Artifact, Cidr, NetworkName};
 
 /// `cluster-init apply` and `cluster-init check`.
 #[derive(Debug, Clone, Args)]
@@ -17,12 +17,9 @@ pub struct ClusterInitOptions {
     /// The prefix length of the block that each host gets.
     #[arg(long, env = "CALICO_NETWORK_BLOCK_SIZE", value_parser = clap::value_parser!(u8).range(20..=32), default_value = "26")]
     pub network_block_size: u8,
-    /// Which line of Calico's versions it is for, and calicoctl is of.
-    #[arg(long, env = "CALICO_NODE_PROFILE", value_enum, default_value = "v3")]
-    pub node_profile: NodeProfile,
-    /// How packets travel between hosts [default: vxlan; with --node-profile v2.6: ipip].
-    #[arg(long, env = "CALICO_NETWORK_ENCAPSULATION", value_enum)]
-    pub network_encapsulation: Option<Encapsulation>,
+    /// Which Calico, of which calicoctl is, too.
+    #[command(flatten)]
+    pub line: LineOptions,
     /// Whether packets that leave the pool get their host's address.
     #[arg(
         long,

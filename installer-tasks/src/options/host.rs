@@ -3,10 +3,10 @@
 use clap::{ArgAction, Args};
 
 use super::{
-    AgentUnitOptions, DockerOptions, DockerUnitOptions, EtcdTlsOptions, FindAgentOptions, MaxAgentsOptions,
-    RestartOptions, StateOptions,
+    AgentUnitOptions, DockerOptions, DockerUnitOptions, EtcdTlsOptions, FindAgentOptions, LineOptions,
+    MaxAgentsOptions, RestartOptions, StateOptions,
 };
-use crate::values::{Artifact, Backend, Cidr, Encapsulation, NodeProfile};
+use crate::values::{Artifact, Backend, Cidr};
 
 /// `status`.
 #[derive(Debug, Clone, Args)]
@@ -52,15 +52,12 @@ pub struct UndoAllOptions {
 /// `preflight`.
 #[derive(Debug, Clone, Args)]
 pub struct PreflightOptions {
-    /// Which line of Calico's versions is to run.
-    #[arg(long, env = "CALICO_NODE_PROFILE", value_enum, default_value = "v3")]
-    pub node_profile: NodeProfile,
+    /// Which Calico is to run.
+    #[command(flatten)]
+    pub line: LineOptions,
     /// Calico's networking backend [default: the one that the encapsulation needs].
     #[arg(long, env = "CALICO_NODE_BACKEND", value_enum)]
     pub node_backend: Option<Backend>,
-    /// How packets are to travel between hosts [default: vxlan; with --node-profile v2.6: ipip].
-    #[arg(long, env = "CALICO_NETWORK_ENCAPSULATION", value_enum)]
-    pub network_encapsulation: Option<Encapsulation>,
     /// The addresses of the pool: they must be nobody else's.
     #[arg(long, env = "CALICO_NETWORK_POOL_CIDR")]
     pub network_pool_cidr: Option<Cidr>,

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::exit::Result;
+use crate::exit::{Failure, Result};
 use crate::host::net;
 use crate::steps::model::Restarts;
-use crate::values::{Endpoint, PinnedFile};
+use crate::values::{Encapsulation, Endpoint, NodeProfile, PinnedFile};
 
 mod cluster_init;
 mod cni;
@@ -126,6 +126,31 @@ pub struct RegistryOptions {
     /// or PATH#sha256=HEX.
     #[arg(long = "registry-credentials", env = "CALICO_REGISTRY_CREDENTIALS", value_name = "PATH")]
     pub credentials: Option<PinnedFile>,
+}
+
+/// Which line of Calico's versions, and what follows from it.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct LineOptions {
+    /// Which line of Calico's versions.
+    #[arg(long, env = "CALICO_NODE_PROFILE", value_enum, default_value = "v3")]
+    pub node_profile: NodeProfile,
+    /// How packets travel between hosts [default: vxlan; with --node-profile v2.6: ipip].
+    #[arg(long, env = "CALICO_NETWORK_ENCAPSULATION", value_enum)]
+    pub network_encapsulation: Option<Encapsulation>,
+}
+
+impl LineOptions {
+    /// How packets travel between hosts: as given, or as that line does by default.
+    pub fn encapsulation(self) -> Result<Encapsulation> {
+        match (self.node_profile, self.network_encapsulation) {
+            (NodeProfile::V26, Some(Encapsulation::Vxlan)) => Err(Failure::unsuitable(
+                "--network-encapsulation vxlan is not in Calico v2.6 (--node-profile): give ipip or none",
+            )),
+            (_, Some(given)) => Ok(given),
+            (NodeProfile::V3, None) => Ok(Encapsulation::Vxlan),
+            (NodeProfile::V26, None) => Ok(Encapsulation::Ipip),
+        }
+    }
 }
 
 /// How Docker is reached.

@@ -3,10 +3,10 @@
 use clap::{ArgAction, Args};
 
 use super::{
-    AgentOptions, DockerOptions, DockerUnitOptions, EtcdOptions, FindAgentOptions, RegistryOptions,
-    StateOptions,
+    AgentOptions, DockerOptions, DockerUnitOptions, EtcdOptions, FindAgentOptions, LineOptions,
+    RegistryOptions, StateOptions,
 };
-use crate::values::{Backend, Cpus, Encapsulation, Memory, NodeProfile};
+use crate::values::{Backend, Cpus, Memory};
 
 /// `node run`.
 #[derive(Debug, Clone, Args)]
@@ -14,12 +14,9 @@ pub struct NodeOptions {
     /// The image of calico/node.
     #[arg(long, env = "CALICO_NODE_IMAGE")]
     pub node_image: String,
-    /// Which line of Calico's versions the image is of.
-    #[arg(long, env = "CALICO_NODE_PROFILE", value_enum, default_value = "v3")]
-    pub node_profile: NodeProfile,
-    /// How packets travel between hosts [default: vxlan; with --node-profile v2.6: ipip].
-    #[arg(long, env = "CALICO_NETWORK_ENCAPSULATION", value_enum)]
-    pub network_encapsulation: Option<Encapsulation>,
+    /// Which Calico, of which the image is.
+    #[command(flatten)]
+    pub line: LineOptions,
     /// Whether Docker's network plugin runs, which is a part of calico/node v2.6.
     #[arg(
         long,

@@ -202,9 +202,9 @@ impl Missing {
 
 /// The verified calicoctl, once the datastore is seen to be there.
 async fn prepare(options: &ClusterInitOptions) -> Result<Calicoctl> {
-    let profile = options.node_profile;
+    let profile = options.line.node_profile;
     check_sizes(options.network_pool_cidr, options.network_block_size, profile)?;
-    let encapsulation = profile.encapsulation(options.network_encapsulation)?;
+    let encapsulation = options.line.encapsulation()?;
     let program = artifact::program(&options.artifacts_calicoctl, "calicoctl")?;
     let etcd = options.etcd.client()?;
     if profile == NodeProfile::V26 {

@@ -14,7 +14,7 @@ use crate::exit::{Failure, Result};
 use crate::host::container::Mount;
 use crate::host::files::{self, FileError, Print, Staging};
 use crate::host::tls;
-use crate::options::{EtcdTls, EtcdTlsFile};
+use crate::options::{EtcdClient, EtcdTls, EtcdTlsFile};
 use crate::steps::StepName;
 use crate::steps::model::{Content, Proposal, WantedFile};
 use crate::values::PinnedFile;
@@ -99,6 +99,11 @@ impl OnHost {
         }
         let own = (!wanted.is_empty()).then_some((directory, wanted));
         Ok(Self { paths, own, sha256: files::sha256_hex(all.as_bytes()) })
+    }
+
+    /// The same for who is told of etcd as `client`; none where TLS is not spoken.
+    pub fn of(client: &EtcdClient, state_dir: &Path, step: StepName) -> Result<Option<Self>> {
+        client.tls.as_ref().map(|tls| Self::new(tls, state_dir, step)).transpose()
     }
 
     /// Made up.

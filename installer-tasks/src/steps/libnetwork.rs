@@ -103,11 +103,7 @@ pub async fn run(host: &Host, options: &LibnetworkOptions) -> Result<()> {
     let etcd = options.etcd.client()?;
     // It is of a Calico that does not look for SRV records yet.
     etcd.endpoints()?;
-    let tls = etcd
-        .tls
-        .as_ref()
-        .map(|tls| OnHost::new(tls, &options.state.state_dir, Libnetwork::STEP))
-        .transpose()?;
+    let tls = OnHost::of(&etcd, &options.state.state_dir, Libnetwork::STEP)?;
     service::make_directories::<Libnetwork>(host, &options.state, &[], tls.as_ref()).await?;
     let (variable, place) = etcd.variable();
     let spec = spec(&Inputs { options, node_name: &node_name, etcd: (variable, &place), tls: tls.as_ref() });

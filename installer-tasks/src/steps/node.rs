@@ -38,8 +38,7 @@ impl Service for CalicoNode {
 /// success.
 pub async fn run(host: &Host, options: &NodeOptions) -> Result<()> {
     let mut signals = StopSignals::take()?;
-    let profile = options.node_profile;
-    let encapsulation = profile.encapsulation(options.network_encapsulation)?;
+    let (profile, encapsulation) = (options.line.node_profile, options.line.encapsulation()?);
     let backend = backend(profile, encapsulation, options)?;
     let api = match profile {
         NodeProfile::V3 => EtcdApi::V3,
@@ -54,8 +53,7 @@ pub async fn run(host: &Host, options: &NodeOptions) -> Result<()> {
     let node_name = name::node_name(options.node_name.as_deref())?;
     let towards = options.etcd.upstream.endpoints.iter().chain(&options.agent.mesos_agent);
     let node_ip = net::own_ip(host, options.agent.node_ip, towards).await?;
-    let state_dir = &options.state.state_dir;
-    let tls = etcd.tls.as_ref().map(|tls| OnHost::new(tls, state_dir, CalicoNode::STEP)).transpose()?;
+    let tls = OnHost::of(&etcd, &options.state.state_dir, CalicoNode::STEP)?;
     let (variable, place) = etcd.variable();
     let plugin_of = options.node_libnetwork.then_some(options.docker.socket.as_path());
     let spec = spec::spec(&Inputs {
@@ -149,6 +147,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Command, NodeCommand};
+    use crate::options::LineOptions;
 
     fn options(more: &str) -> NodeOptions {
         let line = format!(
@@ -180,9 +179,9 @@ mod tests {
             (V3, "--node-backend none", Err("or give one of: vxlan, bird")),
         ] {
             let options = options(given);
-            let found = profile.encapsulation(options.network_encapsulation).and_then(|encapsulation| {
-                Ok((encapsulation.name(), backend(profile, encapsulation, &options)?.name()))
-            });
+            let found = LineOptions { node_profile: profile, ..options.line }.encapsulation().and_then(
+                |encapsulation| Ok((encapsulation.name(), backend(profile, encapsulation, &options)?.name())),
+            );
             match (found, expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{profile:?} {given}"),
                 (Err(failure), Err(words)) => {

@@ -21,15 +21,6 @@ pub struct Frame {
     pub answer: Option<Result<String, CommandError>>,
 }
 
-impl Frame {
-    /// Makes room for what so many launches bring.
-    pub(super) fn expect_launches(&mut self, launches: usize) {
-        self.changes.reserve(launches);
-        self.effects.reserve(launches);
-        self.decisions.reserve(launches);
-    }
-}
-
 /// Something to be done in the world. Each may be lost; the core sees to it that none is needed twice, or that
 /// doing it twice is harmless.
 #[derive(Debug, Clone, PartialEq)]

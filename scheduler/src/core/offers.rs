@@ -1,7 +1,6 @@
 //! Offers: launch what comes next, or decline at once.
 
 use std::collections::BTreeMap;
-use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,9 +42,6 @@ impl Core {
         let mut refresh = false;
         let doubts = self.doubts(now);
         let resting = self.resting(&offers);
-        if !doubts {
-            frame.expect_launches(self.read_ahead(&offers, &resting));
-        }
         for (offer, rests) in offers.into_iter().zip(resting) {
             self.maintenance.offered(&offer.agent, offer.unavailability);
             self.maintenance_changed();
@@ -104,35 +100,6 @@ impl Core {
             "an agent that rests has changed"
         );
         resting
-    }
-
-    /// On how many of these agents something may be launched. What a launch looks at is in no cache with tens of thousands
-    /// of agents: it is read here for all of them, step by step, so that the processor waits for memory once a step.
-    fn read_ahead(&self, offers: &[Offer], resting: &[bool]) -> usize {
-        let is_full = self.recoveries_are_full();
-        let open = offers.iter().zip(resting).filter(|(_, rests)| !**rests);
-        let registered = open.filter_map(|(offer, _)| self.index.agents.get(&offer.agent));
-        let launches = registered.filter(|registered| {
-            let is_held = is_full && registered.limit == Some(Limit::Recoveries);
-            matches!(registered.next, Next::Launch(..)) && !is_held
-        });
-        let records: Vec<&AgentRecord> = launches.map(|registered| &*registered.record).collect();
-        for record in &records {
-            black_box((record.settled, record.tasks.len()));
-        }
-        for record in &records {
-            let last = record.tasks.last().map(|(_, task)| task.failures);
-            black_box((
-                record.key.0.len(),
-                record.key.0.as_bytes().first(),
-                record.id.0.as_bytes().first(),
-                last,
-            ));
-        }
-        for record in &records {
-            black_box(self.presence(&record.key));
-        }
-        records.len()
     }
 
     /// Whose offer it is; none when only a new inventory can say it.

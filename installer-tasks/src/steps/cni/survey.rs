@@ -51,8 +51,7 @@ pub async fn survey(host: &Host, step: &Cni<'_>, recorded: &Recorded<Action>) ->
     let files = host.files();
     let mut proposal = Proposal::new();
     propose_plugins(&mut proposal, files, options, recorded, &searched, &asked.flags, plugins)?;
-    let state_dir = &options.step.state.state_dir;
-    let tls = client.tls.as_ref().map(|tls| OnHost::new(tls, state_dir, StepName::Cni)).transpose()?;
+    let tls = OnHost::of(&client, &options.step.state.state_dir, StepName::Cni)?;
     if let Some(tls) = &tls {
         tls.propose(&mut proposal);
     }

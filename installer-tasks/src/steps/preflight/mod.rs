@@ -112,7 +112,7 @@ pub async fn preflight(host: &Host, options: &PreflightOptions) -> Findings {
     let mut findings = Findings::default();
     host::user(&mut findings);
     host::journal(&mut findings, host, &options.state.state_dir);
-    if let Ok(encapsulation) = options.node_profile.encapsulation(options.network_encapsulation) {
+    if let Ok(encapsulation) = options.line.encapsulation() {
         host::kernel(&mut findings, host, encapsulation);
     }
     host::artifacts(&mut findings, &options.artifact);

@@ -52,7 +52,7 @@ pub(super) fn capacity(findings: &mut Findings, options: &PreflightOptions) {
         },
     }
     let check = "network.route-reflectors";
-    let encapsulation = match options.node_profile.encapsulation(options.network_encapsulation) {
+    let encapsulation = match options.line.encapsulation() {
         Ok(encapsulation) => encapsulation,
         Err(failure) => return findings.fault("network.encapsulation", failure.one_line()),
     };

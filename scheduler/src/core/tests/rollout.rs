@@ -50,12 +50,18 @@ fn rollout(edit: impl FnOnce(&mut Rollout)) -> Settings {
     with_definitions(settings)
 }
 
-/// Everything is installed on `hosts`; then the scheduler is started with another target of `types`.
-fn updating(settings: &Settings, hosts: &[&str], types: &[TaskType]) -> Script {
+/// A cluster on whose agents everything is there.
+fn installed(settings: &Settings, hosts: &[&str]) -> Script {
     let mut script = Script::with_agents(settings.clone(), hosts);
     for host in hosts {
         script.install(host);
     }
+    script
+}
+
+/// Everything is installed on `hosts`; then the scheduler is started with another target of `types`.
+fn updating(settings: &Settings, hosts: &[&str], types: &[TaskType]) -> Script {
+    let mut script = installed(settings, hosts);
     assert_eq!(script.core.view().update.status, Status::Complete);
     script.restart_with(changed(settings.clone(), types, 2));
     script.resumes(hosts);
@@ -288,10 +294,7 @@ fn so_many_agents_of_a_domain_are_under_way_and_no_more() {
         rollout.domain_attribute = Some("rack".into());
     });
     let hosts = ["a", "b", "c", "d"];
-    let mut script = Script::with_agents(settings.clone(), &hosts);
-    for host in hosts {
-        script.install(host);
-    }
+    let mut script = installed(&settings, &hosts);
     script.restart_with(changed(settings, &[NODE], 2));
     script.subscribed();
     let racks = ["rack:1", "rack:1", "rack:2", "floor:1"];

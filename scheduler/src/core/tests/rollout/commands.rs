@@ -104,10 +104,7 @@ fn what_its_host_cannot_have_is_tried_again_once_when_an_operator_orders_it() {
 #[test]
 fn a_restart_of_a_phase_an_agent_or_a_step_does_that_again_and_nothing_else() {
     let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Parallel);
-    let mut script = Script::with_agents(settings, &["a", "b"]);
-    for host in ["a", "b"] {
-        script.install(host);
-    }
+    let mut script = installed(&settings, &["a", "b"]);
     let again = |script: &mut Script, host: &str, types: &[TaskType]| {
         assert_eq!(script.under_way(), [format!("{host}:5051")]);
         for task_type in types {
@@ -178,10 +175,7 @@ fn a_restart_that_has_failed_is_tried_again_with_a_place_and_not_before_there_is
         (rollout.max_attempts, rollout.max_failures) = (1, 5);
         rollout.strategy = RolloutStrategy::Parallel;
     });
-    let mut script = Script::with_agents(settings, &["a", "b"]);
-    for host in ["a", "b"] {
-        script.install(host);
-    }
+    let mut script = installed(&settings, &["a", "b"]);
     script.command(Plan::Update, Verb::Restart, Some(NODE), Some("a")).unwrap();
     let old = script.task("a", NODE);
     script.failed("a", &old, "Command terminated with signal Terminated");

@@ -83,10 +83,7 @@ fn nobody_begins_in_a_mass_failure() {
     let mut settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Serial);
     settings.mass_failure = Share::Number(1);
     let hosts = ["a", "b", "c"];
-    let mut script = Script::with_agents(settings.clone(), &hosts);
-    for host in hosts {
-        script.install(host);
-    }
+    let mut script = installed(&settings, &hosts);
     let down: Vec<(&str, TaskId)> = ["b", "c"].map(|host| (host, script.task(host, NODE))).into();
     script.restart_with(changed(settings, &[NODE], 2));
     script.subscribed();
@@ -173,10 +170,7 @@ fn what_was_left_out_and_is_dead_does_not_keep_the_next_target_away() {
     let mut settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Serial);
     settings.mass_failure = Share::Number(1);
     let hosts = ["a", "b", "c"];
-    let mut script = Script::with_agents(settings.clone(), &hosts);
-    for host in hosts {
-        script.install(host);
-    }
+    let mut script = installed(&settings, &hosts);
     script.command(Plan::Update, Verb::ForceComplete, Some(NODE), None).unwrap();
     for host in ["b", "c"] {
         let node = script.task(host, NODE);

@@ -14,10 +14,7 @@ fn a_window_that_closes_in_the_middle_lets_those_finish_that_have_begun_and_the_
         rollout.windows = "daily 22:00-22:05".parse().unwrap();
     });
     let hosts = ["a", "b"];
-    let mut script = Script::with_agents(settings.clone(), &hosts);
-    for host in hosts {
-        script.install(host);
-    }
+    let mut script = installed(&settings, &hosts);
     script.now = at(21, 59);
     script.restart_with(changed(settings, &[NODE], 2));
     script.resumes(&hosts);
