@@ -116,6 +116,11 @@ impl Reconciliation {
         self.kills.insert(task, (agent, now.after(KILL_AGAIN))).is_none()
     }
 
+    /// Whether this task is to end, and the master is told so until it has.
+    pub fn kills(&self, task: &TaskId) -> bool {
+        self.kills.contains_key(task)
+    }
+
     /// This task has ended, or may live on. Whether it was to be killed.
     pub fn spare(&mut self, task: &TaskId) -> bool {
         self.kills.remove(task).is_some()

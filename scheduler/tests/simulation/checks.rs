@@ -111,8 +111,13 @@ impl Checks {
                     hosts_of(world).filter_map(|host| Some((spec(host).hostname.to_string(), rack(host)?)));
                 racks.collect()
             };
-            for (agent, task_type) in rollouts.stored(now, stored, racks) {
+            let gone = rollouts.stored(now, stored, racks);
+            for (agent, task_type) in gone.slots {
                 self.recoveries.forget(&agent, task_type);
+            }
+            // Where it comes back, it is a new one.
+            for agent in gone.agents {
+                self.failures.forgotten(&agent);
             }
         }
     }

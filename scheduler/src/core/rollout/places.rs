@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::Core;
 use super::super::frame::{Effect, Frame};
-use super::super::ids::{AgentKey, TaskType, Timestamp};
+use super::super::ids::{AgentId, AgentKey, TaskId, TaskType, Timestamp};
 use super::super::listing::Presence;
 use super::super::progress::Next;
 use super::super::spec::Spec;
@@ -41,6 +41,13 @@ impl Core {
         let next = self.next_on(&agent);
         if let Next::End(task_type) = next {
             return self.end(now, key, task_type, frame);
+        }
+        if let Some((task, id)) = Self::to_be_ended(&agent) {
+            if !self.still_ends(&agent) {
+                self.reconciliation.spare(&task);
+            } else if !self.reconciliation.kills(&task) {
+                self.reconciliation.kill(at_next_tick(now), task, id);
+            }
         }
         let step = self.open_in_rollout(&agent).map(|(task_type, _)| task_type);
         if place.step != step {
@@ -106,17 +113,31 @@ impl Core {
 
     /// After a subscription: what is being ended is to end, whoever began that.
     pub(in super::super) fn end_again(&mut self, now: Timestamp) {
-        let keys: Vec<AgentKey> = self.rolling.held.keys().cloned().collect();
-        for key in keys {
-            let Some(agent) = self.state.agents.get(&key) else { continue };
-            let ending = agent.holds().and_then(|place| place.ending);
-            let live = ending.and_then(|t| agent.tasks.get(&t)).and_then(|record| record.phase.live());
-            if let Some((task, id)) = live {
-                let (task, id) = (task.clone(), id.clone());
-                // The next tick tells the master.
-                self.reconciliation.kill(now.before(Duration::from_mins(1)), task, id);
-            }
+        let agents = self.rolling.held.keys().filter_map(|key| self.state.agents.get(key));
+        let agents = agents.filter(|agent| self.still_ends(agent));
+        let tasks: Vec<_> = agents.filter_map(|agent| Self::to_be_ended(agent)).collect();
+        for (task, id) in tasks {
+            self.reconciliation.kill(at_next_tick(now), task, id);
         }
+    }
+
+    /// The service of an agent that has been told to end for its successor, or is to be, and lives.
+    fn to_be_ended(agent: &AgentRecord) -> Option<(TaskId, AgentId)> {
+        let task_type = agent.holds()?.ending?;
+        let (task, id) = agent.tasks.get(&task_type)?.phase.live()?;
+        Some((task.clone(), id.clone()))
+    }
+
+    /// Whether what an agent has that is to be ended would be ended now, too. Since that was decided another target may
+    /// have come, for which nothing is fetched yet, or an operator may have left it out: who was not told to end by then
+    /// lives on until it is.
+    fn still_ends(&self, agent: &AgentRecord) -> bool {
+        let mut anew = agent.clone();
+        let ending = anew.place.as_mut().and_then(|place| place.ending.take());
+        // One whose successor needs more than it has waits for an offer before it is ended.
+        let next =
+            self.open_in_rollout(&anew).filter(|(_, next)| matches!(next, Next::End(_) | Next::Launch(..)));
+        ending.is_some() && next.map(|(task_type, _)| task_type) == ending
     }
 
     /// Whether this task is ended for its successor.
@@ -193,4 +214,9 @@ impl Core {
         self.rolling.touched.remove(key);
         frame.tell(RolloutNews::AgentUpdated { agent: key.clone(), took });
     }
+}
+
+/// So that the next tick tells the master.
+fn at_next_tick(now: Timestamp) -> Timestamp {
+    now.before(Duration::from_mins(1))
 }

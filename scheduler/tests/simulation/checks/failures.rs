@@ -135,6 +135,11 @@ impl Failures {
         self.places.remove(place);
     }
 
+    /// Nothing is known of an agent any more.
+    pub fn forgotten(&mut self, agent: &AgentId) {
+        self.places.retain(|(place, _), _| place.as_ref() != Some(agent));
+    }
+
     /// Agents but these are away.
     pub fn there(&mut self, agents: &BTreeSet<AgentId>) {
         for ((agent, _), row) in &mut self.places {

@@ -93,6 +93,14 @@ pub struct Configuration {
     pub hours: Hours,
 }
 
+/// What nobody knows any more.
+#[derive(Debug, Default)]
+pub struct Gone {
+    pub slots: Vec<(AgentId, TaskType)>,
+    /// With all that was known of them.
+    pub agents: Vec<AgentId>,
+}
+
 #[derive(Debug)]
 struct Launch {
     agent: AgentId,
@@ -137,13 +145,13 @@ impl Rollouts {
         self.agents.values().find(|agent| agent.id == *id && !agent.aside)
     }
 
-    /// Something was stored: these are all keys below ours. What is no longer there of services.
+    /// Something was stored: these are all keys below ours. What is no longer known of it.
     pub fn stored<'a>(
         &mut self,
         now: Duration,
         below: impl Iterator<Item = Pair<'a>>,
         racks: impl FnOnce() -> Racks,
-    ) -> Vec<(AgentId, TaskType)> {
+    ) -> Gone {
         let (mut changed, mut there) = (Vec::new(), BTreeSet::new());
         for (key, value) in below.filter(|(key, _)| key.contains("/agents/") || key.ends_with("/cluster")) {
             if self.values.get(&*key).is_none_or(|before| *before != *value) {
@@ -154,7 +162,7 @@ impl Rollouts {
         }
         let gone: Vec<String> = self.values.keys().filter(|key| !there.contains(*key)).cloned().collect();
         if changed.is_empty() && gone.is_empty() {
-            return Vec::new();
+            return Gone::default();
         }
         let (agents, cluster) = (self.agents.clone(), self.cluster.clone());
         for (key, value) in changed {
@@ -174,7 +182,12 @@ impl Rollouts {
             self.agents.values().any(|agent| agent.id == *id && agent.tasks.contains_key(task_type))
         };
         let slots = agents.values().flat_map(|agent| agent.tasks.keys().map(|t| (agent.id.clone(), *t)));
-        slots.filter(|(id, task_type)| !has(id, task_type)).collect()
+        let slots = slots.filter(|(id, task_type)| !has(id, task_type)).collect();
+        let is_gone = |old: &&AgentRecord| !self.agents.values().any(|agent| agent.id == old.id);
+        let agents: Vec<_> = agents.values().filter(is_gone).collect();
+        let here = agents.iter().find(|agent| agent.absent_since.is_none() && !agent.aside);
+        assert_eq!(here, None, "an agent is forgotten, and it is not away");
+        Gone { slots, agents: agents.into_iter().map(|agent| agent.id.clone()).collect() }
     }
 
     fn changed(
@@ -290,7 +303,9 @@ impl Rollouts {
         let before = before.and_then(|task| self.launches.get(&task)).map(|launch| launch.target.clone());
         self.launches.insert(id.clone(), launch);
         let Some(record) = self.agent(agent).filter(|_| task_type.scope() == Scope::Agent) else { return };
-        if record.settled == 0 || record.holds().is_some() {
+        // Where a clock has jumped, its time may be over by the frame in which it is launched.
+        let had_place = self.placed.get(agent).is_some_and(|at| *at + LAG > now);
+        if record.settled == 0 || record.holds().is_some() || had_place {
             let current = self.cluster.rollout.targets.get(&task_type);
             assert!(
                 current == Some(target) || task_type == TaskType::Prefetch,

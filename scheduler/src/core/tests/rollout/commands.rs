@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// The master is told so often to end a task that is to end.
+const KILL_AGAIN: Duration = Duration::from_secs(30);
+
 #[test]
 fn nothing_begins_while_the_plan_is_paused_or_stopped_and_what_has_begun_is_finished() {
     let mut script = updating(&rollout(|r| r.strategy = RolloutStrategy::Serial), &["a", "b"], &[NODE]);
@@ -230,4 +233,37 @@ fn a_command_that_changes_nothing_says_why() {
     script.command(Plan::Recovery, Verb::Pause, None, None).unwrap();
     let said = script.command(Plan::Recovery, Verb::Pause, None, None).unwrap_err();
     assert!(said.contains("the plan recovery is paused already"), "{said}");
+}
+
+#[test]
+fn a_service_that_was_to_end_and_was_not_told_lives_on_where_an_operator_has_left_it_out() {
+    let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Parallel);
+    let mut script = updating(&settings, &["a"], &[NODE]);
+    let old = script.task("a", NODE);
+    let fetch = script.launches("a", TaskType::Prefetch);
+    assert_eq!(killed(&script.finished("a", &fetch)), std::slice::from_ref(&old));
+    script.command(Plan::Update, Verb::ForceComplete, Some(NODE), Some("a")).unwrap();
+    assert_eq!(killed(&script.wait(2 * KILL_AGAIN)), [], "it may never have heard of it");
+    assert_eq!((script.under_way(), script.task("a", NODE)), (vec![], old));
+}
+
+#[test]
+fn a_service_that_was_to_end_lives_on_until_what_its_latest_successor_needs_is_fetched() {
+    let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Parallel);
+    let mut script = updating(&settings, &["a"], &[NODE]);
+    let old = script.task("a", NODE);
+    let fetch = script.launches("a", TaskType::Prefetch);
+    assert_eq!(killed(&script.finished("a", &fetch)), std::slice::from_ref(&old));
+    script.restart_with(changed(settings, &[NODE], 3));
+    let frames = [script.subscribed(), script.agents(&["a"]), script.wait(2 * KILL_AGAIN)];
+    assert_eq!(frames.iter().flat_map(killed).collect::<Vec<_>>(), []);
+    script.tells(&["a"]);
+    let fetch = script.launches("a", TaskType::Prefetch);
+    script.finished("a", &fetch);
+    assert_eq!(killed(&script.wait(SECOND)), std::slice::from_ref(&old));
+    script.failed("a", &old, "Command terminated with signal Terminated");
+    let new = script.launches("a", NODE);
+    script.ready("a", &new);
+    script.wait(STABLE);
+    assert_eq!((script.under_way(), &*script.target("a", NODE)), (vec![], "version 3 of calico-node"));
 }
