@@ -25,7 +25,9 @@ pub fn configurations(
     adjust: impl Fn(Settings) -> Settings,
 ) -> Vec<(Program, Configuration)> {
     let by_rack = random.chance(500);
-    let mut options: Vec<(&str, String)> = vec![("CALICO_SERVICE_ROLE", "slave_public".to_owned())];
+    // In a role of our own what services need is reserved.
+    let role = if random.chance(400) { "calico" } else { "slave_public" };
+    let mut options: Vec<(&str, String)> = vec![("CALICO_SERVICE_ROLE", role.to_owned())];
     if random.chance(300) {
         options.push(("CALICO_DOCKER_ALLOW_RESTART", "true".to_owned()));
     }
@@ -108,6 +110,9 @@ fn rates(random: &mut Random) -> Vec<(&'static str, String)> {
     if below(2) == 0 {
         options.push(("CALICO_ROLLOUT_MAX_PER_DOMAIN", (1 + below(2)).to_string()));
     }
+    if below(5) < 2 {
+        options.push(("CALICO_ROLLOUT_ON_FAILURE", "rollback".to_owned()));
+    }
     options
 }
 
@@ -189,13 +194,14 @@ pub fn command(random: &mut Random, agents: &[AgentKey]) -> Command {
         _ => Plan::Update,
     };
     let of_plan = |plan, verb| Command { plan, verb, phase: None, agent: None };
-    match random.below(15) {
+    match random.below(16) {
         0 => return of_plan(plan, Verb::Pause),
         1 | 2 => return of_plan(plan, Verb::Resume),
         3 => return of_plan(Plan::Update, Verb::Stop),
         4 | 5 => return of_plan(Plan::Update, Verb::Start),
         6 | 7 => return of_plan(Plan::Update, Verb::Continue),
-        8 if !agents.is_empty() => {
+        8 => return of_plan(Plan::Update, Verb::Restart),
+        9 if !agents.is_empty() => {
             let agent = agents.get(index(random.below(agents.len() as u64))).cloned();
             return Command { agent, ..of_plan(plan, Verb::Forget) };
         }

@@ -189,6 +189,11 @@ impl Simulation {
     pub(super) fn kept(&mut self, origin: Origin) {
         let Place::File(disk) = &self.place else { return };
         for (at, file) in disk.kept() {
+            self.trace.line(at, || {
+                let pairs = stored::in_file(&file);
+                let texts = pairs.map(|(key, value)| format!("{key} {}", String::from_utf8_lossy(&value)));
+                format!("{origin:?} keeps\n{}", texts.collect::<Vec<_>>().join("\n"))
+            });
             if self.checks.rollouts.is_some() {
                 self.checks.acts(self.runs[&origin], origin);
                 self.checks.stored(at, stored::in_file(&file), &self.world);

@@ -21,6 +21,7 @@ pub enum Outcome {
     Complete,
     SomeFailed,
     Halted,
+    RolledBack,
     Refused,
 }
 
@@ -227,9 +228,10 @@ impl Simulation {
         }
         let shown = view.update.status;
         let failed_away = !view.rollout.failed.is_empty();
+        let given_up = rollout.given_up.is_some();
         let good = match shown {
-            Status::Error => some_failed || failed_away || refused || rollout.halted.is_some(),
-            Status::Complete => !refused && rollout.halted.is_none(),
+            Status::Error => some_failed || failed_away || refused || given_up || rollout.halted.is_some(),
+            Status::Complete => !refused && !given_up && rollout.halted.is_none(),
             _ => false,
         };
         (!good).then(|| format!("the plan update is {shown:?}: {:?}", view.update.errors))
@@ -256,6 +258,7 @@ impl Simulation {
         let is_refused = rollout.guarded != self.program.settings.rollout.guarded;
         match () {
             () if rollout.halted.is_some() => Outcome::Halted,
+            () if rollout.given_up.is_some() => Outcome::RolledBack,
             () if rollouts.agents().any(|agent| rollouts.has_failed(agent)) => Outcome::SomeFailed,
             () if is_refused => Outcome::Refused,
             () => Outcome::Complete,

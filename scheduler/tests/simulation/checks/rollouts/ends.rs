@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use calico_scheduler::core::{
-    AgentKey, AgentRecord, ClusterRecord, Phase, RolloutRecord, Run, Stage, TaskRecord, TaskType, Timestamp,
+    AgentKey, AgentRecord, ClusterRecord, OnFailure, Phase, RolloutRecord, Run, Stage, TaskRecord, TaskType,
+    Timestamp,
 };
 use mesos_v1::TaskState;
 
-use super::{LAG, Rollouts};
+use super::{LAG, Rollouts, has_failed};
 use crate::checks::is_step;
 
 /// So many launches in a row that never ran are one failure.
@@ -66,8 +67,12 @@ impl Rollouts {
 
     /// An agent has failed: that is what its reason says.
     pub(super) fn fails(&self, now: Duration, agent: &AgentRecord, old: &AgentRecord) {
-        let key = &agent.key;
         let why = agent.place.as_ref().and_then(|place| place.failure.as_deref()).unwrap_or_default();
+        self.fails_for(now, why, old);
+    }
+
+    fn fails_for(&self, now: Duration, why: &str, old: &AgentRecord) {
+        let key = &old.key;
         let settings = self.settings();
         if why.contains("rollout.agent-timeout") {
             let step = old.holds().map(|place| place.step_since);
@@ -83,7 +88,7 @@ impl Rollouts {
         let theirs = self
             .failed
             .iter()
-            .filter(|(id, (failed_on, ..))| *failed_on == agent.id && id.task_type() == Some(task_type));
+            .filter(|(id, (failed_on, ..))| *failed_on == old.id && id.task_type() == Some(task_type));
         let ends: Vec<_> = theirs.map(|(_, (_, state, code))| (*state, *code)).collect();
         if why.contains("rollout.max-attempts") {
             let dropped = ends.iter().filter(|(state, _)| *state == TaskState::TaskDropped).count();
@@ -121,25 +126,29 @@ impl Rollouts {
         }
     }
 
-    /// It halts with the agents that have `failed` when it should, and not otherwise.
+    /// With the agents that have `failed` it halts, or goes back, when it should, and not otherwise.
     pub(super) fn halts(
         &self,
+        now: Duration,
         failed: &[&AgentRecord],
         canaries: &[AgentKey],
         (before_agents, cluster_before): (&BTreeMap<AgentKey, AgentRecord>, &ClusterRecord),
     ) {
         let (before, rollout) = (&cluster_before.rollout, &self.cluster.rollout);
-        if before.number != rollout.number {
-            return;
-        }
         let most = self.settings().rollout.max_failures;
-        let number = self.agents.values().filter(|agent| self.has_failed(agent)).count();
+        let number = self.agents.values().filter(|agent| has_failed(agent, before.number)).count();
         let canary = failed.iter().any(|agent| canaries.contains(&agent.key));
         // What has failed may be gone by the same moment.
         let is_there = |old: &AgentRecord| self.agents.get(&old.key).is_some_and(|now| now.id == old.id);
         let vanished = before_agents.values().any(|old| old.holds().is_some() && !is_there(old));
         // A canary is one until the others follow.
         let is_stage = |rollout: &RolloutRecord| canary && rollout.stage == Stage::Canary;
+        if before.number != rollout.number {
+            if before.given_up.is_none() {
+                self.goes_back(now, before_agents, before);
+            }
+            return;
+        }
         let has_to = !failed.is_empty() && (number >= most || is_stage(rollout));
         let may = !failed.is_empty() && (has_to || is_stage(before));
         if has_to && before.halted.is_none() {
@@ -147,11 +156,44 @@ impl Rollouts {
                 rollout.halted.is_some(),
                 "{number} agents have failed, {most} may, a canary: {canary}; and it has not halted"
             );
+            let goes_back = self.settings().rollout.on_failure == OnFailure::Rollback;
+            let could = rollout.given_up.is_none() && rollout.before.is_some();
+            assert!(!goes_back || !could, "it has halted, and could go back: {:?}", rollout.halted);
         } else if before.halted.is_none() && !may && !vanished {
             assert_eq!(rollout.halted, None, "{number} agents have failed, {most} may, and it has halted");
         }
         if before.halted.is_some() && rollout.halted.is_none() {
             assert!(self.told_to_go_on, "it goes on after it has halted, and nobody has said so");
         }
+    }
+
+    /// It goes back with enough agents that have failed: where these have what they go back to, nothing else tells of them.
+    fn goes_back(
+        &self,
+        now: Duration,
+        before_agents: &BTreeMap<AgentKey, AgentRecord>,
+        before: &RolloutRecord,
+    ) {
+        let Some(given_up) = &self.cluster.rollout.given_up else { return };
+        let earlier = before.before.as_ref().map(|earlier| &earlier.targets);
+        assert_eq!(earlier, Some(&self.cluster.rollout.targets), "it goes back to what was not there before");
+        let lost = |old: &&AgentRecord| {
+            let since = |agent: &AgentRecord| agent.holds().map(|place| place.since);
+            since(old).is_some() && since(old) != self.agents.get(&old.key).and_then(since)
+        };
+        let lost: Vec<&AgentRecord> = before_agents.values().filter(lost).collect();
+        // 'the canary a:5051 has failed: why', or 'the last one is a:5051: why'.
+        let why = |old: &&AgentRecord| {
+            let (_, rest) = given_up.why.split_once(&format!(" {}", old.key))?;
+            rest.strip_prefix(" has failed").unwrap_or(rest).strip_prefix(": ")
+        };
+        let last = lost.iter().find_map(|old| Some((old, why(old)?)));
+        let (last, why) = last.unwrap_or_else(|| panic!("nobody has failed: {}", given_up.why));
+        self.fails_for(now, why, last);
+        let most = self.settings().rollout.max_failures;
+        let failed = before_agents.values().filter(|agent| has_failed(agent, before.number)).count();
+        let canary = before.stage == Stage::Canary && before.canaries.contains(&last.key);
+        let number = failed + lost.len();
+        assert!(canary || number >= most, "{number} agents have failed, {most} may; and it goes back");
     }
 }
