@@ -224,9 +224,13 @@ impl Rollouts {
                 let launched = launched.filter_map(|(task_type, it)| Some((*task_type, it.target.clone()?)));
                 self.meant.extend(launched.map(|(task_type, it)| ((agent.id.clone(), task_type), it)));
             }
+            let since = |agent: &AgentRecord| agent.holds().map(|place| place.since);
             let held = old.is_some_and(|old| old.holds().is_some());
+            // What goes back may begin again where it has failed.
+            let anew = held && agent.holds().is_some() && old.and_then(since) != since(agent);
             match (held, agent.holds().is_some()) {
                 (false, true) => self.begins(now, agent, old, (cluster_before, racks)),
+                (true, true) if anew => self.begins(now, agent, old, (cluster_before, racks)),
                 (true, false) if agent.place.is_some() => {
                     self.fails(now, agent, old.unwrap_or(agent));
                     failed.push(agent);
