@@ -37,7 +37,7 @@ fn every_step_takes_its_options() {
         format!("node run {node} --node-profile v2.6 --node-libnetwork=true --etcd-ca ./ca.pem --etcd-cert /c --etcd-key k")
             .replace("--node-profile v3 ", ""),
         "node check --live".to_owned(),
-        "node check --ready --docker-socket /s".to_owned(),
+        "node check --ready --within 3 --docker-socket /s".to_owned(),
         "node undo --force --docker-unit d.service --docker-socket /s --state-dir /s".to_owned(),
         "libnetwork undo".to_owned(),
         "status --docker-unit d.service --docker-socket /s --mesos-agent http://h:5051".to_owned(),

@@ -66,6 +66,9 @@ pub struct ServiceCheckOptions {
     /// Does it serve? No is no reason to kill it.
     #[arg(long)]
     pub ready: bool,
+    /// How long it is asked again until the answer is yes, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "0")]
+    pub within: u64,
     /// Docker.
     #[command(flatten)]
     pub docker: DockerOptions,

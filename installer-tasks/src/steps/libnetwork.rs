@@ -149,19 +149,21 @@ fn require_node(file: &PathBuf, node_name: &str) -> Result<()> {
 ///
 /// A dockerd that is away is no reason to be killed, since [`run`] waits for it.
 pub async fn check(host: &Host, options: &ServiceCheckOptions) -> Result<()> {
+    let said = supervise::asked_within(options.within, || ask(host, options)).await?;
+    say::result(format_args!("{said}"));
+    Ok(())
+}
+
+async fn ask(host: &Host, options: &ServiceCheckOptions) -> Result<String> {
     match supervise::container_runs(&options.docker.socket, NAME).await {
         Ok(()) => {}
-        Err(reason) if options.live && reason.is_away() => {
-            say::result(format_args!("{reason}: it is waited for"));
-            return Ok(());
-        }
+        Err(reason) if options.live && reason.is_away() => return Ok(format!("{reason}: it is waited for")),
         Err(reason) => return Err(Failure::new(Exit::No, reason.to_string())),
     }
     let plugins = plugins(&host.place(plugin::FOLDER));
     let said = if options.live { live(&plugins).await } else { ready(&plugins).await };
     said.map_err(|error| Failure::new(Exit::No, error.to_string()))?;
-    say::result(format_args!("the plugins {DRIVER} and {IPAM_DRIVER} answer"));
-    Ok(())
+    Ok(format!("the plugins {DRIVER} and {IPAM_DRIVER} answer"))
 }
 
 pub(super) fn plugins(folder: &Path) -> [Plugin; 2] {

@@ -118,13 +118,16 @@ fn backend(profile: NodeProfile, encapsulation: Encapsulation, options: &NodeOpt
 ///
 /// A dockerd that is away is no reason to be killed, since [`run`] waits for it.
 pub async fn check(options: &ServiceCheckOptions) -> Result<()> {
+    let said = supervise::asked_within(options.within, || ask(options)).await?;
+    say::result(format_args!("{said}"));
+    Ok(())
+}
+
+async fn ask(options: &ServiceCheckOptions) -> Result<String> {
     let question = if options.live { "/liveness" } else { "/readiness" };
     match supervise::container_runs(&options.docker.socket, NAME).await {
         Ok(()) => {}
-        Err(reason) if options.live && reason.is_away() => {
-            say::result(format_args!("{reason}: it is waited for"));
-            return Ok(());
-        }
+        Err(reason) if options.live && reason.is_away() => return Ok(format!("{reason}: it is waited for")),
         Err(reason) => return Err(no(reason.to_string())),
     }
     let felix = Endpoint { scheme: Scheme::Http, host: "127.0.0.1".to_owned(), port: FELIX_PORT };
@@ -133,8 +136,7 @@ pub async fn check(options: &ServiceCheckOptions) -> Result<()> {
     if answer.status != 200 {
         return Err(no(format!("Felix answers {} on {question}", answer.status)));
     }
-    say::result(format_args!("Felix answers 200 on {question}"));
-    Ok(())
+    Ok(format!("Felix answers 200 on {question}"))
 }
 
 fn no(reason: String) -> Failure {

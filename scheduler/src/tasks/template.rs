@@ -117,13 +117,15 @@ impl Template {
 
     /// A service that supervises a container through Docker's API: `calico-installer COMMAND run` and `check`.
     pub fn container(config: &Config, needs: Needs, command: &str, args: Vec<String>) -> Self {
+        // Whoever has just been started is asked again at once: what is told late is a longer gap.
         let probe = |goal: &str| Probe {
-            args: [words(&[command, "check", goal]), vec![docker_socket(&config.target)]].concat(),
+            args: [words(&[command, "check", goal, "--within=3"]), vec![docker_socket(&config.target)]]
+                .concat(),
             interval: Duration::from_secs(2),
-            timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(10),
             // An image that is not there yet is pulled first.
             grace: Duration::from_mins(5),
-            failures: 10,
+            failures: 6,
         };
         Self {
             service: true,

@@ -19,9 +19,11 @@ use crate::host::process::StopSignals;
 use crate::options::RegistryOptions;
 use crate::say;
 
+mod check;
 mod image;
 pub mod service;
 
+pub use check::{asked_within, container_runs};
 use image::ImageError;
 pub use image::prefetch;
 
@@ -36,8 +38,6 @@ const SHUTDOWN_WATCH: Duration = Duration::from_secs(3);
 const LAST_LINES: usize = 20;
 /// Seconds from the stop signal to SIGKILL when Mesos ends us: below its own default grace period of 3 s.
 const STOP_GRACE: i32 = 2;
-/// How long a check may ask Docker.
-const CHECK_LIMIT: Duration = Duration::from_secs(3);
 /// Seconds from SIGTERM to SIGKILL for a container that is replaced.
 const REPLACE_GRACE: i32 = 10;
 
@@ -329,48 +329,6 @@ async fn drain(log: &mut Option<impl Stream<Item = Vec<u8>> + Unpin>) {
             show(&piece);
         }
     }
-}
-
-/// Why a container does not run.
-#[derive(Debug, thiserror::Error)]
-pub enum NotRunning {
-    /// Docker said no.
-    #[error(transparent)]
-    Docker(#[from] DockerError),
-    /// Docker does not answer.
-    #[error("Docker does not answer within {} s", CHECK_LIMIT.as_secs())]
-    Silent,
-    /// There is none of that name.
-    #[error("there is no container {0}")]
-    Absent(&'static str),
-    /// It has ended.
-    #[error("the container {0} does not run (exit status {1})")]
-    Ended(&'static str, i64),
-}
-
-impl NotRunning {
-    /// Whether dockerd is not there to ask: its container is then no reason to end its supervisor, which waits for
-    /// dockerd, and is what another supervisor would have to do.
-    pub fn is_away(&self) -> bool {
-        match self {
-            Self::Docker(error) => error.is_away(),
-            Self::Silent => true,
-            Self::Absent(_) | Self::Ended(..) => false,
-        }
-    }
-}
-
-/// Whether the container `name` runs.
-pub async fn container_runs(socket: &Path, name: &'static str) -> Result<(), NotRunning> {
-    let look = async {
-        let docker = Docker::connect(socket).await?;
-        match docker.container(name).await? {
-            None => Err(NotRunning::Absent(name)),
-            Some(container) if !container.running => Err(NotRunning::Ended(name, container.exit_code)),
-            Some(_) => Ok(()),
-        }
-    };
-    timeout(CHECK_LIMIT, look).await.unwrap_or(Err(NotRunning::Silent))
 }
 
 fn show(piece: &[u8]) {
