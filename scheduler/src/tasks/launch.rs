@@ -46,7 +46,7 @@ impl TaskTypes {
         let uris = uris(template, artifacts, cached.map(|it| &**it));
         let health = template.health.as_ref().map(|probe| mesos::HealthCheck {
             r#type: Some(mesos::health_check::Type::Command.into()),
-            command: Some(command(template, &probe.args, &place.address, Vec::new())),
+            command: Some(probe_command(template, probe, &place.address)),
             delay_seconds: Some(0.0),
             interval_seconds: Some(probe.interval.as_secs_f64()),
             timeout_seconds: Some(probe.timeout.as_secs_f64()),
@@ -60,7 +60,7 @@ impl TaskTypes {
             task_id: (&*task.0).into(),
             agent_id: (&*place.agent.0).into(),
             resources: place.resources,
-            command: Some(command(template, &args, &place.address, uris)),
+            command: Some(command(&template.script, template, &args, &place.address, uris)),
             health_check: health,
             check: template.check.as_ref().map(|probe| check(template, probe, &place.address)),
             kill_policy: Some(mesos::KillPolicy { grace_period: Some(duration(template.grace)) }),
@@ -76,14 +76,24 @@ impl TaskTypes {
     }
 }
 
+/// What a probe runs. Its task makes the installer executable when that is what the operator configured: before, a probe
+/// fails. So it is not read as a whole every few seconds, by each of them.
+const PROBE: &str = r#"exec ./calico-installer "$@""#;
+
+/// A probe's command, beside the task.
+fn probe_command(template: &Template, probe: &Probe, address: &str) -> mesos::CommandInfo {
+    command(PROBE, template, &probe.args, address, Vec::new())
+}
+
 /// The script, the installer's SHA-256 as `$0`, and its arguments, which no shell reads.
 fn command(
+    script: &str,
     template: &Template,
     args: &[String],
     address: &str,
     uris: Vec<mesos::command_info::Uri>,
 ) -> mesos::CommandInfo {
-    let head = ["sh", "-c", &template.script, &template.installer.sha256].map(str::to_owned);
+    let head = ["sh", "-c", script, &template.installer.sha256].map(str::to_owned);
     let variable = mesos::environment::Variable {
         name: "CALICO_MESOS_AGENT".to_owned(),
         value: Some(format!("http://{address}")),
@@ -102,7 +112,7 @@ fn command(
 /// What the fetcher brings: from its cache what the `prefetch` of `cached` has brought there and checked. Nothing else is
 /// in the cache, which keeps what it got, right or wrong.
 fn uris(template: &Template, artifacts: &[File], cached: Option<&Template>) -> Vec<mesos::command_info::Uri> {
-    let uri = |artifact: &Artifact, output_file: &str, executable| {
+    let uri = |artifact: &Artifact, output_file: &str| {
         let mut known = cached.into_iter().flat_map(Template::all_artifacts);
         // The cache knows URIs. With the checksum, which no server is told, one that changes its content is another one.
         let is_http = ["http://", "https://"].iter().any(|scheme| artifact.uri.starts_with(scheme));
@@ -110,19 +120,19 @@ fn uris(template: &Template, artifacts: &[File], cached: Option<&Template>) -> V
         let checksum = if cache { format!("#sha256={}", artifact.sha256) } else { String::new() };
         mesos::command_info::Uri {
             value: format!("{}{checksum}", artifact.uri),
-            executable: Some(executable),
+            executable: Some(false),
             extract: Some(false),
             cache: Some(cache),
             // Names of our own: two URIs may end in the same one.
             output_file: Some(output_file.to_owned()),
         }
     };
-    let installer = uri(&template.installer, "calico-installer", true);
-    let artifacts = artifacts.iter().map(|(file, artifact)| uri(artifact, file, false));
+    let installer = uri(&template.installer, "calico-installer");
+    let artifacts = artifacts.iter().map(|(file, artifact)| uri(artifact, file));
     let private = template.private.iter().map(|(file, artifact)| mesos::command_info::Uri {
         cache: Some(false),
         value: artifact.uri.clone(),
-        ..uri(artifact, file, false)
+        ..uri(artifact, file)
     });
     std::iter::once(installer).chain(artifacts).chain(private).collect()
 }
@@ -156,9 +166,7 @@ fn container(template: &Template) -> Option<mesos::ContainerInfo> {
 fn check(template: &Template, probe: &Probe, address: &str) -> mesos::CheckInfo {
     mesos::CheckInfo {
         r#type: Some(mesos::check_info::Type::Command.into()),
-        command: Some(mesos::check_info::Command {
-            command: command(template, &probe.args, address, Vec::new()),
-        }),
+        command: Some(mesos::check_info::Command { command: probe_command(template, probe, address) }),
         delay_seconds: Some(0.0),
         interval_seconds: Some(probe.interval.as_secs_f64()),
         timeout_seconds: Some(probe.timeout.as_secs_f64()),

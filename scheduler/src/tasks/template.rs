@@ -88,11 +88,11 @@ pub(super) struct Probe {
 }
 
 /// Runs the installer only when it is what the operator configured: `$0` is its SHA-256.
-const SCRIPT: &str = r#"chmod u+x calico-installer || exit 78
-if ! echo "$0  calico-installer" | sha256sum -c --status -; then
+const SCRIPT: &str = r#"if ! echo "$0  calico-installer" | sha256sum -c --status -; then
   echo "error: calico-installer is not the artifact that is configured: its SHA-256 is not $0" >&2
   exit 78
 fi
+chmod u+x calico-installer || exit 78
 exec ./calico-installer "$@""#;
 
 impl Template {

