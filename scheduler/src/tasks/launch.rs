@@ -76,9 +76,10 @@ impl TaskTypes {
     }
 }
 
-/// What a probe runs. Its task makes the installer executable when that is what the operator configured: before, a probe
-/// fails. So it is not read as a whole every few seconds, by each of them.
-const PROBE: &str = r#"exec ./calico-installer "$@""#;
+/// What a probe runs. Its task makes the installer executable when that is what the operator configured: a probe that comes
+/// before waits for it, within its time. So the installer is not read as a whole by each probe, every few seconds.
+const PROBE: &str = r#"while ! [ -x calico-installer ]; do sleep 0.1; done
+exec ./calico-installer "$@""#;
 
 /// A probe's command, beside the task.
 fn probe_command(template: &Template, probe: &Probe, address: &str) -> mesos::CommandInfo {
