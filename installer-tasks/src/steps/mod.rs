@@ -1,5 +1,6 @@
 //! One file a step on the host: it checks what there is, plans, applies, verifies the effect, and undoes.
 
+pub mod agent;
 pub mod cluster_init;
 pub mod cni;
 pub mod docker_network;
