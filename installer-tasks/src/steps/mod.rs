@@ -10,6 +10,7 @@ pub mod etcd_tls;
 pub mod libnetwork;
 pub mod model;
 mod name;
+pub mod net_modules;
 pub mod node;
 pub mod node_ip;
 pub mod prefetch;
