@@ -73,17 +73,14 @@ impl ModulesJson {
 
     fn of(text: ObjectText) -> Result<Self, ModulesError> {
         let libraries = match text.get(LIBRARIES) {
-            None => Some(Vec::new()),
-            Some(Value::Array(libraries)) if libraries.iter().all(Value::is_object) => Some(libraries),
-            Some(_) => None,
-        };
-        match libraries {
-            Some(libraries) => Ok(Self { text, libraries }),
-            None => {
+            None => Vec::new(),
+            Some(Value::Array(libraries)) if libraries.iter().all(Value::is_object) => libraries,
+            Some(_) => {
                 let (line, column) = text.position(LIBRARIES).unwrap_or((1, 1));
-                Err(ModulesError::NotLibraries { line, column })
+                return Err(ModulesError::NotLibraries { line, column });
             }
-        }
+        };
+        Ok(Self { text, libraries })
     }
 
     /// The text.

@@ -65,6 +65,13 @@ impl Values {
     fn flags(&self) -> [(&'static str, &str); 3] {
         [(MODULES, &self.modules), (ISOLATION, &self.isolation), (HOOKS, &self.hooks)]
     }
+
+    /// All of it as variables.
+    fn variables(&self) -> Vec<(String, &str)> {
+        let flags = self.flags().map(|(flag, value)| (variable(flag), value));
+        let authority = self.authority.as_deref().map(|value| (AUTHORITY.to_owned(), value));
+        flags.into_iter().chain(authority).collect()
+    }
 }
 
 /// Where they are set.
@@ -219,21 +226,15 @@ impl<'a> Place<'a> {
         let files = self.host.files();
         match &self.settings {
             Settings::DropIn(path) => {
-                let flags = values.flags().map(|(flag, value)| (variable(flag), value));
-                let authority = values.authority.as_deref().map(|value| (AUTHORITY.to_owned(), value));
-                let variables: Vec<_> = flags.into_iter().chain(authority).collect();
-                Ok(vec![settings::file(files, path.clone(), settings::drop_in(&variables))?])
+                let text = settings::drop_in(&values.variables());
+                Ok(vec![settings::file(files, path.clone(), text)?])
             }
-            Settings::EnvironmentFile(path) => {
-                let flags = values.flags().map(|(flag, value)| (variable(flag), value));
-                let authority = values.authority.as_deref().map(|value| (AUTHORITY.to_owned(), value));
-                Ok(vec![with_values(files, path, flags.into_iter().chain(authority))?])
-            }
+            Settings::EnvironmentFile(path) => Ok(vec![with_values(files, path, &values.variables())?]),
             Settings::FlagFiles(directory) => {
                 let mut wanted = Vec::new();
                 if let (Some(path), Some(authority)) = (self.defaults(), &values.authority) {
                     let path = files.resolve(&path)?;
-                    wanted.push(with_values(files, &path, [(AUTHORITY.to_owned(), authority.as_str())])?);
+                    wanted.push(with_values(files, &path, &[(AUTHORITY.to_owned(), authority.as_str())])?);
                 }
                 for (flag, value) in values.flags() {
                     let path = directory.join(flag);
@@ -255,14 +256,10 @@ pub fn with_word(text: &str, value: &str) -> String {
     format!("{}{value}{}", &text[..start], &text[end..])
 }
 
-fn with_values<'a>(
-    files: &Files,
-    path: &Path,
-    values: impl IntoIterator<Item = (String, &'a str)>,
-) -> Result<WantedFile> {
+fn with_values(files: &Files, path: &Path, values: &[(String, &str)]) -> Result<WantedFile> {
     let mut text = settings::text_of(files, path)?;
     for (name, value) in values {
-        text = words::with_value(&text, &name, value).ok_or_else(|| settings::goes_on(path))?;
+        text = words::with_value(&text, name, value).ok_or_else(|| settings::goes_on(path))?;
     }
     settings::file(files, path.to_owned(), text)
 }

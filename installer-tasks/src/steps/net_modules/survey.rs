@@ -1,6 +1,7 @@
 //! Looks at the host and the agent; everything that cannot work is found here, before anything is changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::modules_json::{HOOK, ISOLATOR, Library, ModulesJson};
 use super::place::{self, AUTHORITY, DEFAULT_AUTHORITY, HOOKS, ISOLATION, Layout, MODULES, Place, Values};
@@ -30,7 +31,7 @@ pub async fn survey(
 ) -> Result<Proposal<Action>> {
     let options = step.options;
     verify_artifacts(options, step.compares)?;
-    let authority = authority(&options.step.etcd)?;
+    let etcd = authority(&options.step.etcd)?;
     let agent = step.agent()?;
     let Asked { version, flags } = agent::ask(&agent, recorded, StepName::NetModules).await?;
     refuse_other(version)?;
@@ -55,14 +56,14 @@ pub async fn survey(
     let values = Values {
         isolation: list(ISOLATION, ISOLATOR)?,
         hooks: list(HOOKS, HOOK)?,
-        authority: authority_to_set(platform, &place, authority)?,
+        authority: authority_to_set(platform, &place, &etcd)?,
         modules: set.filter(|set| !set.is_empty()).unwrap_or_else(|| format!("file://{modules}")),
     };
 
     let [command, library] = programs(host, options, layout);
     let library_file = format!("{}/{LIBRARY}", layout.libraries);
     let modules =
-        modules_wanted(files, host.place(&modules), Library { file: &library_file, command: COMMAND })?;
+        modules_wanted(files, &host.place(&modules), Library { file: &library_file, command: COMMAND })?;
     let settings = place.files(&values)?;
     let read_at_start: Vec<WantedFile> = [library, modules].into_iter().chain(settings).collect();
     let because = match &super::not_loaded(&flags)[..] {
@@ -72,7 +73,9 @@ pub async fn survey(
     };
     let mut proposal = Proposal::new();
     proposal.file(command);
-    read_at_start.into_iter().for_each(|file| proposal.file(file));
+    for file in read_at_start {
+        proposal.file(file);
+    }
     if let Some(because) = because {
         let reload = place.settings.needs_reload();
         agent::propose_restart(&mut proposal, (&name, &unit), &agent, &flags, reload, because).await?;
@@ -128,11 +131,9 @@ pub fn authority(etcd: &EtcdOptions) -> Result<String> {
 }
 
 /// On plain Mesos it is always set; on DC/OS where it is not what `calico_mesos` does by itself.
-fn authority_to_set(platform: Platform, place: &Place<'_>, authority: String) -> Result<Option<String>> {
-    if platform == Platform::DcOs && place.authority()?.as_deref().unwrap_or(DEFAULT_AUTHORITY) == authority {
-        return Ok(None);
-    }
-    Ok(Some(authority))
+fn authority_to_set(platform: Platform, place: &Place<'_>, etcd: &str) -> Result<Option<String>> {
+    let is_told = || Ok::<_, Failure>(place.authority()?.as_deref().unwrap_or(DEFAULT_AUTHORITY) == etcd);
+    Ok(if platform == Platform::DcOs && is_told()? { None } else { Some(etcd.to_owned()) })
 }
 
 /// `calico_mesos`, and the library.
@@ -148,8 +149,8 @@ fn programs(host: &Host, options: &NetModulesOptions, layout: Layout) -> [Wanted
     ]
 }
 
-fn modules_wanted(files: &Files, path: PathBuf, library: Library<'_>) -> Result<WantedFile> {
-    let path = files.resolve(&path)?;
+fn modules_wanted(files: &Files, path: &Path, library: Library<'_>) -> Result<WantedFile> {
+    let path = files.resolve(path)?;
     let content = files.read(&path)?;
     let merged = ModulesJson::parse(content.as_deref()).and_then(|modules| modules.with(library));
     let merged = merged
@@ -163,7 +164,7 @@ fn changed(
     files: &Files,
     recorded: &Recorded<Action>,
     wanted: &[WantedFile],
-    started: std::time::SystemTime,
+    started: SystemTime,
 ) -> Result<Option<PathBuf>> {
     for WantedFile { path, print, .. } in wanted {
         let is = files.print_of(path)?.is_some_and(|is| is.sha256 == print.sha256);

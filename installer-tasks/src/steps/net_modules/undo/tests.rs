@@ -55,7 +55,7 @@ proptest! {
         lines in prop::collection::vec("(MESOS_(HOOKS|ISOLATION|MASTER)|A)=[a-z]{1,5}|#[a-z]{0,9}|", 0..7),
         added in "B=[a-z]{1,5}\n",
     ) {
-        let before = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+        let before = lines.iter().flat_map(|line| [line, "\n"]).collect::<String>();
         let now = installed(&before) + &added;
         prop_assert_eq!(in_variables(&now, &before), Some(before + &added));
     }
