@@ -4,6 +4,8 @@
 
 use std::process::Command;
 
+use calico_installer::host::files::changed_at;
+
 mod support;
 use support::kill::{self, Point};
 use support::old::{Kind, Old};
@@ -85,6 +87,7 @@ fn what_a_killed_install_left_can_be_undone_at_once() {
 #[ignore = "mounts, which takes root"]
 fn an_upgrade_killed_anywhere_is_finished_by_the_next() {
     let (host, before) = host(Kind::DcOs);
+    let library = "opt/mesosphere/lib/libmesos_network_isolator.so";
     let old = || {
         assert_taken_back(&host, &before, "at first");
         expect(&host.run("apply", ALLOWED), 0, &[]);
@@ -93,7 +96,8 @@ fn an_upgrade_killed_anywhere_is_finished_by_the_next() {
     let finished = |how: &str| {
         let applied = upgrade().output().unwrap();
         assert!(applied.status.success(), "{how}: {}", text(&applied));
-        assert_eq!(host.text("opt/mesosphere/lib/libmesos_network_isolator.so"), "library 2", "{how}");
+        assert_eq!(host.text(library), "library 2", "{how}");
+        assert!(changed_at(&host.path(library)).unwrap() < host.started(), "it is not read: {how}");
         let check = host.step("check", "library 2", "program 2", &[]).output().unwrap();
         expect(&check, 0, &["nothing to do"]);
     };

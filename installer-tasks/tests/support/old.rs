@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -241,6 +241,12 @@ impl Old {
         ["isolation", "hooks"].iter().zip(MODULES).all(|(flag, module)| {
             self.flag(flag).is_some_and(|list| list.split(',').any(|name| name == module))
         })
+    }
+
+    /// When its agent was started.
+    pub fn started(&self) -> SystemTime {
+        let state: Value = serde_json::from_str(&self.documents.lock().unwrap()["/state"]).unwrap();
+        UNIX_EPOCH + Duration::from_secs_f64(state["start_time"].as_f64().unwrap())
     }
 
     /// Whether an agent that was started now would run, or why not.
