@@ -200,10 +200,17 @@ impl ObjectText {
     /// something else.
     #[must_use]
     pub fn with_element(&self, key: &str, element: &Value) -> Self {
-        let Some(member) = self.member(key) else {
-            return self.with_text(key, "[]").with_element(key, element);
+        if self.member(key).is_none() {
+            let with_array = self.with_text(key, "[]");
+            return if with_array.member(key).is_some() {
+                with_array.with_element(key, element)
+            } else {
+                with_array
+            };
+        }
+        let (Some(member), Some(elements)) = (self.member(key), self.elements(key)) else {
+            return self.clone();
         };
-        let Some(elements) = self.elements(key) else { return self.clone() };
         let line = self.indentation(member.key_at);
         let mut text = self.text.clone();
         if let Some(last) = elements.last() {

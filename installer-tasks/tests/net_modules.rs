@@ -373,3 +373,19 @@ fn status_shows_it_and_undo_all_takes_it_back() {
     let applied: Value = serde_json::from_slice(&host.run("check", &["--json"]).stdout).unwrap();
     assert_eq!((&applied["step"], &applied["verdict"]), (&json!("net-modules"), &json!("needs-restart")));
 }
+
+#[test]
+#[ignore = "mounts, which takes root"]
+fn preflight_says_that_there_is_this_way() {
+    let host = Old::new(Kind::Packages);
+    let found = host.installer(&["preflight", "--json", "--mesos-agent", &host.agent]).output().unwrap();
+    let found: Value = serde_json::from_slice(&found.stdout).unwrap();
+    let findings = found["findings"].as_array().unwrap();
+    let agent: Vec<_> = findings.iter().filter(|it| it["check"] == "mesos-agent").collect();
+    assert_eq!(agent.len(), 1, "{agent:?}");
+    assert_eq!(agent[0]["severity"], "warning");
+    assert!(
+        agent[0]["text"].as_str().unwrap().contains("`calico-installer net-modules` by hand"),
+        "{agent:?}"
+    );
+}

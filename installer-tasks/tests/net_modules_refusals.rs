@@ -41,7 +41,7 @@ fn what_is_in_the_way_is_named_and_nothing_is_changed() {
             Kind::Packages,
             "etc/default/mesos-slave",
             "ISOLATION=posix/cpu\n",
-            "mesos-slave sets ISOLATION, which goes before",
+            "mesos-slave sets ISOLATION too",
         ),
         (Kind::Packages, "etc/mesos-slave/modules", "{\"libraries\":[]}", "name that as file:///PATH"),
         (Kind::Defaults, "etc/default/mesos-slave", "A=1 \\", "would be a part of its last line"),

@@ -24,6 +24,7 @@ mod undo;
 
 use modules_json::{HOOK, ISOLATOR};
 use place::{HOOKS, ISOLATION, MODULES};
+pub use survey::serves;
 pub use undo::NetModulesUndo;
 
 /// The library's name.

@@ -123,31 +123,32 @@ impl<'a> Place<'a> {
         for flag in FLAGS {
             if words().any(|word| word.split('=').next() == Some(flag)) {
                 return Err(Failure::unsuitable(format!(
-                    "{name} has --{flag} on its command line, which goes before {}: take it out there, and put it here",
+                    "{name} has --{flag} on its command line, which counts more than {}: take it out there, and put it here",
                     self.describe(flag)
                 )));
             }
         }
         let files = self.host.files();
         let later = self.later_files(name)?;
-        for (flag, variables) in FLAGS
-            .map(|flag| (flag, vec![variable(flag), flag.to_uppercase()]))
-            .into_iter()
-            .chain([(AUTHORITY, vec![AUTHORITY.to_owned()])])
-        {
-            // The wrapper gives the agent its files as flags, which go before variables.
-            if let Settings::FlagFiles(directory) = &self.settings
-                && (flag == AUTHORITY || files.is_file(&directory.join(flag)))
-            {
-                continue;
-            }
+        for flag in FLAGS.into_iter().chain([AUTHORITY]) {
+            let variables = match &self.settings {
+                // The wrapper gives the agent its files as flags, which go before variables; some of these it makes flags of.
+                Settings::FlagFiles(directory)
+                    if flag == AUTHORITY || files.is_file(&directory.join(flag)) =>
+                {
+                    continue;
+                }
+                Settings::FlagFiles(_) => vec![variable(flag), flag.to_uppercase()],
+                _ if flag == AUTHORITY => vec![flag.to_owned()],
+                _ => vec![variable(flag)],
+            };
             for file in &later {
                 let content = files.read(file)?.unwrap_or_default();
                 let text = String::from_utf8_lossy(&content);
                 let set = |variable: &&String| words::last(&text, variable).is_some();
                 if let Some(variable) = variables.iter().find(set) {
                     return Err(Failure::unsuitable(format!(
-                        "{} sets {variable}, which goes before {}: take it out there, and put it here",
+                        "{} sets {variable} too, and only one place counts: take it out there, and put it into {}",
                         file.display(),
                         self.describe(flag)
                     )));

@@ -34,7 +34,7 @@ pub async fn survey(
     let etcd = authority(&options.step.etcd)?;
     let agent = step.agent()?;
     let Asked { version, flags } = agent::ask(&agent, recorded, StepName::NetModules).await?;
-    refuse_other(version)?;
+    serves(version)?;
     let systemd = Systemd::connect().await?;
     let (name, unit) =
         platform::agent_unit(&systemd, options.unit.platform, options.unit.unit.as_deref()).await?;
@@ -96,8 +96,8 @@ fn verify_artifacts(options: &NetModulesOptions, compared: bool) -> Result<()> {
     needed.try_for_each(artifact::verify)
 }
 
-/// Any other version than the one that the modules are for.
-pub fn refuse_other(version: MesosVersion) -> Result<()> {
+/// Refuses any other version than the one that the modules are for.
+pub fn serves(version: MesosVersion) -> Result<()> {
     if version == ONLY {
         return Ok(());
     }

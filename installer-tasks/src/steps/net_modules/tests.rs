@@ -1,6 +1,6 @@
 use super::*;
 use crate::options::EtcdOptions;
-use crate::steps::net_modules::survey::{authority, refuse_other};
+use crate::steps::net_modules::survey::authority;
 use clap::Parser;
 
 fn flags(modules: &str, isolation: &str, hooks: &str) -> AgentFlags {
@@ -24,7 +24,7 @@ fn modules_are_loaded_when_they_are_there_and_used() {
 
 #[test]
 fn any_other_version_is_told_what_to_do_instead() {
-    let said = |version: &str| refuse_other(version.parse().unwrap()).map_err(|failure| failure.to_string());
+    let said = |version: &str| serves(version.parse().unwrap()).map_err(|failure| failure.to_string());
     for version in ["0.28.0", "0.28.1", "0.28.3-rc1"] {
         assert_eq!(said(version), Ok(()));
     }
