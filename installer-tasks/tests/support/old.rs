@@ -328,9 +328,11 @@ fn set_up(kind: Kind, root: &Path) -> (&'static str, Service) {
 
 /// A process whose root is the host's.
 fn namespace(root: &Path, scratch: &Path) -> Child {
+    // What is the machine's can be read there, not written.
     let script = format!(
-        "for it in {}; do mount --rbind /$it \"$1/$it\"; done; mount --bind \"$2\" \"$1/scratch\"; mount --bind \"$2/local\" \
-         \"$1/usr/local\"; mount --bind \"$3\" \"$1/mnt\"; echo there; exec chroot \"$1\" sleep infinity",
+        "for it in {}; do mount --rbind /$it \"$1/$it\"; case $it in dev|proc) ;; *) mount -o remount,bind,ro \"$1/$it\" ;; esac; \
+         done; mount --bind \"$2\" \"$1/scratch\"; mount --bind \"$2/local\" \"$1/usr/local\"; mount --bind \"$3\" \"$1/mnt\"; \
+         echo there; exec chroot \"$1\" sleep infinity",
         OF_THE_MACHINE.join(" ")
     );
     let program = PathBuf::from(installer().get_program());
