@@ -4,7 +4,7 @@ BUILD := target/x86_64-unknown-linux-gnu/debug
 # What the machine itself needs, as 'command:package' or 'file:package'; all else is in the hosts' base image.
 NEEDS := debootstrap:debootstrap systemd-nspawn:systemd-container ip:iproute2 g++:g++ protoc:protobuf-compiler \
          /usr/include/google/protobuf/descriptor.proto:libprotobuf-dev python3:python3 pip3:python3-pip strace:strace \
-         dbus-daemon:dbus-daemon
+         dbus-daemon:dbus-daemon curl:curl
 
 .PHONY: help deps build demo demo-down test test-long bench lint
 

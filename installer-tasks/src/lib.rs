@@ -7,6 +7,7 @@ pub mod cli;
 pub mod exit;
 pub mod host;
 pub mod journal;
+pub mod json_text;
 pub mod label_wrapper;
 pub mod options;
 pub mod say;

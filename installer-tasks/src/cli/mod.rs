@@ -7,12 +7,13 @@ use crate::host::Host;
 use crate::options::{
     ClusterInitOptions, CniOptions, CniUndoOptions, DockerNetworkOptions, DockerNetworkUndoOptions,
     DockerStoreOptions, DockerStoreUndoOptions, EtcdOptions, EtcdProxyOptions, LibnetworkOptions,
-    NodeIpOptions, NodeOptions, PrefetchOptions, PreflightOptions, ServiceCheckOptions, ServiceUndoOptions,
-    StatusOptions, UndoAllOptions,
+    NetModulesOptions, NetModulesUndoOptions, NodeIpOptions, NodeOptions, PrefetchOptions, PreflightOptions,
+    ServiceCheckOptions, ServiceUndoOptions, StatusOptions, UndoAllOptions,
 };
 use crate::steps::cni::{Cni, CniUndo};
 use crate::steps::docker_store::{DockerStore, DockerStoreUndo};
 use crate::steps::libnetwork::Libnetwork;
+use crate::steps::net_modules::{NetModules, NetModulesUndo};
 use crate::steps::node::CalicoNode;
 use crate::steps::supervise::service::{self, Service};
 use crate::steps::{
@@ -55,6 +56,9 @@ pub enum Command {
     /// The CNI plugins and the network's configuration.
     #[command(subcommand)]
     Cni(CniCommand),
+    /// The modules of Mesos 0.28, by hand only.
+    #[command(subcommand)]
+    NetModules(NetModulesCommand),
     /// The container calico-node.
     #[command(subcommand)]
     Node(NodeCommand),
@@ -102,6 +106,17 @@ pub enum CniCommand {
     Check(Box<CniOptions>),
     /// Takes back what `apply` changed.
     Undo(CniUndoOptions),
+}
+
+/// What is done with Mesos 0.28's modules.
+#[derive(Debug, Clone, Subcommand)]
+pub enum NetModulesCommand {
+    /// Installs them, restarts the agent, verifies that it has them, and takes all of it back when that fails.
+    Apply(Box<NetModulesOptions>),
+    /// Says what `apply` would change, and why; changes nothing.
+    Check(Box<NetModulesOptions>),
+    /// Takes back what `apply` changed.
+    Undo(NetModulesUndoOptions),
 }
 
 /// What is done with calico-node.
@@ -175,6 +190,15 @@ impl Cli {
             }
             Command::Cni(CniCommand::Undo(options)) => {
                 run.undo(&options.state, &CniUndo::from(&options), options.force).await
+            }
+            Command::NetModules(NetModulesCommand::Apply(options)) => {
+                run.apply(&options.step, &NetModules::new(&options)).await
+            }
+            Command::NetModules(NetModulesCommand::Check(options)) => {
+                run.check(&options.step, &NetModules::new(&options).compared()).await
+            }
+            Command::NetModules(NetModulesCommand::Undo(options)) => {
+                run.undo(&options.state, &NetModulesUndo::from(&options), options.force).await
             }
             Command::Node(NodeCommand::Run(options)) => node::run(host, &options).await,
             Command::Node(NodeCommand::Check(options)) => node::check(&options).await,

@@ -24,6 +24,13 @@ fn every_step_takes_its_options() {
         format!("cni apply {cni} --cni-plugins-dir /p --cni-config-dir /c"),
         format!("cni check {cni}"),
         "cni undo --network-name calico --force".to_owned(),
+        format!(
+            "net-modules apply {proxied} --artifacts-net-modules {} --artifacts-calico-mesos {} --mesos-agent http://h:5051 \
+             --mesos-platform dcos --mesos-unit u.service --mesos-patience 5 --allow-restart --state-dir /s",
+            artifact("libmesos_network_isolator.so"),
+            artifact("calico_mesos")
+        ),
+        "net-modules undo --etcd-endpoints http://h:2379 --platform mesos --allow-restart --force".to_owned(),
         format!("docker-cluster-store apply {proxied} --allow-restart"),
         format!(
             "docker-cluster-store check {proxied} --docker-cluster-store etcd://a:1,b:2/x --docker-cluster-advertise \

@@ -3,8 +3,11 @@
 //! Over D-Bus, which a task in PID namespaces of its own reaches too; where there is no bus, through `systemctl`,
 //! which speaks to systemd itself.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::Host;
+use super::files::FileError;
 use crate::exit::{Exit, Failure};
 
 mod bus;
@@ -91,6 +94,12 @@ impl Unit {
         !matches!(self.load_state.as_str(), "" | "not-found")
     }
 
+    /// Its environment files on `host`, in this order; one that is named by a pattern may be several, or none.
+    pub fn environment_files_on(&self, host: &Host) -> Result<Vec<PathBuf>, FileError> {
+        let files = self.environment_files.iter().map(|pattern| matching(host, pattern));
+        Ok(files.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
     /// Whether it runs.
     pub fn is_active(&self) -> bool {
         self.active_state == "active" && self.main_pid != 0
@@ -116,6 +125,20 @@ impl Unit {
             result => format!("is {} ({result})", self.active_state),
         }
     }
+}
+
+/// The files of an `EnvironmentFile=`, of whose last part `*` may be one.
+fn matching(host: &Host, pattern: &str) -> Result<Vec<PathBuf>, FileError> {
+    let path = host.place(pattern);
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let Some((start, end)) = name.split_once('*') else { return Ok(vec![path]) };
+    let mut files = host.files().list(path.parent().unwrap_or(Path::new("/")))?;
+    files.retain(|file| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
+    });
+    files.sort();
+    Ok(files)
 }
 
 /// How a job of systemd's ended.

@@ -1,5 +1,7 @@
 //! Text that systemd reads: command lines, and environment files.
 
+use std::ops::Range;
+
 /// Splits as systemd splits a command line: at blanks, but not within quotes, which are taken away; a backslash
 /// takes the next character as it is. An open quote ends with the text.
 pub fn split(text: &str) -> Vec<String> {
@@ -27,9 +29,20 @@ pub fn split(text: &str) -> Vec<String> {
     words
 }
 
+/// An assignment of an environment file, and where its value is written, with the blanks after it.
+struct Assignment {
+    name: String,
+    value: String,
+    written: Range<usize>,
+}
+
 /// The assignments of an environment file, as systemd reads it: `#` and `;` begin comments, a backslash at a line's
 /// end goes on with the next, quotes may enclose parts of a value and line ends in it.
 pub fn environment_file(text: &str) -> Vec<(String, String)> {
+    assignments(text).into_iter().map(|Assignment { name, value, .. }| (name, value)).collect()
+}
+
+fn assignments(text: &str) -> Vec<Assignment> {
     let mut assignments = Vec::new();
     let mut rest = text;
     while let Some(start) = rest.find(|c: char| !c.is_ascii_whitespace()) {
@@ -45,11 +58,58 @@ pub fn environment_file(text: &str) -> Vec<(String, String)> {
             rest = &rest[end..];
             continue;
         }
+        let begins = text.len() - rest.len() + end + 1;
         let (value, after) = environment_value(&rest[end + 1..]);
-        assignments.push((name.to_owned(), value));
+        assignments.push(Assignment {
+            name: name.to_owned(),
+            value,
+            written: begins..text.len() - after.len(),
+        });
         rest = after;
     }
     assignments
+}
+
+/// The value that a variable has by an environment file: the last one.
+pub fn last(text: &str, name: &str) -> Option<String> {
+    assignments(text).into_iter().rfind(|it| it.name == name).map(|it| it.value)
+}
+
+/// An environment file with one more assignment at its end, in a form that a shell reads as systemd does.
+pub fn with_assignment(text: &str, name: &str, value: &str) -> String {
+    let escaped = ['\\', '"', '$', '`'].into_iter();
+    let value = escaped.fold(value.to_owned(), |value, c| value.replace(c, &format!("\\{c}")));
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    format!("{text}{end}{name}=\"{value}\"\n")
+}
+
+/// An environment file in which a variable has another value, written in the place of the one that it has by it and in
+/// the same form where that goes, else at the end; `None` when the file ends within a line that goes on.
+pub fn with_value(text: &str, name: &str, value: &str) -> Option<String> {
+    let before = assignments(text);
+    let is = before.iter().rposition(|it| it.name == name);
+    if is.is_some_and(|is| before[is].value == value) {
+        return Some(text.to_owned());
+    }
+    let in_place = is.and_then(|is| {
+        let Assignment { value: old, written, .. } = &before[is];
+        let raw = &text[written.clone()];
+        let at = written.start + raw.len() - raw.trim_start().len();
+        let raw = raw.trim();
+        let form = ["", "\"", "'"].into_iter().find(|quote| raw == format!("{quote}{old}{quote}"))?;
+        let mut after = text.to_owned();
+        after.replace_range(at..at + raw.len(), &format!("{form}{value}{form}"));
+        let mut expected = environment_file(text);
+        value.clone_into(&mut expected[is].1);
+        (environment_file(&after) == expected).then_some(after)
+    });
+    let after = in_place.unwrap_or_else(|| with_assignment(text, name, value));
+    (last(&after, name).as_deref() == Some(value)).then_some(after)
+}
+
+/// An environment file without the lines that assign a variable, as far as each is on a line of its own.
+pub fn without(text: &str, name: &str) -> String {
+    text.split_inclusive('\n').filter(|line| last(line, name).is_none()).collect()
 }
 
 /// A comment goes on in the next line after a backslash, as the value does.
@@ -157,7 +217,49 @@ mod tests {
         assert_eq!(pairs, expected);
     }
 
+    #[test]
+    fn a_value_is_changed_where_and_as_it_is_written() {
+        for (text, after) in [
+            ("A=1\nI=x,y\nB=2\n", "A=1\nI=x,y,z\nB=2\n"),
+            ("I = x,y  \nB=2", "I = x,y,z  \nB=2"),
+            ("I=\"x,y\"\nI=x,y", "I=\"x,y\"\nI=x,y,z"),
+            ("I=\"x,y\"\n", "I=\"x,y,z\"\n"),
+            ("I='x,y' # kept\nB=2\n", "I='x,y' # kept\nB=2\nI=\"x,y,z\"\n"),
+            ("I=x,\\\ny\n", "I=x,\\\ny\nI=\"x,y,z\"\n"),
+            ("#I=x,y\n", "#I=x,y\nI=\"x,y,z\"\n"),
+            ("A=1", "A=1\nI=\"x,y,z\"\n"),
+            ("I=x,y,z", "I=x,y,z"),
+        ] {
+            assert_eq!(with_value(text, "I", "x,y,z").as_deref(), Some(after), "{text:?}");
+        }
+        for open in ["A=1 \\", "A=\"1", "# comment \\"] {
+            assert_eq!(with_value(open, "I", "x"), None, "{open:?}");
+        }
+        assert_eq!(without("A=1\nI=x\n#I=x\n I = y\nB=2", "I"), "A=1\n#I=x\nB=2");
+    }
+
     proptest! {
+        /// Whatever else is there stays, to the byte, and systemd reads the new value.
+        #[test]
+        fn other_variables_keep_what_they_are(
+            lines in prop::collection::vec("([AI]|NAME) ?= ?[a-z,\"'\\\\ #;/]{0,9}|[#;].{0,9}|", 0..7),
+            value in "[a-z,/_]{1,12}",
+        ) {
+            let text = lines.join("\n");
+            let Some(after) = with_value(&text, "I", &value) else { return Ok(()) };
+            prop_assert_eq!(last(&after, "I"), Some(value.clone()));
+            prop_assert_eq!(with_value(&after, "I", &value), Some(after.clone()), "once is enough");
+            let others = |text: &str| {
+                environment_file(text).into_iter().filter(|(name, _)| name != "I").collect::<Vec<_>>()
+            };
+            prop_assert_eq!(others(&after), others(&text));
+            if !after.starts_with(&text) {
+                // In its place: with the old value again it is as it was.
+                let old = last(&text, "I").unwrap();
+                prop_assert_eq!(with_value(&after, "I", &old), Some(text));
+            }
+        }
+
         #[test]
         fn quoted_words_come_back(words in prop::collection::vec(".*", 0..6)) {
             let quoted = |word: &String| format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""));

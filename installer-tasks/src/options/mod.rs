@@ -17,6 +17,7 @@ mod etcd;
 mod etcd_proxy;
 mod host;
 mod libnetwork;
+mod net_modules;
 mod node;
 mod prefetch;
 
@@ -29,6 +30,7 @@ pub use etcd::{
 pub use etcd_proxy::EtcdProxyOptions;
 pub use host::{PreflightOptions, StatusOptions, UndoAllOptions};
 pub use libnetwork::{DockerNetworkOptions, DockerNetworkUndoOptions, LibnetworkOptions};
+pub use net_modules::{NetModulesOptions, NetModulesUndoOptions};
 pub use node::{NodeIpOptions, NodeOptions, ServiceCheckOptions, ServiceUndoOptions};
 pub use prefetch::PrefetchOptions;
 

@@ -4,30 +4,24 @@
 //! that has no CNI yet, or that reads networks only when it starts, is restarted after that, which must be allowed.
 //! Undo goes the other way.
 
-use std::cell::RefCell;
-
 use crate::exit::{Exit, Failure, Result};
 use crate::host::Host;
 use crate::host::agent::Agent;
 use crate::host::files::{Files, Staging};
-use crate::host::systemd::Systemd;
 use crate::journal::Recorded;
 use crate::options::{CniOptions, FindAgentOptions};
 use crate::steps::StepName;
+use crate::steps::agent::restart::{Action, Restarter};
 use crate::steps::model::{Acts, Change, Direction, Plan, Proposal, Step, WantedFile};
 use crate::steps::status::{Installed, Seen};
 
 pub mod config;
 pub mod place;
 mod plugins;
-mod restart;
-pub mod settings;
 mod survey;
 mod undo;
 
 use place::Searched;
-pub use restart::Action;
-use restart::Before;
 pub use undo::{CniUndo, networks_of};
 
 /// The plugin that connects containers.
@@ -41,14 +35,14 @@ pub struct Cni<'a> {
     options: &'a CniOptions,
     /// Whether it is only compared with what there is. Checksums do for that: artifacts need not be there.
     compares: bool,
-    /// How the agent was before it was restarted.
-    before: RefCell<Option<Before>>,
+    restarter: Restarter<'a>,
 }
 
 impl<'a> Cni<'a> {
     /// With these options.
     pub fn new(options: &'a CniOptions) -> Self {
-        Self { options, compares: false, before: RefCell::new(None) }
+        let restarter = Restarter::new(&options.unit, options.step.restarts.allow_restart);
+        Self { options, compares: false, restarter }
     }
 
     /// The same, to be compared only.
@@ -68,24 +62,7 @@ impl Acts for Cni<'_> {
     const NAME: StepName = StepName::Cni;
 
     async fn act(&self, _: &Host, action: &Action, direction: Direction) -> Result<()> {
-        let Action::RestartAgent { reload } = action;
-        let (systemd, agent) = (Systemd::connect().await?, self.agent()?);
-        let options = &self.options.unit;
-        if *reload {
-            systemd.reload().await?;
-        }
-        match direction {
-            Direction::Forward => {
-                let before = Before::look(&systemd, options, &agent).await?;
-                let before = self.before.borrow_mut().insert(before).clone();
-                restart::restart(&systemd, &agent, &before).await
-            }
-            Direction::Back => {
-                let before = self.before.borrow().clone();
-                let allowed = self.options.step.restarts.allow_restart;
-                restart::go_back(&systemd, options, &agent, before.as_ref(), allowed).await
-            }
-        }
+        self.restarter.act(&self.agent()?, action, direction).await
     }
 }
 

@@ -1,5 +1,6 @@
 //! One file a step on the host: it checks what there is, plans, applies, verifies the effect, and undoes.
 
+pub mod agent;
 pub mod cluster_init;
 pub mod cni;
 pub mod docker_network;
@@ -9,6 +10,7 @@ pub mod etcd_tls;
 pub mod libnetwork;
 pub mod model;
 mod name;
+pub mod net_modules;
 pub mod node;
 pub mod node_ip;
 pub mod prefetch;

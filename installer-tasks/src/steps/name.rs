@@ -12,6 +12,8 @@ pub enum StepName {
     DockerClusterStore,
     /// The CNI plugins and the network's configuration.
     Cni,
+    /// Mesos 0.28's modules.
+    NetModules,
     /// The container calico-node, and the directories that were made for it.
     CalicoNode,
     /// The container calico-libnetwork, and the directories that were made for it.
@@ -20,13 +22,15 @@ pub enum StepName {
 
 impl StepName {
     /// All, in the order in which they are installed.
-    pub const ALL: [Self; 4] = [Self::DockerClusterStore, Self::Cni, Self::CalicoNode, Self::Libnetwork];
+    pub const ALL: [Self; 5] =
+        [Self::DockerClusterStore, Self::Cni, Self::NetModules, Self::CalicoNode, Self::Libnetwork];
 
     /// The name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DockerClusterStore => "docker-cluster-store",
             Self::Cni => "cni",
+            Self::NetModules => "net-modules",
             Self::CalicoNode => "calico-node",
             Self::Libnetwork => "libnetwork",
         }
@@ -36,7 +40,7 @@ impl StepName {
     pub fn command(self) -> &'static str {
         match self {
             Self::CalicoNode => "node",
-            Self::DockerClusterStore | Self::Cni | Self::Libnetwork => self.as_str(),
+            Self::DockerClusterStore | Self::Cni | Self::NetModules | Self::Libnetwork => self.as_str(),
         }
     }
 }

@@ -11,6 +11,7 @@ use super::StepName;
 use super::cni;
 use super::docker_store;
 use super::libnetwork::Libnetwork;
+use super::net_modules;
 use super::node::CalicoNode;
 use super::supervise::service;
 use crate::exit::Result;
@@ -93,6 +94,7 @@ pub async fn status(host: &Host, options: &StatusOptions) -> Result<Status> {
         let seen = match step {
             StepName::DockerClusterStore => docker_store::seen(host, &options.unit).await?,
             StepName::Cni => cni::seen(host, &options.agent).await,
+            StepName::NetModules => net_modules::seen(&options.agent).await,
             StepName::CalicoNode => service::seen::<CalicoNode>(&options.unit.docker.socket).await,
             StepName::Libnetwork => service::seen::<Libnetwork>(&options.unit.docker.socket).await,
         };

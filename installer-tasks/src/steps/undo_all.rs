@@ -9,6 +9,7 @@ use super::cni::{self, CniUndo};
 use super::docker_store::DockerStoreUndo;
 use super::libnetwork::Libnetwork;
 use super::model::{Engine, Undo as _, Undone};
+use super::net_modules::NetModulesUndo;
 use super::node::CalicoNode;
 use super::supervise::service::{self, Service};
 use crate::exit::{Exit, Failure, Result};
@@ -62,6 +63,7 @@ pub async fn undo_all(host: &Host, options: &UndoAllOptions) -> Result<AllUndone
         let outcomes = match step {
             StepName::DockerClusterStore => docker_store(host, options, &document).await,
             StepName::Cni => cni(host, options, &document).await,
+            StepName::NetModules => net_modules(host, options, &document).await,
             StepName::CalicoNode => calico_node(host, options, &document).await,
             StepName::Libnetwork => service::<Libnetwork>(host, options, &document, Ok(())).await,
         };
@@ -123,13 +125,39 @@ fn cni_undo<'a>(options: &'a UndoAllOptions, network: Option<&'a NetworkName>) -
     CniUndo { network, force: *force, complete: false, restarts: *restarts, agent, unit: agent_unit }
 }
 
-/// Tasks that keep CNI from being taken back need calico-node as well.
+async fn net_modules(host: &Host, options: &UndoAllOptions, document: &Document) -> Vec<Result<Undone>> {
+    if !holds(document, StepName::NetModules) {
+        return Vec::new();
+    }
+    let undo = net_modules_undo(options);
+    vec![Engine::new(host, &options.state).undo(&undo, options.force).await]
+}
+
+fn net_modules_undo(options: &UndoAllOptions) -> NetModulesUndo<'_> {
+    let UndoAllOptions { force, restarts, agent, agent_unit, state, .. } = options;
+    NetModulesUndo {
+        force: *force,
+        restarts: *restarts,
+        agent,
+        unit: agent_unit,
+        state_dir: &state.state_dir,
+    }
+}
+
+/// Tasks that keep CNI, or net-modules, from being taken back need calico-node as well.
 async fn calico_node(host: &Host, options: &UndoAllOptions, document: &Document) -> Vec<Result<Undone>> {
     let mut free = Ok(());
     for network in cni_networks(document) {
         let asked = async {
             let recorded = document.of_step(StepName::Cni)?;
             cni_undo(options, network.as_ref()).next(host, &recorded).await
+        };
+        free = free.and(asked.await.map(drop));
+    }
+    if holds(document, StepName::NetModules) {
+        let asked = async {
+            let recorded = document.of_step(StepName::NetModules)?;
+            net_modules_undo(options).next(host, &recorded).await
         };
         free = free.and(asked.await.map(drop));
     }

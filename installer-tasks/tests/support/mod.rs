@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 pub mod cni;
 pub mod etcd;
 pub mod kill;
+pub mod old;
 pub mod plain;
 pub mod systemd;
 

@@ -2,7 +2,7 @@
 //!
 //! A block of code is run as the comment before it says: `on every host`, `on one host`, `on another host`; `gives NAME` puts
 //! what it wrote last into that variable for all later blocks. Marathon is stood in for: an app is launched as Marathon
-//! would, on one host, and must run.
+//! would, on one host, and must run. What is of Mesos 0.28, which could not be had, is `installer-tasks/tests/net_modules_page.rs`'.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,7 +30,10 @@ struct Block {
     line: usize,
 }
 
-/// The blocks of a page, in their order.
+/// At the end of the place of what runs elsewhere.
+const OLD: &str = ", Mesos 0.28";
+
+/// The blocks of a page that are run here, in their order.
 fn blocks(page: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut place = None;
@@ -42,7 +45,9 @@ fn blocks(page: &str) -> Vec<Block> {
             let code = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```");
             let text = code.flat_map(|line| [line, "\n"]).collect();
             let place = place.take().unwrap_or_else(|| panic!("line {}: where is it run?", number + 1));
-            blocks.push(Block { place, language: language.to_owned(), text, line: number + 1 });
+            if !place.ends_with(OLD) {
+                blocks.push(Block { place, language: language.to_owned(), text, line: number + 1 });
+            }
         }
     }
     blocks

@@ -12,6 +12,9 @@ pub struct AgentState {
     pub id: String,
     /// When it was started, in seconds since the epoch.
     pub start_time: f64,
+    /// `slave(1)@ADDRESS:PORT`.
+    #[serde(default)]
+    pid: String,
     #[serde(default)]
     frameworks: Vec<Framework>,
 }
@@ -39,6 +42,46 @@ struct Executor {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 struct Task {
     id: String,
+    #[serde(default)]
+    statuses: Vec<Status>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Status {
+    #[serde(default)]
+    container_status: ContainerStatus,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+struct ContainerStatus {
+    #[serde(default)]
+    network_infos: Vec<NetworkInfo>,
+}
+
+/// Up to Mesos 0.26 an address stands alone.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct NetworkInfo {
+    ip_address: Option<String>,
+    #[serde(default)]
+    ip_addresses: Vec<IpAddress>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct IpAddress {
+    ip_address: Option<String>,
+}
+
+impl Task {
+    /// The addresses that it was told to have.
+    fn addresses(&self) -> impl Iterator<Item = &str> {
+        let infos = self.statuses.iter().flat_map(|status| &status.container_status.network_infos);
+        infos.flat_map(|info| {
+            info.ip_address
+                .iter()
+                .chain(info.ip_addresses.iter().flat_map(|it| &it.ip_address))
+                .map(String::as_str)
+        })
+    }
 }
 
 impl AgentState {
@@ -60,6 +103,21 @@ impl AgentState {
             }
         }
         ended
+    }
+
+    /// The tasks that have another address than the agent. It is not told who gave it to them.
+    pub fn tasks_with_own_addresses(&self) -> Vec<String> {
+        let own = self.pid.split_once('@').and_then(|(_, address)| address.rsplit_once(':'));
+        let own = own.map(|(address, _)| address);
+        let mut tasks = Vec::new();
+        for Framework { id, name, executors, .. } in &self.frameworks {
+            for task in executors.iter().flat_map(|executor| &executor.tasks) {
+                if let Some(address) = task.addresses().find(|address| Some(*address) != own) {
+                    tasks.push(format!("{} ({address}) of framework {name} ({id})", task.id));
+                }
+            }
+        }
+        tasks
     }
 
     /// When it was started.
@@ -95,6 +153,26 @@ mod tests {
         let expected = ["a", "b", "e2"].map(|what| format!("{what} of framework chronos (F2)"));
         assert_eq!(state.ended_by_restart(), expected);
         assert_eq!(state.started(), UNIX_EPOCH + Duration::from_millis(1_700_000_000_250));
+    }
+
+    /// As Mesos 0.28 answers, where each task is told its agent's address unless a module gives it one.
+    #[test]
+    fn tasks_with_addresses_of_their_own_are_known_by_what_they_were_told() {
+        let told = |infos: serde_json::Value| json!([{ "state": "TASK_RUNNING", "container_status": { "network_infos": infos } }]);
+        let address = |it: &str| json!([{ "ip_addresses": [{ "ip_address": it, "protocol": "IPv4" }] }]);
+        let state: AgentState = serde_json::from_value(json!({
+            "id": "S1", "start_time": 1.0, "pid": "slave(1)@10.0.0.11:5051",
+            "frameworks": [{ "id": "F1", "name": "marathon", "executors": [{ "id": "e", "tasks": [
+                { "id": "web", "statuses": told(address("192.168.0.1")) },
+                { "id": "host", "statuses": told(address("10.0.0.11")) },
+                { "id": "old", "statuses": told(json!([{ "ip_address": "192.168.0.2" }])) },
+                { "id": "staging", "statuses": [{ "state": "TASK_STAGING" }] },
+            ] }] }],
+        }))
+        .unwrap();
+        let expected =
+            ["web (192.168.0.1)", "old (192.168.0.2)"].map(|it| format!("{it} of framework marathon (F1)"));
+        assert_eq!(state.tasks_with_own_addresses(), expected);
     }
 
     /// As Mesos 1.0 to 1.11 answer before they are registered, and an agent that nothing runs on.

@@ -2,12 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use super::settings::{CONFIG_FLAG, PLUGINS_FLAG};
 use crate::exit::{Failure, Result};
 use crate::host::Host;
 use crate::host::agent::{AgentFlags, MesosVersion};
 use crate::host::files::Files;
 use crate::host::platform::{Platform, PlatformChoice};
+
+/// The flags, without which an agent has no CNI.
+pub const PLUGINS_FLAG: &str = "network_cni_plugins_dir";
+/// See [`PLUGINS_FLAG`].
+pub const CONFIG_FLAG: &str = "network_cni_config_dir";
+/// Both.
+pub const FLAGS: [&str; 2] = [PLUGINS_FLAG, CONFIG_FLAG];
 
 /// From here on the isolator loads a new configuration by itself.
 const LOADS_BY_ITSELF: MesosVersion = MesosVersion { major: 1, minor: 2 };
@@ -23,7 +29,10 @@ pub fn restart_for(version: MesosVersion) -> Result<Option<String>> {
             "Mesos {version} loads a CNI network only when the agent starts (from {LOADS_BY_ITSELF} on it does at once)"
         )))
     } else {
-        Err(Failure::unsuitable(format!("Mesos {version} has no CNI: {HAS_CNI} or later is needed")))
+        Err(Failure::unsuitable(format!(
+            "Mesos {version} has no CNI: {HAS_CNI} or later is needed, or, with Mesos 0.28, `calico-installer net-modules` by \
+             hand"
+        )))
     }
 }
 

@@ -4,18 +4,19 @@ use std::path::{Path, PathBuf};
 
 use super::Cni;
 use super::config::{self, NetworkConfig, TlsFiles};
-use super::place::{self, Directory, Searched};
+use super::place::{self, CONFIG_FLAG, Directory, FLAGS, PLUGINS_FLAG, Searched};
 use super::plugins::{self, Plugin};
-use super::restart::{self, Action};
-use super::settings::{CONFIG_FLAG, PLUGINS_FLAG, Settings};
-use crate::exit::{Exit, Failure, Result};
-use crate::host::agent::{Agent, AgentFlags, MesosVersion};
+use crate::exit::{Failure, Result};
+use crate::host::agent::{Agent, AgentFlags};
 use crate::host::files::{self, Files, Print, Staging};
 use crate::host::systemd::Systemd;
 use crate::host::{Host, name, platform};
 use crate::journal::Recorded;
 use crate::options::{CniOptions, EtcdTlsFile};
 use crate::steps::StepName;
+use crate::steps::agent::restart::Action;
+use crate::steps::agent::settings::Settings;
+use crate::steps::agent::{self, Asked};
 use crate::steps::etcd_tls::OnHost;
 use crate::steps::model::{Content, Proposal, WantedFile};
 use crate::values::{Artifact, NetworkName};
@@ -37,7 +38,7 @@ pub async fn survey(host: &Host, step: &Cni<'_>, recorded: &Recorded<Action>) ->
     }
     let client = options.step.etcd.client()?;
     let agent = step.agent()?;
-    let asked = asked(&agent, recorded).await?;
+    let asked: Asked = agent::ask(&agent, recorded, StepName::Cni).await?;
     let loads_at_start = place::restart_for(asked.version)?;
     let platform = options.unit.platform.on(host);
     let (plugins_dir, config_dir) = (options.cni_plugins_dir.as_deref(), options.cni_config_dir.as_deref());
@@ -79,7 +80,7 @@ pub async fn survey(host: &Host, step: &Cni<'_>, recorded: &Recorded<Action>) ->
     let flags =
         [(PLUGINS_FLAG, searched.plugins_text()), (CONFIG_FLAG, searched.config.display().to_string())];
     let flags = flags.each_ref().map(|(flag, value)| (*flag, value.as_str()));
-    if let (None, Some(settings)) = (&without_flags, Settings::recorded(recorded)) {
+    if let (None, Some(settings)) = (&without_flags, Settings::recorded(recorded, &FLAGS)) {
         settings.files(files, &flags)?.into_iter().for_each(|file| proposal.file(file));
     }
     let because = match (without_flags, loads_at_start) {
@@ -102,26 +103,6 @@ pub async fn survey(host: &Host, step: &Cni<'_>, recorded: &Recorded<Action>) ->
 fn tls_files(tls: &OnHost) -> Option<TlsFiles<'_>> {
     let identity = tls.path(EtcdTlsFile::Cert).zip(tls.path(EtcdTlsFile::Key));
     Some(TlsFiles { ca: tls.path(EtcdTlsFile::Ca)?, identity })
-}
-
-/// What an agent says of itself.
-struct Asked {
-    version: MesosVersion,
-    flags: AgentFlags,
-}
-
-async fn asked(agent: &Agent, recorded: &Recorded<Action>) -> Result<Asked> {
-    let asked = async { Ok(Asked { version: agent.version().await?, flags: agent.flags().await? }) };
-    asked.await.map_err(|failure: Failure| {
-        let begun = recorded.unfinished.as_ref().is_some_and(|actions| !actions.is_empty());
-        if begun && failure.exit() == Exit::Unavailable {
-            return failure.also(
-                "an earlier run was interrupted when it was to restart it: start it, or take back what was begun by \
-                 `calico-installer cni undo --force`",
-            );
-        }
-        failure
-    })
 }
 
 fn propose_plugins(
@@ -166,23 +147,13 @@ async fn restarted(
     let systemd = Systemd::connect().await?;
     let (name, unit) =
         platform::agent_unit(&systemd, options.unit.platform, options.unit.unit.as_deref()).await?;
-    restart::refuse_if_all_ends(&name, &unit, is)?;
     let mut reload = false;
     if is.get(PLUGINS_FLAG).is_none() {
         let settings = Settings::of(&name, &unit).on(host);
         reload = settings.needs_reload();
         settings.files(host.files(), flags)?.into_iter().for_each(|file| proposal.file(file));
     }
-    let ended = agent.state().await?.ended_by_restart();
-    let mut why = format!("{name} must be restarted: {because}");
-    if !ended.is_empty() {
-        let ended = format!("that ends tasks of frameworks that do not checkpoint: {}", ended.join(", "));
-        proposal.note(&*ended);
-        why = format!("{why}; {ended}");
-    }
-    proposal.restart(why);
-    proposal.action(Action::RestartAgent { reload }, because);
-    Ok(())
+    agent::propose_restart(proposal, (&name, &unit), agent, is, reload, because).await
 }
 
 fn wanted(path: PathBuf, staging: Staging, content: Content, sha256: String, mode: u32) -> WantedFile {

@@ -5,18 +5,17 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::config;
-use super::place::Searched;
-use super::restart::{self, Action, Before};
-use super::settings::{self, Settings};
+use super::place::{FLAGS, Searched};
 use super::survey;
 use crate::exit::{Exit, Failure, Result};
 use crate::host::Host;
 use crate::host::agent::{self, Agent, AgentFlags};
 use crate::host::files::{Files, Staging};
-use crate::host::systemd::Systemd;
 use crate::journal::{Entry, Recorded, What};
 use crate::options::{AgentUnitOptions, CniUndoOptions, FindAgentOptions, RestartOptions};
 use crate::say;
+use crate::steps::agent::restart::{self, Action};
+use crate::steps::agent::settings::{self, Settings};
 use crate::steps::model::{Acts, Back, Direction, Stage, Undo};
 use crate::steps::{StepName, users};
 use crate::values::NetworkName;
@@ -57,13 +56,7 @@ impl Acts for CniUndo<'_> {
     const NAME: StepName = StepName::Cni;
 
     async fn act(&self, _: &Host, action: &Action, _: Direction) -> Result<()> {
-        let Action::RestartAgent { reload } = action;
-        let (systemd, agent) = (Systemd::connect().await?, Agent::at(self.agent.url()?));
-        let before = Before::look(&systemd, self.unit, &agent).await?;
-        if *reload {
-            systemd.reload().await?;
-        }
-        restart::restart(&systemd, &agent, &before).await
+        restart::undo(&Agent::at(self.agent.url()?), self.unit, action).await
     }
 }
 
@@ -82,7 +75,7 @@ impl Undo for CniUndo<'_> {
         users.refuse_unless(self.network, self.force)?;
         let last_network = others.is_empty();
         let searched = users.flags.as_ref().and_then(|flags| Searched::from_flags(flags).ok().flatten());
-        let restart = match (&searched, Settings::recorded(recorded)) {
+        let restart = match (&searched, Settings::recorded(recorded, &FLAGS)) {
             (Some(searched), Some(settings)) if last_network => {
                 self.refuse_if_flags_are_needed(host.files(), searched, configuration.as_ref(), &users)?;
                 Some(Action::RestartAgent { reload: settings.needs_reload() })
@@ -163,7 +156,7 @@ impl CniUndo<'_> {
         }
         let content = files.read(&entry.path)?.unwrap_or_default();
         let Ok(text) = String::from_utf8(content) else { return Ok(restore) };
-        let without = settings::without_variables(&text);
+        let without = settings::without_variables(&text, &FLAGS);
         Ok(Back::Rewrite(settings::file(files, entry.path.clone(), without)?))
     }
 }
@@ -195,7 +188,7 @@ impl<'a> Split<'a> {
                         split.others.push(path.display().to_string());
                     }
                 }
-                What::File { .. } if Settings::is_at(path) => split.settings.push(entry),
+                What::File { .. } if Settings::at(path, &FLAGS).is_some() => split.settings.push(entry),
                 What::File { .. } | What::Directory => split.rest.push(entry),
             }
         }

@@ -1,6 +1,6 @@
 //! dockerd's command line, read through systemd: a task sees no process of the host.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::flags::{self, Environment, Flag, Variable};
 use crate::exit::Result;
@@ -26,12 +26,10 @@ impl CommandLine {
                 environment.insert(name.to_owned(), Variable { value: value.to_owned(), file: None });
             }
         }
-        for pattern in &unit.environment_files {
-            for file in matching(host, pattern)? {
-                let content = host.files().read(&file)?.unwrap_or_default();
-                for (name, value) in environment_file(&String::from_utf8_lossy(&content)) {
-                    environment.insert(name, Variable { value, file: Some(file.clone()) });
-                }
+        for file in unit.environment_files_on(host)? {
+            let content = host.files().read(&file)?.unwrap_or_default();
+            for (name, value) in environment_file(&String::from_utf8_lossy(&content)) {
+                environment.insert(name, Variable { value, file: Some(file.clone()) });
             }
         }
         let mut texts = Vec::new();
@@ -41,18 +39,4 @@ impl CommandLine {
         }
         Ok(Self { flags: flags::flags(&unit.exec_start, &environment), texts })
     }
-}
-
-/// The files of an `EnvironmentFile=`, of whose last part `*` may be one.
-fn matching(host: &Host, pattern: &str) -> Result<Vec<PathBuf>> {
-    let path = host.place(pattern);
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let Some((start, end)) = name.split_once('*') else { return Ok(vec![path]) };
-    let mut files = host.files().list(path.parent().unwrap_or(Path::new("/")))?;
-    files.retain(|file| {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
-    });
-    files.sort();
-    Ok(files)
 }

@@ -134,12 +134,8 @@ fn any_text() -> impl Strategy<Value = String> {
 
 /// The members that are not ours, in their order, with the very text of their values.
 fn others(it: &DaemonJson) -> Vec<(String, String)> {
-    let other = |member: &&Member| !OURS.contains(&member.key.as_str());
-    it.members
-        .iter()
-        .filter(other)
-        .map(|it_| (it_.key.clone(), it.text[it_.value.clone()].to_owned()))
-        .collect()
+    let other = it.0.keys().filter(|key| !OURS.contains(key));
+    other.map(|key| (key.to_owned(), it.0.value_text(key).unwrap().to_owned())).collect()
 }
 
 proptest! {
@@ -154,7 +150,7 @@ proptest! {
             prop_assert_eq!(is, Some(Value::from(value.as_str())));
         }
         prop_assert_eq!(others(&before), others(&after));
-        let keys = |it: &DaemonJson| it.members.iter().map(|member| member.key.clone()).collect::<Vec<_>>();
+        let keys = |it: &DaemonJson| it.0.keys().map(ToOwned::to_owned).collect::<Vec<_>>();
         prop_assert!(keys(&after).starts_with(&keys(&before)), "the order is kept");
         prop_assert_eq!(&after.with_store(&wanted()), &after);
         // A final newline stays or stays away.

@@ -1,4 +1,4 @@
-//! Where an agent of plain Mesos gets the flags from that CNI takes, and how they are set there.
+//! Where an agent of plain Mesos gets its flags from, and how they are set there.
 //!
 //! The packages of Mesos start it by `mesos-init-wrapper`, which makes a flag of each file in `/etc/mesos-slave`. Other
 //! units read `/etc/default/mesos-slave`; and each takes variables from a drop-in.
@@ -13,10 +13,6 @@ use crate::host::words;
 use crate::journal::Recorded;
 use crate::steps::model::{Content, WantedFile};
 
-/// The flags, without which an agent has no CNI.
-pub const PLUGINS_FLAG: &str = "network_cni_plugins_dir";
-/// See [`PLUGINS_FLAG`].
-pub const CONFIG_FLAG: &str = "network_cni_config_dir";
 /// What the packages start the agent by.
 const WRAPPER: &str = "mesos-init-wrapper";
 /// Where administrators keep the settings of services.
@@ -55,28 +51,23 @@ impl Settings {
         }
     }
 
-    /// Those that we have written before, if we have.
-    pub fn recorded<A>(recorded: &Recorded<A>) -> Option<Self> {
-        recorded.entries.iter().find_map(|entry| Self::at(&entry.path))
+    /// Those in which `flags` were set before by us, if they were.
+    pub fn recorded<A>(recorded: &Recorded<A>, flags: &[&str]) -> Option<Self> {
+        recorded.entries.iter().find_map(|entry| Self::at(&entry.path, flags))
     }
 
-    /// Those that a file at `path` is of, if it is one that we write.
-    fn at(path: &Path) -> Option<Self> {
+    /// Those that a file at `path` is of, if it is one that sets `flags`.
+    pub fn at(path: &Path, flags: &[&str]) -> Option<Self> {
         let directory = path.parent()?;
         let name = path.file_name()?.to_str()?;
         match name {
-            PLUGINS_FLAG | CONFIG_FLAG => Some(Self::FlagFiles(directory.to_owned())),
+            _ if flags.contains(&name) => Some(Self::FlagFiles(directory.to_owned())),
             DROP_IN if directory.extension() == Some("d".as_ref()) => Some(Self::DropIn(path.to_owned())),
             _ if name.starts_with("mesos-") && directory.ends_with("etc/default") => {
                 Some(Self::EnvironmentFile(path.to_owned()))
             }
             _ => None,
         }
-    }
-
-    /// Whether a file at `path` is of any.
-    pub fn is_at(path: &Path) -> bool {
-        Self::at(path).is_some()
     }
 
     /// Whether systemd must read its units again to see them.
@@ -103,69 +94,63 @@ impl Settings {
                 .map(|(flag, value)| file(files, directory.join(flag), format!("{value}\n")))
                 .collect(),
             Self::EnvironmentFile(path) => {
-                let content = files.read(path)?.unwrap_or_default();
-                let text = String::from_utf8(content).map_err(|error| {
-                    Failure::unsuitable(format!("{} is not a text that can be changed", path.display()))
-                        .because(error)
-                })?;
-                let text = with_variables(&text, flags).ok_or_else(|| {
-                    Failure::unsuitable(format!(
-                        "{} cannot be changed: what is added to it would be a part of its last line",
-                        path.display()
-                    ))
-                })?;
+                let text = with_variables(&text_of(files, path)?, flags).ok_or_else(|| goes_on(path))?;
                 Ok(vec![file(files, files.resolve(path)?, text)?])
             }
-            Self::DropIn(path) => Ok(vec![file(files, path.clone(), drop_in(flags))?]),
+            Self::DropIn(path) => {
+                let variables: Vec<_> = flags.iter().map(|(flag, value)| (variable(flag), *value)).collect();
+                Ok(vec![file(files, path.clone(), drop_in(&variables))?])
+            }
         }
     }
 }
 
+/// The text of a file; none at all is an empty one.
+pub fn text_of(files: &Files, path: &Path) -> Result<String> {
+    let content = files.read(path)?.unwrap_or_default();
+    String::from_utf8(content).map_err(|error| {
+        Failure::unsuitable(format!("{} is not a text that can be changed", path.display())).because(error)
+    })
+}
+
+/// Refuses an environment file that ends within a line that goes on.
+pub fn goes_on(path: &Path) -> Failure {
+    let path = path.display();
+    Failure::unsuitable(format!(
+        "{path} cannot be changed: what is added to it would be a part of its last line"
+    ))
+}
+
 /// The variable of a flag.
-fn variable(flag: &str) -> String {
+pub fn variable(flag: &str) -> String {
     format!("MESOS_{}", flag.to_uppercase())
 }
 
-fn drop_in(flags: &[Flag<'_>]) -> String {
-    let line = |(flag, value): &Flag<'_>| {
+/// A drop-in that sets variables.
+pub fn drop_in(variables: &[(String, &str)]) -> String {
+    let line = |(name, value): &(String, &str)| {
         // systemd's own characters in a value.
         let value = value.replace('%', "%%").replace('\\', "\\\\").replace('"', "\\\"");
-        format!("Environment=\"{}={value}\"\n", variable(flag))
+        format!("Environment=\"{name}={value}\"\n")
     };
-    format!("[Service]\n{}", flags.iter().map(line).collect::<String>())
+    format!("[Service]\n{}", variables.iter().map(line).collect::<String>())
 }
 
-/// An environment file with these variables at its end, unless it has them; `None` when it ends within a line that goes
-/// on.
+/// An environment file with these flags at its end, unless it has them; `None` when it ends within a line that goes on.
 fn with_variables(text: &str, flags: &[Flag<'_>]) -> Option<String> {
     let has = |text: &str, (flag, value): &Flag<'_>| {
-        let assignments = words::environment_file(text);
-        assignments.iter().rfind(|(name, _)| *name == variable(flag)).is_some_and(|(_, is)| is == value)
+        words::last(text, &variable(flag)).is_some_and(|is| is == *value)
     };
     let mut after = text.to_owned();
-    for flag in flags {
-        if has(text, flag) {
-            continue;
-        }
-        if !after.is_empty() && !after.ends_with('\n') {
-            after.push('\n');
-        }
-        after.push_str(&line(*flag));
+    for (flag, value) in flags.iter().filter(|flag| !has(text, flag)) {
+        after = words::with_assignment(&after, &variable(flag), value);
     }
     flags.iter().all(|flag| has(&after, flag)).then_some(after)
 }
 
-/// A line of an environment file.
-fn line((flag, value): Flag<'_>) -> String {
-    let value = value.replace('\\', "\\\\").replace('"', "\\\"");
-    format!("{}=\"{value}\"\n", variable(flag))
-}
-
-/// An environment file without the lines that set our flags.
-pub fn without_variables(text: &str) -> String {
-    let ours = |line: &str| {
-        [PLUGINS_FLAG, CONFIG_FLAG].iter().any(|flag| line.starts_with(&format!("{}=", variable(flag))))
-    };
+/// An environment file without the lines that set these flags.
+pub fn without_variables(text: &str, flags: &[&str]) -> String {
+    let ours = |line: &str| flags.iter().any(|flag| line.starts_with(&format!("{}=", variable(flag))));
     text.split_inclusive('\n').filter(|line| !ours(line)).collect()
 }
 
@@ -186,6 +171,10 @@ pub fn file(files: &Files, path: PathBuf, text: String) -> Result<WantedFile> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const PLUGINS_FLAG: &str = "network_cni_plugins_dir";
+    const CONFIG_FLAG: &str = "network_cni_config_dir";
+    const BOTH: [&str; 2] = [PLUGINS_FLAG, CONFIG_FLAG];
 
     fn unit(exec: &str, environment_files: &[&str]) -> Unit {
         Unit {
@@ -216,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_setting_is_known_by_its_file() {
-        let at = |path: &str| Settings::at(Path::new(path));
+        let at = |path: &str| Settings::at(Path::new(path), &BOTH);
         for (path, expected) in [
             ("/etc/mesos-slave/network_cni_config_dir", Settings::FlagFiles("/etc/mesos-slave".into())),
             ("/etc/default/mesos-slave", Settings::EnvironmentFile("/etc/default/mesos-slave".into())),
@@ -249,12 +238,12 @@ mod tests {
         for open in ["A=1 \\", "A=\"1", "# comment \\"] {
             assert_eq!(with_variables(open, &FLAGS), None, "{open:?}");
         }
-        assert_eq!(without_variables(&format!("A=1\n{LINES}B=2")), "A=1\nB=2");
+        assert_eq!(without_variables(&format!("A=1\n{LINES}B=2"), &BOTH), "A=1\nB=2");
     }
 
     #[test]
     fn a_drop_in_says_the_same() {
-        let text = drop_in(&[(PLUGINS_FLAG, "/opt/a%b:/c")]);
+        let text = drop_in(&[(variable(PLUGINS_FLAG), "/opt/a%b:/c")]);
         assert_eq!(text, "[Service]\nEnvironment=\"MESOS_NETWORK_CNI_PLUGINS_DIR=/opt/a%%b:/c\"\n");
     }
 
@@ -275,7 +264,7 @@ mod tests {
             let ours = ours.map(|(name, value)| (name.to_owned(), value.to_owned()));
             prop_assert_eq!(&is[is.len() - 2..], &ours[..]);
             prop_assert_eq!(with_variables(&after, &flags), Some(after.clone()), "once is enough");
-            let back = without_variables(&after);
+            let back = without_variables(&after, &BOTH);
             prop_assert_eq!(back.strip_suffix('\n').unwrap_or(&back), before.strip_suffix('\n').unwrap_or(&before));
         }
     }

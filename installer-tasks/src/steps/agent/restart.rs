@@ -1,5 +1,6 @@
 //! The Mesos agent before and after a restart.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::host::platform;
 use crate::host::systemd::{JobResult, Systemd, Unit};
 use crate::options::AgentUnitOptions;
 use crate::say;
+use crate::steps::model::Direction;
 
 /// How long the unit may take to stop and to start.
 const RESTART_LIMIT: Duration = Duration::from_mins(5);
@@ -40,6 +42,57 @@ impl fmt::Display for Action {
     }
 }
 
+/// Restarts the agent for a step that is installed, and again for one that is taken back.
+#[derive(Debug)]
+pub struct Restarter<'a> {
+    /// How the agent is run.
+    pub options: &'a AgentUnitOptions,
+    /// Whether it may be restarted to take back what it may have read.
+    pub allowed: bool,
+    /// How it was before it was restarted.
+    before: RefCell<Option<Before>>,
+}
+
+impl<'a> Restarter<'a> {
+    /// Of an agent that was not restarted yet.
+    pub fn new(options: &'a AgentUnitOptions, allowed: bool) -> Self {
+        Self { options, allowed, before: RefCell::new(None) }
+    }
+
+    /// Does it.
+    pub async fn act(&self, agent: &Agent, action: &Action, direction: Direction) -> Result<()> {
+        let systemd = Systemd::connect().await?;
+        action.reload(&systemd).await?;
+        match direction {
+            Direction::Forward => {
+                let before = Before::look(&systemd, self.options, agent).await?;
+                let before = self.before.borrow_mut().insert(before).clone();
+                restart(&systemd, agent, &before).await
+            }
+            Direction::Back => {
+                let before = self.before.borrow().clone();
+                go_back(&systemd, self.options, agent, before.as_ref(), self.allowed).await
+            }
+        }
+    }
+}
+
+impl Action {
+    /// What is done before the restart.
+    async fn reload(self, systemd: &Systemd) -> Result<()> {
+        let Self::RestartAgent { reload } = self;
+        if reload { Ok(systemd.reload().await?) } else { Ok(()) }
+    }
+}
+
+/// Restarts the agent for a step that is undone.
+pub async fn undo(agent: &Agent, options: &AgentUnitOptions, action: &Action) -> Result<()> {
+    let systemd = Systemd::connect().await?;
+    let before = Before::look(&systemd, options, agent).await?;
+    action.reload(&systemd).await?;
+    restart(&systemd, agent, &before).await
+}
+
 /// Refuses an agent whose restart would end tasks that are to outlive it.
 pub fn refuse_if_all_ends(name: &str, unit: &Unit, flags: &AgentFlags) -> Result<()> {
     if !flags.recovers() {
@@ -59,7 +112,7 @@ pub fn refuse_if_all_ends(name: &str, unit: &Unit, flags: &AgentFlags) -> Result
 
 /// The agent before it is restarted.
 #[derive(Debug, Clone)]
-pub struct Before {
+struct Before {
     name: String,
     unit: Unit,
     /// The agent's ID; empty when any will do.
@@ -72,7 +125,7 @@ pub struct Before {
 
 impl Before {
     /// As it is now, and is to be again.
-    pub async fn look(systemd: &Systemd, options: &AgentUnitOptions, agent: &Agent) -> Result<Self> {
+    async fn look(systemd: &Systemd, options: &AgentUnitOptions, agent: &Agent) -> Result<Self> {
         let (name, unit) = platform::agent_unit(systemd, options.platform, options.unit.as_deref()).await?;
         let flags = agent.flags().await?;
         let patience = flags.reregistration_timeout() + Duration::from_secs(options.patience);
@@ -82,7 +135,7 @@ impl Before {
 }
 
 /// Restarts the agent, and waits until it is registered again as the one that it was.
-pub async fn restart(systemd: &Systemd, agent: &Agent, before: &Before) -> Result<()> {
+async fn restart(systemd: &Systemd, agent: &Agent, before: &Before) -> Result<()> {
     let name = &before.name;
     let job = systemd.restart(name, RESTART_LIMIT).await?;
     if let JobResult::Other(result) = job {
@@ -151,7 +204,7 @@ async fn how_far(agent: &Agent, before: &Before) -> Result<Progress> {
 }
 
 /// Makes the agent take what is there again, if it may have taken what was there meanwhile.
-pub async fn go_back(
+async fn go_back(
     systemd: &Systemd,
     options: &AgentUnitOptions,
     agent: &Agent,

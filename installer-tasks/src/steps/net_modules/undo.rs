@@ -1,0 +1,189 @@
+//! How net-modules are taken back: first all that names the programs, with a restart of the agent; then the programs.
+
+use std::path::Path;
+
+use super::modules_json::{HOOK, ISOLATOR, ModulesJson};
+use super::place::{AUTHORITY, HOOKS, ISOLATION, Layout, MODULES, with_word, without_name};
+use super::{LIBRARY, is_program, not_loaded};
+use crate::exit::{Exit, Failure, Result};
+use crate::host::agent::{Agent, AgentFlags, AgentState};
+use crate::host::files::Files;
+use crate::host::platform::Platform;
+use crate::host::{Host, words};
+use crate::journal::{self, Entry, Recorded, What};
+use crate::options::{AgentUnitOptions, FindAgentOptions, NetModulesUndoOptions, RestartOptions};
+use crate::say;
+use crate::steps::agent::restart::{self, Action};
+use crate::steps::agent::settings::{self, Settings, variable};
+use crate::steps::model::{Acts, Back, Direction, Stage, Undo};
+use crate::steps::{StepName, users};
+
+/// The step, as it is taken back.
+#[derive(Debug)]
+pub struct NetModulesUndo<'a> {
+    /// Whether it goes on although tasks use it, files were changed since, or the agent does not answer.
+    pub force: bool,
+    /// Whether the agent may be restarted.
+    pub restarts: RestartOptions,
+    /// Which agent.
+    pub agent: &'a FindAgentOptions,
+    /// How it is run.
+    pub unit: &'a AgentUnitOptions,
+    /// Where the record is.
+    pub state_dir: &'a Path,
+}
+
+impl<'a> From<&'a NetModulesUndoOptions> for NetModulesUndo<'a> {
+    fn from(options: &'a NetModulesUndoOptions) -> Self {
+        let NetModulesUndoOptions { force, restarts, agent, unit, state } = options;
+        Self { force: *force, restarts: *restarts, agent, unit, state_dir: &state.state_dir }
+    }
+}
+
+impl Acts for NetModulesUndo<'_> {
+    type Action = Action;
+    const NAME: StepName = StepName::NetModules;
+
+    async fn act(&self, _: &Host, action: &Action, _: Direction) -> Result<()> {
+        restart::undo(&Agent::at(self.agent.url()?), self.unit, action).await
+    }
+}
+
+impl Undo for NetModulesUndo<'_> {
+    async fn next(&self, host: &Host, recorded: &Recorded<Action>) -> Result<Stage<Action>> {
+        let is_last = |entry: &&Entry| matches!(entry.what, What::Directory) || is_program(&entry.path);
+        let (programs, naming): (Vec<&Entry>, Vec<&Entry>) = recorded.entries.iter().rev().partition(is_last);
+        if naming.is_empty() {
+            return Ok(Stage::of(
+                programs.into_iter().map(|entry| Back::Restore(entry.path.clone())).collect(),
+            ));
+        }
+        let asked = self.ask().await?;
+        let loaded = asked.as_ref().is_some_and(|(flags, _)| not_loaded(flags).len() < 2);
+        if loaded && !self.restarts.allow_restart {
+            return Err(Failure::new(
+                Exit::RestartNeeded,
+                "the Mesos agent must be restarted to give up the modules that it has loaded (--allow-restart); nothing was \
+                 changed",
+            ));
+        }
+        if let Some((_, state)) = asked.filter(|_| loaded) {
+            let users = state.tasks_with_own_addresses();
+            users::refuse(
+                "addresses of their own, as net-modules give them",
+                "calico_mesos",
+                &users,
+                self.force,
+            )?;
+        }
+        let back = naming.iter().map(|entry| self.back(host.files(), entry)).collect::<Result<_>>()?;
+        let reload = naming.iter().any(|entry| is_drop_in(&entry.path));
+        let stage = Stage::of(back).and_more();
+        Ok(if loaded { stage.then(Action::RestartAgent { reload }) } else { stage })
+    }
+}
+
+fn is_drop_in(path: &Path) -> bool {
+    matches!(Settings::at(path, &[]), Some(Settings::DropIn(_)))
+}
+
+impl NetModulesUndo<'_> {
+    /// What the agent has and runs; `None` when it does not answer, and that is to be no obstacle.
+    async fn ask(&self) -> Result<Option<(AgentFlags, AgentState)>> {
+        let ask = async {
+            let agent = Agent::at(self.agent.url()?);
+            Ok::<_, Failure>((agent.flags().await?, agent.state().await?))
+        };
+        match ask.await {
+            Ok(asked) => Ok(Some(asked)),
+            Err(failure) if self.force => {
+                let why = failure.one_line();
+                say::progress(format_args!(
+                    "cannot tell what the agent has loaded, going on as asked: {why}"
+                ));
+                Ok(None)
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// What was there before; or, when others changed the file since, what they made of it without our part.
+    fn back(&self, files: &Files, entry: &Entry) -> Result<Back> {
+        let restore = Back::Restore(entry.path.clone());
+        let What::File { before, wrote, .. } = &entry.what else { return Ok(restore) };
+        let Some(print) = files.print_of(&entry.path)? else { return Ok(restore) };
+        if self.force || Some(&print) == before.as_ref() || wrote.contains(&print.sha256) {
+            return Ok(restore);
+        }
+        let before = journal::content_before(files, self.state_dir, entry)?;
+        let before = before.map(|content| String::from_utf8_lossy(&content).into_owned());
+        let now = settings::text_of(files, &entry.path)?;
+        let name = entry.path.file_name().unwrap_or_default().to_string_lossy();
+        let without = match &*name {
+            ISOLATION => in_list(&now, ISOLATOR),
+            HOOKS => in_list(&now, HOOK),
+            MODULES => None,
+            _ if is_drop_in(&entry.path) => None,
+            _ if now.trim_start().starts_with(['{', '[']) => {
+                Some(in_modules(&now, before.as_deref()).map_err(|error| {
+                    let path = entry.path.display();
+                    Failure::unsuitable(format!(
+                        "{path} was changed since, and cannot be taken back: {error}"
+                    ))
+                })?)
+            }
+            _ => in_variables(&now, before.as_deref().unwrap_or_default()),
+        };
+        match without {
+            Some(text) => Ok(Back::Rewrite(settings::file(files, entry.path.clone(), text)?)),
+            None => Ok(restore),
+        }
+    }
+}
+
+/// A file of a list without our name; `None` when that is all that is in it.
+fn in_list(text: &str, name: &str) -> Option<String> {
+    let without = without_name(text, name);
+    (!without.is_empty()).then(|| with_word(text, &without))
+}
+
+/// A file of modules without our library.
+fn in_modules(text: &str, before: Option<&str>) -> Result<String, super::modules_json::ModulesError> {
+    let (mut now, before) =
+        (ModulesJson::parse(Some(text.as_bytes()))?, ModulesJson::parse(before.map(str::as_bytes))?);
+    for platform in [Platform::DcOs, Platform::Mesos] {
+        now = now.with_library_of(&before, &format!("{}/{LIBRARY}", Layout::of(platform).libraries))?;
+    }
+    Ok(now.text().to_owned())
+}
+
+/// A file of variables without our names and values; `None` when it ends within a line that goes on.
+fn in_variables(text: &str, before: &str) -> Option<String> {
+    let mut now = text.to_owned();
+    for (flag, name) in [(ISOLATION, ISOLATOR), (HOOKS, HOOK)] {
+        let variable = variable(flag);
+        let Some(list) = words::last(&now, &variable) else { continue };
+        let list = without_name(&list, name);
+        now = match words::last(before, &variable) {
+            None if list.is_empty() => words::without(&now, &variable),
+            _ => words::with_value(&now, &variable, &list)?,
+        };
+    }
+    // A file of modules that someone has named instead stays.
+    let is_ours = |file: &str| {
+        [Platform::DcOs, Platform::Mesos].iter().any(|it| file.ends_with(Layout::of(*it).modules))
+    };
+    let modules = variable(MODULES);
+    if words::last(before, &modules).is_none()
+        && words::last(&now, &modules).is_some_and(|file| is_ours(&file))
+    {
+        now = words::without(&now, &modules);
+    }
+    match words::last(before, AUTHORITY) {
+        None => Some(words::without(&now, AUTHORITY)),
+        Some(value) => words::with_value(&now, AUTHORITY, &value),
+    }
+}
+
+#[cfg(test)]
+mod tests;
