@@ -1,7 +1,7 @@
 //! The cluster of a story about rollouts, and what its operator does and reads.
 
 use std::cell::RefCell;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cluster::marathon::Scheduler;
 use cluster::{Cluster, Host};
@@ -20,6 +20,7 @@ pub struct Story<'c> {
     pub scheduler: Scheduler<'c>,
     /// What has happened: a scheduler that keeps its state in a file loses what it told last when it is killed.
     told: RefCell<Vec<Event>>,
+    began: Instant,
 }
 
 /// One thing that happened, as `/v1/history` has it.
@@ -34,7 +35,12 @@ pub struct Event {
 
 impl<'c> Story<'c> {
     pub fn new(cluster: &'c Cluster, hosts: Vec<Host<'c>>, scheduler: Scheduler<'c>) -> Self {
-        Self { cluster, hosts, scheduler, told: RefCell::default() }
+        Self { cluster, hosts, scheduler, told: RefCell::default(), began: Instant::now() }
+    }
+
+    /// Says how long it has taken so far.
+    pub fn act(&self, begins: &str) {
+        eprintln!("{:6.1} s  {begins}", self.began.elapsed().as_secs_f64());
     }
 
     /// `/v1/rollout`, as soon as it answers.
