@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{DockerOptions, EtcdApi, EtcdTls, RestartOptions, StateOptions, StepOptions};
 use crate::exit::{Failure, Result};
-use crate::host::net;
+use crate::host::{Host, net};
 use crate::steps::StepName;
 use crate::steps::docker_store::wanted::{StoreOption, StoreUrl, TLS_OPTIONS, Wanted};
 use crate::steps::etcd_tls::OnHost;
@@ -68,7 +68,7 @@ pub struct DockerStoreOptions {
 
 impl DockerStoreOptions {
     /// The store that Docker is to have.
-    pub fn wanted(&self) -> Result<Wanted> {
+    pub async fn wanted(&self, host: &Host) -> Result<Wanted> {
         let store = if let Some(store) = &self.docker_cluster_store {
             store.clone()
         } else {
@@ -78,10 +78,8 @@ impl DockerStoreOptions {
         let advertise = if let Some(advertise) = self.docker_cluster_advertise {
             advertise
         } else {
-            SocketAddr::from((
-                net::node_ip(self.step.agent.node_ip, &self.step.etcd.upstream.endpoints)?,
-                ADVERTISE_PORT,
-            ))
+            let towards = &self.step.etcd.upstream.endpoints;
+            SocketAddr::from((net::own_ip(host, self.step.agent.node_ip, towards).await?, ADVERTISE_PORT))
         };
         let mut given = self.docker_cluster_store_opts.clone();
         if let Some(tls) = self.tls()? {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::exit::{Failure, Result};
-use crate::host::net;
+use crate::host::{Host, net};
 use crate::steps::model::Restarts;
 use crate::values::{Encapsulation, Endpoint, NodeProfile, PinnedFile};
 
@@ -43,15 +43,15 @@ pub struct AgentOptions {
     /// The agent's URL [default: port 5051 on this host's address].
     #[arg(long = "mesos-agent", env = "CALICO_MESOS_AGENT", value_name = "URL")]
     pub mesos_agent: Option<Endpoint>,
-    /// This host's address [default: that from which etcd is reached].
+    /// This host's address [default: what DC/OS' detect_ip says, or that from which etcd is reached].
     #[arg(long = "node-ip", env = "CALICO_NODE_IP")]
     pub node_ip: Option<Ipv4Addr>,
 }
 
 impl AgentOptions {
     /// The agent's URL, found through `etcd` where it is not given.
-    pub fn url(&self, etcd: &[Endpoint]) -> Result<Endpoint> {
-        net::agent_url(self.mesos_agent.as_ref(), self.node_ip, etcd)
+    pub async fn url(&self, host: &Host, etcd: &[Endpoint]) -> Result<Endpoint> {
+        net::agent_url(host, self.mesos_agent.as_ref(), self.node_ip, etcd).await
     }
 }
 
@@ -68,8 +68,8 @@ pub struct FindAgentOptions {
 
 impl FindAgentOptions {
     /// The agent's URL.
-    pub fn url(&self) -> Result<Endpoint> {
-        self.agent.url(&self.etcd_endpoints)
+    pub async fn url(&self, host: &Host) -> Result<Endpoint> {
+        self.agent.url(host, &self.etcd_endpoints).await
     }
 }
 

@@ -22,6 +22,8 @@ pub const DIRECTORIES: [Directory; 4] = [
     Directory { path: MOUNTS[3], own: true },
 ];
 
+/// Whether Docker's network plugin is in the container (v2.6).
+const LIBNETWORK_ENABLED: &str = "CALICO_LIBNETWORK_ENABLED";
 /// Docker's socket, as the plugin in calico/node v2.6 finds it.
 const SOCKET_INSIDE: &str = "/var/run/docker.sock";
 /// Where that plugin has its sockets: Docker's own directory.
@@ -70,7 +72,7 @@ pub fn spec(inputs: &Inputs<'_>) -> ContainerSpec {
         ("NO_DEFAULT_POOLS", text("true")),
     ]);
     if profile == NodeProfile::V26 {
-        environment.push(("CALICO_LIBNETWORK_ENABLED", plugin_of.is_some().to_string()));
+        environment.push((LIBNETWORK_ENABLED, plugin_of.is_some().to_string()));
     }
     let mut mounts = MOUNTS.map(Mount::same).to_vec();
     if let Some(socket) = plugin_of {
@@ -94,6 +96,11 @@ pub fn spec(inputs: &Inputs<'_>) -> ContainerSpec {
         through_restarts: plugin_of.map(|_| THROUGH_RESTARTS),
         files: tls.map(|tls| tls.sha256.clone()),
     }
+}
+
+/// Whether a container with this environment, `NAME=VALUE`, has Docker's network plugin inside.
+pub fn serves_docker(environment: &[String]) -> bool {
+    environment.iter().any(|it| it.split_once('=') == Some((LIBNETWORK_ENABLED, "true")))
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ pub(super) async fn etcd(findings: &mut Findings, options: &PreflightOptions) {
 /// The Mesos agent has what CNI takes.
 pub(super) async fn agent(findings: &mut Findings, host: &Host, options: &PreflightOptions) {
     let check = "mesos-agent";
-    let url = match options.agent.url() {
+    let url = match options.agent.url(host).await {
         Ok(url) => url,
         Err(failure) => return findings.skipped(check, failure.one_line()),
     };

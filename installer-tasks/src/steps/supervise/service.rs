@@ -3,12 +3,13 @@
 //! Directories are made and taken back through the journal, as files are. The container is seen by its label, whatever the
 //! journal holds: it may have been started by a version that recorded nothing.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::path::Path;
 
 use crate::exit::{Exit, Failure, Result};
 use crate::host::container::TASK_LABEL;
-use crate::host::docker::{Docker, DockerError};
+use crate::host::docker::{Container, Docker, DockerError};
 use crate::host::plugin::{self, Plugin};
 use crate::host::systemd::Systemd;
 use crate::host::{Host, docker};
@@ -45,6 +46,11 @@ pub trait Service {
     const DIRECTORIES: &'static [Directory];
     /// Docker's plugins that it serves, by the names of their sockets.
     const PLUGINS: &'static [&'static str];
+
+    /// Those that this container of its serves.
+    fn plugins_of(_: &Container) -> &'static [&'static str] {
+        Self::PLUGINS
+    }
 }
 
 /// The directories of a service and its files of TLS, as a step of the journal.
@@ -145,21 +151,25 @@ async fn remove_containers<S: Service>(
     unit: &DockerUnitOptions,
     force: bool,
 ) -> Result<Vec<UndoneItem>> {
-    let mut items = Vec::new();
+    let (mut items, mut served) = (Vec::new(), BTreeSet::from_iter(S::PLUGINS));
     if let Some(docker) = docker(unit).await? {
-        let containers = docker.labelled(TASK_LABEL, S::TASK).await?;
-        if !containers.is_empty() {
-            refuse_users(&docker, S::PLUGINS, force).await?;
+        let mut containers = Vec::new();
+        for listed in docker.labelled(TASK_LABEL, S::TASK).await? {
+            // One that is gone meanwhile serves nothing.
+            let serves = docker.container(&listed.id).await?.map_or(&[][..], |it| S::plugins_of(&it));
+            refuse_users(&docker, serves, force).await?;
+            served.extend(serves);
+            containers.push((listed, serves));
         }
-        for container in containers {
-            docker.stop(&container.id, if S::PLUGINS.is_empty() { STOP_GRACE } else { 0 }).await?;
+        for (container, serves) in containers {
+            docker.stop(&container.id, if serves.is_empty() { STOP_GRACE } else { 0 }).await?;
             docker.remove(&container.id).await?;
             let action = format!("removed the container {} (ID {:.12})", container.name, container.id);
             items.push(UndoneItem::Done { action });
         }
     }
     let folder = host.place(plugin::FOLDER);
-    let plugins: Vec<Plugin> = S::PLUGINS.iter().map(|name| Plugin::new(&folder, name)).collect();
+    let plugins: Vec<Plugin> = served.into_iter().map(|name| Plugin::new(&folder, name)).collect();
     remove_dead_sockets(&plugins).await;
     Ok(items)
 }
