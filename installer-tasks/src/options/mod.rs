@@ -8,7 +8,7 @@ use clap::Args;
 use crate::exit::{Failure, Result};
 use crate::host::{Host, net};
 use crate::steps::model::Restarts;
-use crate::values::{Encapsulation, Endpoint, NodeProfile, PinnedFile};
+use crate::values::{Encapsulation, Endpoint, NodeProfile, PinnedFile, ipv4, number};
 
 mod cluster_init;
 mod cni;
@@ -44,7 +44,7 @@ pub struct AgentOptions {
     #[arg(long = "mesos-agent", env = "CALICO_MESOS_AGENT", value_name = "URL")]
     pub mesos_agent: Option<Endpoint>,
     /// This host's address [default: what DC/OS' detect_ip says, or that from which etcd is reached].
-    #[arg(long = "node-ip", env = "CALICO_NODE_IP")]
+    #[arg(long = "node-ip", env = "CALICO_NODE_IP", value_parser = ipv4)]
     pub node_ip: Option<Ipv4Addr>,
 }
 
@@ -97,7 +97,7 @@ pub struct StateOptions {
     #[arg(long = "state-dir", env = "CALICO_STATE_DIR", default_value = "/var/lib/calico-dcos")]
     pub state_dir: PathBuf,
     /// How long another calico-installer on this host is waited for, in seconds.
-    #[arg(long, env = "CALICO_LOCK_TIMEOUT", value_name = "SECONDS", default_value = "60")]
+    #[arg(long, env = "CALICO_LOCK_TIMEOUT", value_name = "SECONDS", default_value = "60", value_parser = number::<u64>(0..=86_400))]
     pub lock_timeout: u64,
 }
 
