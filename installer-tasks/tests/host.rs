@@ -178,6 +178,30 @@ fn undo_all_takes_every_network_back_and_goes_on_after_a_failure() {
     assert_eq!(command(&rig, &["undo"]).output().unwrap().status.code(), Some(78), "undo without --all");
 }
 
+/// Who may ask an agent for its containers is a matter of its ACLs (`view_container`): without that, an install works, and an
+/// undo cannot tell who uses the network.
+#[test]
+fn preflight_says_what_an_agents_permissions_keep_from_an_undo() {
+    for (documents, severity, words) in [
+        (vec!["/version", "/flags", "/containers"], "ok", "directories"),
+        (vec!["/version", "/flags"], "warning", "undo takes --force"),
+        (vec!["/version"], "FAULT", "/flags"),
+        (vec![], "FAULT", "/version"),
+    ] {
+        let rig = Rig::new();
+        let all = rig.documents();
+        let permitted = documents.iter().map(|path| (*path, all[path].clone())).collect();
+        let agent = format!("http://{}", serve(permitted));
+        let mut preflight = installer();
+        preflight.args(["preflight", "--docker-socket=/nonexistent", "--mesos-agent", &agent]);
+        let said = text(&preflight.output().unwrap());
+        let of_agent = said.lines().filter(|line| line.contains(" mesos-agent: "));
+        let found = of_agent.clone().any(|line| line.starts_with(severity) && line.contains(words));
+        assert!(found || severity == "ok", "{documents:?}: {said}");
+        assert_eq!(severity == "ok", of_agent.clone().all(|line| line.starts_with("ok")), "{said}");
+    }
+}
+
 #[test]
 fn a_second_installer_waits_for_the_first() {
     let rig = Rig::new();

@@ -43,7 +43,7 @@ pub struct AgentOptions {
     /// The agent's URL [default: port 5051 on this host's address].
     #[arg(long = "mesos-agent", env = "CALICO_MESOS_AGENT", value_name = "URL")]
     pub mesos_agent: Option<Endpoint>,
-    /// This host's address [default: what DC/OS' detect_ip says, or that from which etcd is reached].
+    /// This host's address [default: what DC/OS' `detect_ip` says, or that from which etcd is reached].
     #[arg(long = "node-ip", env = "CALICO_NODE_IP", value_parser = ipv4)]
     pub node_ip: Option<Ipv4Addr>,
 }

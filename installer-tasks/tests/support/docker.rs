@@ -34,7 +34,7 @@ pub fn serve(
 ) -> Asked {
     let listener = UnixListener::bind(socket).unwrap();
     let asked = Asked::default();
-    let heard = Arc::clone(&asked);
+    let log = Arc::clone(&asked);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -46,7 +46,7 @@ pub fn serve(
             let absent = || (404, json!({ "message": "there is none" }));
             let (status, body) =
                 of_itself(version, &request).or_else(|| answer(&request)).unwrap_or_else(absent);
-            heard.lock().unwrap().push(request);
+            log.lock().unwrap().push(request);
             let body = if status == 204 { String::new() } else { body.to_string() };
             let head = format!(
                 "HTTP/1.1 {status} so\r\nContent-Type: application/json\r\nConnection: close\r\n\
