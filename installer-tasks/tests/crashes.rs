@@ -107,13 +107,13 @@ fn an_install_of_all_that_there_is_killed_where_names_change_is_finished_by_the_
             assert!(rig.path("plugins").join(name).exists(), "{how}: {name}");
         }
     };
-    let names = Cell::new(0);
-    let named = |point: &kill::Point| {
+    let seen = Cell::new(0_u32);
+    let renames = |point: &kill::Point| {
         let is_name = ["rename", "unlink", "mkdir", "rmdir"].iter().any(|call| point.call.starts_with(call));
         let counts = is_name && point.changes_a_file_or_asks_for(&[]);
-        names.set(names.get() + usize::from(counts));
+        seen.set(seen.get() + u32::from(counts));
         // The wrapper is this program: writing it takes most of the time.
-        counts && names.get() % 3 == 0
+        counts && seen.get().is_multiple_of(3)
     };
     let undone = || assert_taken_back(&rig, &before, "at first");
     let log = scratch.path().join("log");
@@ -122,7 +122,7 @@ fn an_install_of_all_that_there_is_killed_where_names_change_is_finished_by_the_
         &log,
         undone,
         || all("apply"),
-        named,
+        renames,
         |at| {
             let how = at.to_string();
             whole(&how);
