@@ -274,7 +274,7 @@ mod tests {
 
     /// Options as operators may give them: times that fit and that do not, files of TLS, anything else, some twice.
     fn store_options() -> impl Strategy<Value = Vec<StoreOption>> {
-        let time = (prop::sample::select(&[HEARTBEAT_OPTION, TTL_OPTION][..]), "[0-9]{1,4}");
+        let time = (prop::sample::select(&[HEARTBEAT_OPTION, TTL_OPTION][..]), "0|[1-9][0-9]{0,3}");
         let file = (prop::sample::select(&TLS_OPTIONS[..]), "/[a-z]{1,9}");
         let other = ("kv\\.[a-z]{1,5}", "[ -~&&[^ ,]]{1,9}");
         let owned = |(name, value): (&str, String)| StoreOption { name: name.to_owned(), value };
