@@ -7,6 +7,10 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 
+mod plain;
+
+pub use plain::{ipv4, number, socket};
+
 /// A value that is not what its option wants; the option's name is added by the parser.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ValueError {
@@ -43,6 +47,20 @@ pub enum ValueError {
     /// Not an amount of memory that Docker takes.
     #[error("it must be a number of MiB from 6 (Docker's least) to 1048576, such as 256")]
     Memory,
+    /// Not a number, or another one.
+    #[error("it must be a number from {least} to {most}")]
+    Number {
+        /// The least that it may be.
+        least: u64,
+        /// The greatest.
+        most: u64,
+    },
+    /// Not an IPv4 address.
+    #[error("it must be an IPv4 address such as 10.0.0.1")]
+    Ipv4,
+    /// Not an address with a port.
+    #[error("it must be an IP address with a port, such as 127.0.0.1:2379")]
+    Socket,
 }
 
 /// How an endpoint is spoken to.

@@ -378,7 +378,7 @@ fn wrong_values_of_options_say_what_would_be_right() {
         ("--cni-log-level", "loud", "debug, info, warning, error"),
         ("--network-mtu", "100", "576"),
         ("--mesos-platform", "k8s", "auto, dcos, mesos"),
-        ("--mesos-patience", "0", "1..=3600"),
+        ("--mesos-patience", "0", "from 1 to 3600"),
         ("--cni-config-dir", "/elsewhere", "is not read by the agent"),
         ("--cni-plugins-dir", "/elsewhere", "is not searched by the agent"),
         ("--node-name", "Host A", "--node-name"),

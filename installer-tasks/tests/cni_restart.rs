@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::SystemTime;
 
 use calico_installer::host::files::changed_at;
@@ -265,4 +266,31 @@ fn an_install_with_a_restart_killed_anywhere_is_finished_by_the_next_and_can_be_
     });
     println!("killed at {killed} points");
     assert!(killed > 60 && in_the_middle, "so few points cannot be all: {killed}");
+}
+
+/// A network `calico` of DC/OS' own is there, or will be; under another name ours goes beside it.
+#[test]
+#[ignore = "mounts, which takes root"]
+fn where_dcos_has_its_own_calico_another_name_must_be_given() {
+    let flags = [("network_cni_plugins_dir", "/opt/cni/bin"), ("network_cni_config_dir", "/etc/cni/net.d")];
+    let host = Plain::with(Start::Wrapper, "1.11.0", &flags);
+    let enabled = host.path("opt/mesosphere/etc/calico/calico_enabled");
+    fs::create_dir_all(enabled.parent().unwrap()).unwrap();
+    fs::write(enabled, "").unwrap();
+    let before = host.snapshot();
+    for verb in ["check", "apply"] {
+        let words = ["DC/OS' own Calico is on here", "calico_enabled", "give another --network-name"];
+        expect(&host.run(verb, &[]), 78, &words);
+    }
+    assert_eq!(host.snapshot(), before);
+
+    let calico = host.command("apply", &[]);
+    let mut blue = Command::new(calico.get_program());
+    blue.args(calico.get_args().map(|word| if word == "calico" { "blue".as_ref() } else { word }))
+        .env_clear();
+    blue.envs(calico.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    expect(&blue.output().unwrap(), 0, &["installed and verified"]);
+    assert!(
+        host.path("etc/cni/net.d/blue.conf").exists() && !host.path("etc/cni/net.d/calico.conf").exists()
+    );
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
+use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,85 @@ fn an_install_killed_anywhere_is_finished_by_the_next_and_can_be_undone() {
         at_every_point(&log, undone, command, |at| assert_repaired(&rig, "one", &before, &at.to_string()));
     println!("killed at {killed} points");
     assert!(killed > 50, "so few points cannot be all: {killed}");
+}
+
+/// The label wrapper, Mesos' port mapper and files of TLS besides: killed at every third point where something gets its name, or
+/// loses it.
+#[test]
+fn an_install_of_all_that_there_is_killed_where_names_change_is_finished_by_the_next_and_can_be_undone() {
+    let (rig, _, scratch) = rig();
+    let mapper = rig.path("launcher/mesos-cni-port-mapper");
+    fs::create_dir_all(mapper.parent().unwrap()).unwrap();
+    fs::write(&mapper, "mapper").unwrap();
+    fs::set_permissions(&mapper, fs::Permissions::from_mode(0o755)).unwrap();
+    let sandbox = rig.path("sandbox");
+    fs::create_dir(&sandbox).unwrap();
+    for name in ["ca.pem", "cert.pem", "key.pem"] {
+        fs::write(sandbox.join(name), name).unwrap();
+    }
+    // As it is made to be, whoever fetched it.
+    fs::set_permissions(sandbox.join("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
+    let before = rig.snapshot();
+    let all = |verb: &str| {
+        let mut words: Vec<String> =
+            rig.command(verb, "one").get_args().map(|it| it.to_str().unwrap().to_owned()).collect();
+        let etcd = words.iter().position(|it| it.starts_with("http://10.")).unwrap();
+        words[etcd] = "https://10.0.0.1:2379".to_owned();
+        let more = "--etcd-proxy direct --cni-label-wrapper --cni-port-mapper --etcd-ca ca.pem --etcd-cert cert.pem --etcd-key key.pem";
+        words.extend(more.split(' ').map(ToOwned::to_owned));
+        // In its sandbox, as a task is.
+        let mut command = Command::new("env");
+        command.arg("-C").arg(&sandbox).arg(env!("CARGO_BIN_EXE_calico-installer")).args(words);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+        command
+    };
+    let whole = |how: &str| {
+        let Ok(config) = fs::read(rig.config()) else { return };
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        let calico = &config["delegate"];
+        assert_eq!(config["type"], "mesos-cni-port-mapper", "{how}");
+        for field in ["etcd_ca_cert_file", "etcd_cert_file", "etcd_key_file"] {
+            let path = Path::new(calico[field].as_str().unwrap());
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600, "{how}: {field}");
+        }
+        for name in ["calico", "calico-impl", "calico-ipam", "mesos-cni-port-mapper"] {
+            assert!(rig.path("plugins").join(name).exists(), "{how}: {name}");
+        }
+    };
+    let seen = Cell::new(0_u32);
+    let renames = |point: &kill::Point| {
+        let is_name = ["rename", "unlink", "mkdir", "rmdir"].iter().any(|call| point.call.starts_with(call));
+        let counts = is_name && point.changes_a_file_or_asks_for(&[]);
+        seen.set(seen.get() + u32::from(counts));
+        // The wrapper is this program: writing it takes most of the time.
+        counts && seen.get().is_multiple_of(3)
+    };
+    let undone = || assert_taken_back(&rig, &before, "at first");
+    let log = scratch.path().join("log");
+    let mut looked_at = 0;
+    let killed = kill::at_points(
+        &log,
+        undone,
+        || all("apply"),
+        renames,
+        |at| {
+            let how = at.to_string();
+            whole(&how);
+            // Half of them are taken back at once.
+            looked_at += 1;
+            if looked_at % 2 == 0 {
+                for verb in ["apply", "check"] {
+                    let ran = all(verb).output().unwrap();
+                    assert!(ran.status.success(), "{how}: {}", text(&ran));
+                }
+                whole(&how);
+                assert!(rig.config().exists(), "{how}");
+            }
+            assert_taken_back(&rig, &before, &how);
+        },
+    );
+    println!("killed at {killed} points");
+    assert!(killed > 10, "so few names cannot be all: {killed}");
 }
 
 #[test]

@@ -261,6 +261,41 @@ fn what_is_in_the_way_of_reading_etcd_is_said() {
     served.unwrap();
 }
 
+/// It is healthy for everybody: only who reads Calico's keys meets its permissions.
+#[test]
+#[ignore = "needs etcd: ETCD_BINARY"]
+fn an_etcd_that_permits_nothing_without_a_user_is_told_before_an_install() {
+    let preflight = |etcd: &Etcd, tls: Option<&Certificates>, more: &[&str]| {
+        let mut command = installer();
+        command.args(["preflight", "--docker-socket=/nonexistent", "--node-ip=127.0.0.1"]).args(more);
+        command.arg(format!("--etcd-endpoints={}", etcd.endpoint()));
+        command.args(tls.into_iter().flat_map(Certificates::options));
+        let said = text(&command.output().unwrap());
+        said.lines().find(|line| line.contains(" etcd: ")).unwrap_or_default().to_owned()
+    };
+    let certificates = Arc::new(Certificates::usual());
+    for tls in [None, Some(&certificates)] {
+        let etcd = Etcd::start(tls);
+        let tls = tls.map(Arc::as_ref);
+        for api in [&[][..], &["--node-profile=v2.6"]] {
+            let line = preflight(&etcd, tls, api);
+            assert!(line.starts_with("ok ") && line.contains("Calico's keys can be read"), "{line}");
+        }
+        for words in [
+            &["user", "add", "root:secret"][..],
+            &["user", "grant-role", "root", "root"],
+            &["auth", "enable"],
+        ] {
+            assert!(ctl(&etcd.endpoint(), tls, words).status.success(), "{words:?}");
+        }
+        let line = preflight(&etcd, tls, &[]);
+        assert!(line.contains("etcdserver: user name is empty"), "{line}");
+        // Whose certificate it is cannot be asked for in this way.
+        let expected = if tls.is_some() { "warning" } else { "FAULT" };
+        assert!(line.starts_with(expected) && line.contains("--etcd-cert"), "{line}");
+    }
+}
+
 #[test]
 fn combinations_that_cannot_work_are_refused_before_anything_runs() {
     let refuse = |arguments: &str, words: &[&str]| {

@@ -5,14 +5,14 @@
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
 mod support;
 use support::cni::Rig;
-use support::{artifact, expect, installer, kill, serve, text, tree};
+use support::{artifact, docker, expect, installer, kill, serve, text, tree};
 
 fn json_of(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(output)))
@@ -178,6 +178,30 @@ fn undo_all_takes_every_network_back_and_goes_on_after_a_failure() {
     assert_eq!(command(&rig, &["undo"]).output().unwrap().status.code(), Some(78), "undo without --all");
 }
 
+/// Who may ask an agent for its containers is a matter of its ACLs (`view_container`): without that, an install works, and an
+/// undo cannot tell who uses the network.
+#[test]
+fn preflight_says_what_an_agents_permissions_keep_from_an_undo() {
+    for (documents, severity, words) in [
+        (vec!["/version", "/flags", "/containers"], "ok", "directories"),
+        (vec!["/version", "/flags"], "warning", "undo takes --force"),
+        (vec!["/version"], "FAULT", "/flags"),
+        (vec![], "FAULT", "/version"),
+    ] {
+        let rig = Rig::new();
+        let all = rig.documents();
+        let permitted = documents.iter().map(|path| (*path, all[path].clone())).collect();
+        let agent = format!("http://{}", serve(permitted));
+        let mut preflight = installer();
+        preflight.args(["preflight", "--docker-socket=/nonexistent", "--mesos-agent", &agent]);
+        let said = text(&preflight.output().unwrap());
+        let of_agent = said.lines().filter(|line| line.contains(" mesos-agent: "));
+        let found = of_agent.clone().any(|line| line.starts_with(severity) && line.contains(words));
+        assert!(found || severity == "ok", "{documents:?}: {said}");
+        assert_eq!(severity == "ok", of_agent.clone().all(|line| line.starts_with("ok")), "{said}");
+    }
+}
+
 #[test]
 fn a_second_installer_waits_for_the_first() {
     let rig = Rig::new();
@@ -229,7 +253,7 @@ fn preflight_has_all_findings_at_once() {
     assert_eq!(of(&output, "mesos-agent"), ["warning", "ok"], "Mesos 1.1 takes a restart");
 
     let rig = Rig::new();
-    let docker = docker(&rig.path("docker.sock"), "20.10.24");
+    docker::serve(&rig.path("docker.sock"), docker::V20_10, |_| None);
     let output = command(&rig, &["preflight", "--json", "--network-encapsulation", "none"])
         .arg("--docker-socket")
         .arg(rig.path("docker.sock"))
@@ -240,7 +264,6 @@ fn preflight_has_all_findings_at_once() {
         assert_eq!(of(&output, check), ["ok"], "{check}: {}", text(&output));
     }
     assert_eq!(of(&output, "mesos-agent"), ["ok", "ok"]);
-    drop(docker);
 
     // What is not given is not checked, which is said.
     for (more, severity, words) in [
@@ -317,23 +340,4 @@ fn preflight_tells_what_a_cluster_of_this_size_and_others_addresses_do_not_let_i
     ] {
         expect(&run(arguments), 78, &[words]);
     }
-}
-
-/// A Docker that tells its version.
-fn docker(socket: &Path, version: &str) -> std::thread::JoinHandle<()> {
-    use std::io::{BufRead, BufReader, Write};
-    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
-    let body = json!({ "Version": version, "ApiVersion": "1.41" }).to_string();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
-            let head = format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-                body.len()
-            );
-            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
-        }
-    })
 }

@@ -11,9 +11,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
 mod support;
-use support::{artifact, installer, serve, text};
+use support::{artifact, docker, installer, serve, text};
 
 fn expect(output: &Output, code: i32, words: &[&str]) {
     let text = text(output);
@@ -208,6 +209,50 @@ fn where_there_is_no_docker_nothing_of_a_service_is_to_be_taken_back() {
             [service, "undo", "--docker-unit=no-such.service", "--docker-socket=/nonexistent", "--state-dir"];
         let output = installer().args(undo).arg(state.path()).output().unwrap();
         expect(&output, 0, &["nothing to take back"]);
+    }
+}
+
+/// The network plugin of Calico v2.6 is in calico-node: Docker's containers need it when they end, as they do where it has
+/// a container of its own.
+#[test]
+fn a_calico_node_that_serves_dockers_network_stays_for_its_containers() {
+    for (enabled, users, force, code, words) in [
+        ("true", true, false, 75, "containers use Docker's network, and need its plugin when they end: web"),
+        ("true", true, true, 0, "removed the container calico-node"),
+        ("true", false, false, 0, "removed the container calico-node"),
+        // Of Calico v3, or without it: nobody depends on it.
+        ("false", true, false, 0, "removed the container calico-node"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("docker.sock");
+        let asked = docker::serve(&socket, docker::V20_10, move |request| {
+            let node = json!([{ "Id": "n1", "Names": ["/calico-node"], "State": "running" }]);
+            let user = json!([{ "Id": "w1", "Names": ["/web"], "State": "running" }]);
+            Some(match request {
+                it if it.starts_with("GET /containers/json") && it.contains("calico-dcos.task") => {
+                    (200, node)
+                }
+                it if it.starts_with("GET /containers/json") => (200, if users { user } else { json!([]) }),
+                "GET /containers/n1/json" => {
+                    let variable = format!("CALICO_LIBNETWORK_ENABLED={enabled}");
+                    (200, json!({ "Id": "n1", "Config": { "Env": ["IP=10.0.0.1", variable] } }))
+                }
+                it if it.starts_with("GET /networks") => (200, json!([{ "Id": "net1", "Name": "calico" }])),
+                it if it.starts_with("POST /containers/n1/stop") => (204, json!(null)),
+                it if it.starts_with("DELETE /containers/n1") => (204, json!(null)),
+                _ => return None,
+            })
+        });
+        let mut undo = installer();
+        undo.args(["node", "undo", "--docker-socket"]).arg(&socket);
+        undo.arg("--state-dir").arg(directory.path().join("state")).args(force.then_some("--force"));
+        expect(&undo.output().unwrap(), code, &[words]);
+        let asked = asked.lock().unwrap();
+        let stopped = asked.iter().find(|it| it.contains("/stop"));
+        assert_eq!(stopped.is_some(), code == 0, "{asked:?}");
+        // One that serves Docker is told to end by a signal that it does not hear.
+        let at_once = stopped.is_some_and(|it| it.contains("t=0"));
+        assert_eq!(at_once, enabled == "true" && code == 0, "{asked:?}");
     }
 }
 

@@ -1,5 +1,9 @@
+use std::collections::BTreeSet;
+
 use super::*;
 use clap::CommandFactory;
+
+mod bad_input;
 
 #[test]
 fn the_command_line_is_consistent() {

@@ -97,6 +97,46 @@ impl ContainerSpec {
     }
 }
 
+/// What holds of the container of every service, whatever its options are.
+#[cfg(test)]
+pub fn assert_sound(spec: &ContainerSpec, tls: Option<&crate::steps::etcd_tls::OnHost>) {
+    use crate::arbitrary::{SECRET, tls_variables};
+
+    let mut names: Vec<&str> = spec.environment.iter().map(|(name, _)| name.as_str()).collect();
+    let mut places: Vec<&str> = spec.mounts.iter().map(|mount| mount.container.as_str()).collect();
+    for (name, value) in &spec.environment {
+        assert!(!value.is_empty() && !name.contains('=') && !value.contains(['\n', '\0']), "{name}={value}");
+    }
+    for mount in &spec.mounts {
+        let whole = |path: &str| path.starts_with('/') && !path.contains([':', ',']);
+        assert!(whole(&mount.host) && whole(&mount.container), "{mount}");
+    }
+    for list in [&mut names, &mut places] {
+        let count = list.len();
+        list.sort_unstable();
+        list.dedup();
+        assert_eq!(list.len(), count, "a name or a place is there twice: {list:?}");
+    }
+    // Files of TLS are where the variables say, and nothing else is told of them.
+    let told = |variable| spec.environment.iter().find(|(name, _)| name == variable).map(|(_, path)| path);
+    let told: Vec<_> = tls_variables().into_iter().filter_map(told).collect();
+    let there: Vec<_> =
+        tls.iter().flat_map(|tls| &tls.paths).map(|(_, path)| path.display().to_string()).collect();
+    assert_eq!(told, there.iter().collect::<Vec<_>>());
+    assert!(there.iter().all(|path| spec.mounts.contains(&Mount::same(path))), "{:?}", spec.mounts);
+    assert_eq!(spec.files.is_some(), tls.is_some());
+    assert!(!serde_json::to_string(spec).unwrap().contains(SECRET), "what is in a file");
+    // Docker's least.
+    assert!(
+        spec.memory_bytes >= 6 << 20 && spec.cpu_shares >= 2,
+        "{} {}",
+        spec.memory_bytes,
+        spec.cpu_shares
+    );
+    let [(_, task), (_, hash)] = spec.labels();
+    assert!(task == spec.task && hash.len() == 64);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -84,6 +84,8 @@ pub struct Container {
     pub image: String,
     /// Its labels.
     pub labels: HashMap<String, String>,
+    /// Its environment: `NAME=VALUE`, the image's variables included.
+    pub environment: Vec<String>,
     /// Whether it runs.
     pub running: bool,
     /// When it was started last; changes with each start.
@@ -104,6 +106,7 @@ impl From<ContainerInspectResponse> for Container {
             id: answer.id.unwrap_or_default(),
             image: config.image.unwrap_or_default(),
             labels: config.labels.unwrap_or_default(),
+            environment: config.env.unwrap_or_default(),
             // One that Docker is about to start again says that it runs.
             running: state.running.unwrap_or_default() && !state.restarting.unwrap_or_default(),
             started_at: state.started_at.unwrap_or_default(),

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 use tokio_rustls::TlsConnector;
 
 use super::http::{self, HttpError};
@@ -47,6 +50,24 @@ pub async fn serves_v2(endpoint: &Endpoint, tls: Option<&TlsConnector>) -> Resul
         404 => Err(NotServing::NoV2(endpoint.clone())),
         _ => Err(unhealthy(endpoint, &answer)),
     }
+}
+
+/// A key of Calico's, in the v3 API and in the v2 API.
+const CALICO_KEY: &str = "/calico";
+
+/// What etcd says to a client without a user that reads Calico's keys, where it does not permit that. `None`: it does, or
+/// cannot be asked in this way (before etcd 3.4).
+pub async fn refusal(endpoint: &Endpoint, tls: Option<&TlsConnector>, v2: bool) -> Option<String> {
+    let answer = if v2 {
+        http::get_over(endpoint, &format!("/v2/keys{CALICO_KEY}"), MEMBER_LIMIT, tls).await
+    } else {
+        let body = json!({ "key": STANDARD.encode(CALICO_KEY), "limit": 1 }).to_string().into_bytes();
+        http::post_over(endpoint, "/v3/kv/range", body, MEMBER_LIMIT, tls).await
+    };
+    let answer = answer.ok().filter(|answer| ![200, 404].contains(&answer.status))?;
+    let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let said = ["error", "message"].iter().find_map(|field| document[field].as_str());
+    Some(said.map_or_else(|| format!("it answers {}", answer.status), ToOwned::to_owned))
 }
 
 fn unhealthy(endpoint: &Endpoint, answer: &http::Answer) -> NotServing {

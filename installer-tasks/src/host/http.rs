@@ -63,17 +63,7 @@ pub struct Answer {
 
 /// `GET <endpoint><path>`, all of it within `limit`.
 pub async fn get(endpoint: &Endpoint, path: &str, limit: Duration) -> Result<Answer, HttpError> {
-    if endpoint.scheme == Scheme::Https {
-        return Err(HttpError::Tls(endpoint.clone()));
-    }
-    let url = format!("{endpoint}{path}");
-    let talk = async {
-        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port))
-            .await
-            .map_err(|source| HttpError::Connect { to: endpoint.to_string(), source })?;
-        exchange(stream, Request::get(path).header("host", endpoint.authority()), Vec::new(), &url).await
-    };
-    timeout(limit, talk).await.unwrap_or(Err(HttpError::Timeout { url: url.clone(), limit }))
+    get_over(endpoint, path, limit, None).await
 }
 
 /// The same, over TLS where that is given.
@@ -83,26 +73,44 @@ pub async fn get_over(
     limit: Duration,
     tls: Option<&TlsConnector>,
 ) -> Result<Answer, HttpError> {
-    match tls {
-        None => get(endpoint, path, limit).await,
-        Some(tls) => get_tls(endpoint, path, limit, tls).await,
-    }
+    over(endpoint, path, Request::get(path), Vec::new(), limit, tls).await
 }
 
-async fn get_tls(
+/// `POST <endpoint><path>` with a JSON body, all of it within `limit`; over TLS where that is given.
+pub async fn post_over(
     endpoint: &Endpoint,
     path: &str,
+    body: Vec<u8>,
     limit: Duration,
-    tls: &TlsConnector,
+    tls: Option<&TlsConnector>,
 ) -> Result<Answer, HttpError> {
+    over(endpoint, path, post(path), body, limit, tls).await
+}
+
+fn post(path: &str) -> Builder {
+    Request::post(path).header("content-type", "application/json")
+}
+
+async fn over(
+    endpoint: &Endpoint,
+    path: &str,
+    head: Builder,
+    body: Vec<u8>,
+    limit: Duration,
+    tls: Option<&TlsConnector>,
+) -> Result<Answer, HttpError> {
+    if endpoint.scheme == Scheme::Https && tls.is_none() {
+        return Err(HttpError::Tls(endpoint.clone()));
+    }
     let url = format!("{endpoint}{path}");
     let failed = |source| HttpError::Connect { to: endpoint.to_string(), source };
+    let head = head.header("host", endpoint.authority());
     let talk = async {
+        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(failed)?;
+        let Some(tls) = tls else { return exchange(stream, head, body, &url).await };
         let name = ServerName::try_from(endpoint.host.clone());
         let name = name.map_err(|error| failed(std::io::Error::other(error)))?;
-        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(failed)?;
-        let stream = tls.connect(name, stream).await.map_err(failed)?;
-        exchange(stream, Request::get(path).header("host", endpoint.authority()), Vec::new(), &url).await
+        exchange(tls.connect(name, stream).await.map_err(failed)?, head, body, &url).await
     };
     timeout(limit, talk).await.unwrap_or(Err(HttpError::Timeout { url: url.clone(), limit }))
 }
@@ -119,7 +127,7 @@ pub async fn post_unix(
     body: Vec<u8>,
     limit: Duration,
 ) -> Result<Answer, HttpError> {
-    on_socket(socket, path, Request::post(path).header("content-type", "application/json"), body, limit).await
+    on_socket(socket, path, post(path), body, limit).await
 }
 
 async fn on_socket(

@@ -21,10 +21,7 @@ const DETECT_IP_LIMIT: Duration = Duration::from_secs(10);
 /// is reached that is not on this host's loopback.
 ///
 /// Never an empty or made-up address: without one it is an error.
-pub fn node_ip<'a>(
-    given: Option<Ipv4Addr>,
-    towards: impl IntoIterator<Item = &'a Endpoint>,
-) -> Result<Ipv4Addr> {
+fn node_ip<'a>(given: Option<Ipv4Addr>, towards: impl IntoIterator<Item = &'a Endpoint>) -> Result<Ipv4Addr> {
     if let Some(ip) = given {
         return if UdpSocket::bind((ip, 0)).is_ok() {
             Ok(ip)
@@ -81,12 +78,18 @@ pub async fn own_ip<'a>(
     }
 }
 
-/// The agent's URL: the one given, else the default port on this host's address.
-pub fn agent_url(given: Option<&Endpoint>, node_ip: Option<Ipv4Addr>, etcd: &[Endpoint]) -> Result<Endpoint> {
+/// The agent's URL: the one given, else the default port on this host's address ([`own_ip`]: DC/OS has its agents listen at
+/// what `detect_ip` says).
+pub async fn agent_url(
+    host: &Host,
+    given: Option<&Endpoint>,
+    node_ip: Option<Ipv4Addr>,
+    etcd: &[Endpoint],
+) -> Result<Endpoint> {
     if let Some(endpoint) = given {
         return Ok(endpoint.clone());
     }
-    let ip = self::node_ip(node_ip, etcd)?;
+    let ip = own_ip(host, node_ip, etcd).await?;
     Ok(Endpoint { scheme: crate::values::Scheme::Http, host: ip.to_string(), port: AGENT_PORT })
 }
 
@@ -136,14 +139,20 @@ mod tests {
         node_ip(None, [&outside]).ok()
     }
 
-    #[tokio::test]
-    async fn dcos_says_which_address_a_host_has() {
+    /// Has DC/OS' script do this.
+    fn detect_ip(host: &Host, text: &str) {
         use std::os::unix::fs::PermissionsExt;
 
-        let root = tempfile::tempdir().unwrap();
-        let host = Host::below(root.path());
         let script = host.place(DETECT_IP);
         std::fs::create_dir_all(script.parent().unwrap()).unwrap();
+        std::fs::write(&script, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn dcos_says_which_address_a_host_has() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::below(root.path());
         let loopback: Endpoint = "http://127.0.0.1:2379".parse().unwrap();
         let towards = [&loopback];
         assert!(own_ip(&host, None, towards).await.unwrap_err().to_string().contains("is reached from"));
@@ -155,8 +164,7 @@ mod tests {
             ("echo 192.0.2.1", "says 192.0.2.1, which is not an address of this host"),
             ("echo 127.0.0.1", "says 127.0.0.1, which is not an address"),
         ] {
-            std::fs::write(&script, format!("#!/bin/sh\n{text}\n")).unwrap();
-            std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+            detect_ip(&host, text);
             let failure = own_ip(&host, None, towards).await.unwrap_err();
             assert_eq!(failure.exit(), Exit::Unavailable, "{text}");
             let said = failure.to_string();
@@ -165,7 +173,7 @@ mod tests {
         // An option goes before it.
         assert_eq!(own_ip(&host, Some(Ipv4Addr::LOCALHOST), towards).await.unwrap(), Ipv4Addr::LOCALHOST);
         if let Some(ip) = an_address() {
-            std::fs::write(&script, format!("#!/bin/sh\necho {ip}\n")).unwrap();
+            detect_ip(&host, &format!("echo {ip}"));
             assert_eq!(own_ip(&host, None, towards).await.unwrap(), ip);
         }
     }
@@ -178,9 +186,25 @@ mod tests {
         );
     }
 
-    #[test]
-    fn the_agent_s_default_port_is_on_the_node_s_address() {
-        let url = agent_url(None, Some(Ipv4Addr::LOCALHOST), &[]).unwrap();
+    #[tokio::test]
+    async fn the_agent_s_default_port_is_on_the_host_s_address() {
+        let plain = Host::default();
+        let url = agent_url(&plain, None, Some(Ipv4Addr::LOCALHOST), &[]).await.unwrap();
         assert_eq!(url.to_string(), "http://127.0.0.1:5051");
+        let Some(ip) = an_address() else { return };
+        let root = tempfile::tempdir().unwrap();
+        let dcos = Host::below(root.path());
+        detect_ip(&dcos, &format!("echo {ip}"));
+        let etcd = ["http://127.0.0.1:2379".parse().unwrap()];
+        assert_eq!(
+            agent_url(&dcos, None, None, &etcd).await.unwrap().to_string(),
+            format!("http://{ip}:5051")
+        );
+        // It is not asked where an agent is given.
+        detect_ip(&dcos, "exit 1");
+        let given: Endpoint = "http://10.0.0.1:5052".parse().unwrap();
+        assert_eq!(agent_url(&dcos, Some(&given), None, &etcd).await.unwrap(), given);
+        let failure = agent_url(&dcos, None, None, &etcd).await.unwrap_err();
+        assert!(failure.to_string().contains("detect_ip failed"), "{failure}");
     }
 }

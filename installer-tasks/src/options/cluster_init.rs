@@ -3,7 +3,7 @@
 use clap::{ArgAction, Args};
 
 use super::{LineOptions, UpstreamOptions};
-use crate::values::{Artifact, Cidr, NetworkName};
+use crate::values::{Artifact, Cidr, NetworkName, number};
 
 /// `cluster-init apply` and `cluster-init check`.
 #[derive(Debug, Clone, Args)]
@@ -15,7 +15,7 @@ pub struct ClusterInitOptions {
     #[arg(long, env = "CALICO_NETWORK_POOL_CIDR")]
     pub network_pool_cidr: Cidr,
     /// The prefix length of the block that each host gets.
-    #[arg(long, env = "CALICO_NETWORK_BLOCK_SIZE", value_parser = clap::value_parser!(u8).range(20..=32), default_value = "26")]
+    #[arg(long, env = "CALICO_NETWORK_BLOCK_SIZE", value_parser = number::<u8>(20..=32), default_value = "26")]
     pub network_block_size: u8,
     /// Which Calico, of which calicoctl is, too.
     #[command(flatten)]

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{FindAgentOptions, RestartOptions, StateOptions, StepOptions};
 use crate::host::platform::PlatformChoice;
-use crate::values::{Artifact, Cidr, CniLogLevel, NetworkName};
+use crate::values::{Artifact, Cidr, CniLogLevel, NetworkName, number};
 
 /// How the Mesos agent of this host is run.
 #[derive(Debug, Clone, Args)]
@@ -29,7 +29,7 @@ pub struct AgentUnitOptions {
         env = "CALICO_MESOS_PATIENCE",
         value_name = "SECONDS",
         default_value = "60",
-        value_parser = clap::value_parser!(u64).range(1..=3600)
+        value_parser = number::<u64>(1..=3600)
     )]
     pub patience: u64,
 }
@@ -41,7 +41,7 @@ pub struct CniOptions {
     #[arg(long, env = "CALICO_NETWORK_NAME")]
     pub network_name: NetworkName,
     /// The MTU of containers' interfaces [default: the plugin's].
-    #[arg(long, env = "CALICO_NETWORK_MTU", value_parser = clap::value_parser!(u16).range(576..))]
+    #[arg(long, env = "CALICO_NETWORK_MTU", value_parser = number::<u16>(576..=65_535))]
     pub network_mtu: Option<u16>,
     /// This host's name in Calico [default: the lower-case host name].
     #[arg(long, env = "CALICO_NODE_NAME")]

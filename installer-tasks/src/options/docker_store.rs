@@ -7,10 +7,11 @@ use clap::Args;
 
 use super::{DockerOptions, EtcdApi, EtcdTls, RestartOptions, StateOptions, StepOptions};
 use crate::exit::{Failure, Result};
-use crate::host::net;
+use crate::host::{Host, net};
 use crate::steps::StepName;
 use crate::steps::docker_store::wanted::{StoreOption, StoreUrl, TLS_OPTIONS, Wanted};
 use crate::steps::etcd_tls::OnHost;
+use crate::values::{number, socket};
 
 /// The port of the address under which Docker is known; nothing listens there for our sake.
 const ADVERTISE_PORT: u16 = 2376;
@@ -33,7 +34,7 @@ pub struct DockerUnitOptions {
 #[derive(Debug, Clone, Copy, Args)]
 pub struct MaxAgentsOptions {
     /// How many agents the cluster may have: above 500, Docker announces itself less often.
-    #[arg(long, env = "CALICO_DOCKER_MAX_AGENTS", default_value = "500", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    #[arg(long, env = "CALICO_DOCKER_MAX_AGENTS", default_value = "500", value_parser = number::<u64>(1..=100_000))]
     pub docker_max_agents: u64,
 }
 
@@ -44,7 +45,7 @@ pub struct DockerStoreOptions {
     #[arg(long, env = "CALICO_DOCKER_CLUSTER_STORE", value_name = "URL")]
     pub docker_cluster_store: Option<StoreUrl>,
     /// The address under which Docker is known there [default: this host's, port 2376].
-    #[arg(long, env = "CALICO_DOCKER_CLUSTER_ADVERTISE", value_name = "IP:PORT")]
+    #[arg(long, env = "CALICO_DOCKER_CLUSTER_ADVERTISE", value_name = "IP:PORT", value_parser = socket)]
     pub docker_cluster_advertise: Option<SocketAddr>,
     /// Options of the store, comma-separated NAME=VALUE; they go before what is derived.
     #[arg(long, env = "CALICO_DOCKER_CLUSTER_STORE_OPTS", value_delimiter = ',', value_name = "NAME=VALUE")]
@@ -56,7 +57,7 @@ pub struct DockerStoreOptions {
     #[arg(long, env = "CALICO_DOCKER_REPLACE_STORE")]
     pub docker_replace_store: bool,
     /// How long Docker must stay as it is after a change, in seconds.
-    #[arg(long, env = "CALICO_DOCKER_SETTLE", value_name = "SECONDS", default_value = "5")]
+    #[arg(long, env = "CALICO_DOCKER_SETTLE", value_name = "SECONDS", default_value = "5", value_parser = number::<u64>(0..=3600))]
     pub docker_settle: u64,
     /// Which Docker.
     #[command(flatten)]
@@ -68,7 +69,7 @@ pub struct DockerStoreOptions {
 
 impl DockerStoreOptions {
     /// The store that Docker is to have.
-    pub fn wanted(&self) -> Result<Wanted> {
+    pub async fn wanted(&self, host: &Host) -> Result<Wanted> {
         let store = if let Some(store) = &self.docker_cluster_store {
             store.clone()
         } else {
@@ -78,10 +79,8 @@ impl DockerStoreOptions {
         let advertise = if let Some(advertise) = self.docker_cluster_advertise {
             advertise
         } else {
-            SocketAddr::from((
-                net::node_ip(self.step.agent.node_ip, &self.step.etcd.upstream.endpoints)?,
-                ADVERTISE_PORT,
-            ))
+            let towards = &self.step.etcd.upstream.endpoints;
+            SocketAddr::from((net::own_ip(host, self.step.agent.node_ip, towards).await?, ADVERTISE_PORT))
         };
         let mut given = self.docker_cluster_store_opts.clone();
         if let Some(tls) = self.tls()? {

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::join;
 use crate::exit::{Failure, Result};
-use crate::values::{DnsName, Endpoint, EtcdProxy, PinnedFile, Scheme};
+use crate::values::{DnsName, Endpoint, EtcdProxy, PinnedFile, Scheme, socket};
 
 /// The etcd itself: its members or the name that tells them, and how TLS is spoken with them.
 #[derive(Debug, Clone, Args)]
@@ -207,7 +207,8 @@ pub struct EtcdOptions {
         long = "etcd-listen",
         env = "CALICO_ETCD_LISTEN",
         value_name = "IP:PORT",
-        default_value = "127.0.0.1:2379"
+        default_value = "127.0.0.1:2379",
+        value_parser = socket
     )]
     pub listen: SocketAddr,
 }

@@ -6,7 +6,7 @@ use super::{
     AgentUnitOptions, DockerOptions, DockerUnitOptions, EtcdTlsOptions, FindAgentOptions, LineOptions,
     MaxAgentsOptions, RestartOptions, StateOptions,
 };
-use crate::values::{Artifact, Backend, Cidr};
+use crate::values::{Artifact, Backend, Cidr, number};
 
 /// `status`.
 #[derive(Debug, Clone, Args)]
@@ -62,7 +62,7 @@ pub struct PreflightOptions {
     #[arg(long, env = "CALICO_NETWORK_POOL_CIDR")]
     pub network_pool_cidr: Option<Cidr>,
     /// The prefix length of the block that each host gets.
-    #[arg(long, env = "CALICO_NETWORK_BLOCK_SIZE", value_parser = clap::value_parser!(u8).range(20..=32), default_value = "26")]
+    #[arg(long, env = "CALICO_NETWORK_BLOCK_SIZE", value_parser = number::<u8>(20..=32), default_value = "26")]
     pub network_block_size: u8,
     /// Whether route reflectors are configured in Calico.
     #[arg(
@@ -78,7 +78,7 @@ pub struct PreflightOptions {
     #[command(flatten)]
     pub tls: EtcdTlsOptions,
     /// How many agents the cluster has, or will have.
-    #[arg(long)]
+    #[arg(long, value_parser = number::<u64>(1..=1_000_000))]
     pub agents: Option<u64>,
     /// Up to how many agents Docker's containers get addresses.
     #[command(flatten)]

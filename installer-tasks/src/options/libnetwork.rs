@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{DockerOptions, EtcdOptions, RegistryOptions, StateOptions};
-use crate::values::{Cidr, Cpus, Memory, NetworkName};
+use crate::values::{Cidr, Cpus, Memory, NetworkName, number};
 
 /// `libnetwork run`.
 #[derive(Debug, Clone, Args)]
@@ -21,7 +21,7 @@ pub struct LibnetworkOptions {
     #[arg(long, env = "CALICO_NODE_NAME")]
     pub node_name: Option<String>,
     /// The MTU of containers' interfaces [default: the plugin's].
-    #[arg(long, env = "CALICO_NETWORK_MTU", value_parser = clap::value_parser!(u16).range(576..))]
+    #[arg(long, env = "CALICO_NETWORK_MTU", value_parser = number::<u16>(576..=65_535))]
     pub network_mtu: Option<u16>,
     /// Which etcd.
     #[command(flatten)]

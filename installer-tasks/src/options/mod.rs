@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::exit::{Failure, Result};
-use crate::host::net;
+use crate::host::{Host, net};
 use crate::steps::model::Restarts;
-use crate::values::{Encapsulation, Endpoint, NodeProfile, PinnedFile};
+use crate::values::{Encapsulation, Endpoint, NodeProfile, PinnedFile, ipv4, number};
 
 mod cluster_init;
 mod cni;
@@ -45,15 +45,15 @@ pub struct AgentOptions {
     /// The agent's URL [default: port 5051 on this host's address].
     #[arg(long = "mesos-agent", env = "CALICO_MESOS_AGENT", value_name = "URL")]
     pub mesos_agent: Option<Endpoint>,
-    /// This host's address [default: that from which etcd is reached].
-    #[arg(long = "node-ip", env = "CALICO_NODE_IP")]
+    /// This host's address [default: what DC/OS' `detect_ip` says, or that from which etcd is reached].
+    #[arg(long = "node-ip", env = "CALICO_NODE_IP", value_parser = ipv4)]
     pub node_ip: Option<Ipv4Addr>,
 }
 
 impl AgentOptions {
     /// The agent's URL, found through `etcd` where it is not given.
-    pub fn url(&self, etcd: &[Endpoint]) -> Result<Endpoint> {
-        net::agent_url(self.mesos_agent.as_ref(), self.node_ip, etcd)
+    pub async fn url(&self, host: &Host, etcd: &[Endpoint]) -> Result<Endpoint> {
+        net::agent_url(host, self.mesos_agent.as_ref(), self.node_ip, etcd).await
     }
 }
 
@@ -70,8 +70,8 @@ pub struct FindAgentOptions {
 
 impl FindAgentOptions {
     /// The agent's URL.
-    pub fn url(&self) -> Result<Endpoint> {
-        self.agent.url(&self.etcd_endpoints)
+    pub async fn url(&self, host: &Host) -> Result<Endpoint> {
+        self.agent.url(host, &self.etcd_endpoints).await
     }
 }
 
@@ -99,7 +99,7 @@ pub struct StateOptions {
     #[arg(long = "state-dir", env = "CALICO_STATE_DIR", default_value = "/var/lib/calico-dcos")]
     pub state_dir: PathBuf,
     /// How long another calico-installer on this host is waited for, in seconds.
-    #[arg(long, env = "CALICO_LOCK_TIMEOUT", value_name = "SECONDS", default_value = "60")]
+    #[arg(long, env = "CALICO_LOCK_TIMEOUT", value_name = "SECONDS", default_value = "60", value_parser = number::<u64>(0..=86_400))]
     pub lock_timeout: u64,
 }
 

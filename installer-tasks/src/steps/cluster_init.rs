@@ -345,7 +345,11 @@ impl Calicoctl {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::arbitrary;
+    use crate::cli::{Cli, ClusterInitCommand, Command};
 
     fn wanted() -> PoolSpec {
         PoolSpec {
@@ -403,6 +407,59 @@ mod tests {
             assert_eq!(resources::<Resource<PoolSpec>>(answer.as_bytes()).unwrap().len(), count, "{answer}");
         }
         assert!(resources::<Resource<PoolSpec>>(b"none").is_err());
+    }
+
+    proptest::proptest! {
+        /// What is made is what was asked for; read back, nothing is left to do, and with another option it is told.
+        #[test]
+        fn every_pool_and_profile_is_made_as_it_was_asked_for_and_found_again(
+            network in arbitrary::networks(),
+            pool in arbitrary::cidrs(26),
+            block_size in 26_u8..=32,
+            (profile, encapsulation) in arbitrary::lines(),
+            nat: bool,
+        ) {
+            let block_size = if profile == NodeProfile::V26 { default_block_size() } else { block_size };
+            let text = format!(
+                "calico-installer cluster-init check --network-name {network} --network-pool-cidr {pool} --network-block-size \
+                 {block_size} --node-profile {} --network-encapsulation {} --network-nat-outgoing={nat} --etcd-endpoints \
+                 http://a:1 --artifacts-calicoctl /c#sha256={}",
+                profile.name(), encapsulation.name(), "0".repeat(64)
+            );
+            let Command::ClusterInit(ClusterInitCommand::Check(options)) =
+                Cli::try_parse_from(text.split_whitespace()).unwrap().command else { panic!("{text}") };
+            check_sizes(options.network_pool_cidr, options.network_block_size, profile).unwrap();
+            let (spec, name) = (PoolSpec::wanted(&options, encapsulation), pool_name(&network));
+            let of_pool = Missing::Pool { name: name.clone(), spec: spec.clone() }.resource(profile);
+            let of_profile = Missing::Profile { name: network.to_string() }.resource(profile);
+            for (document, kind) in [(&of_pool, "IPPool"), (&of_profile, "Profile")] {
+                let is_kind = document["kind"].as_str().is_some_and(|it| it.eq_ignore_ascii_case(kind));
+                let version = if profile == NodeProfile::V3 { "projectcalico.org/v3" } else { "v1" };
+                assert!(is_kind && document["apiVersion"] == version, "{document}");
+                assert_eq!(serde_json::from_str::<Value>(&document.to_string()).unwrap(), *document);
+                assert_no_empty_value(document);
+            }
+            // Calico's names are of DNS: 253 at most.
+            assert_eq!(of_profile["metadata"]["name"], network.as_str());
+            assert!(name.len() <= 253 && of_pool.to_string().contains(&pool.to_string()));
+            let found: Resource<PoolSpec> = match profile {
+                NodeProfile::V3 => serde_json::from_value(of_pool.clone()).unwrap(),
+                NodeProfile::V26 => serde_json::from_value::<v2::Pool>(of_pool.clone()).unwrap().into(),
+            };
+            assert_eq!(found.spec, spec, "{of_pool}");
+            let left = PoolAction::Leave(found.metadata.name.clone());
+            assert_eq!(decide(std::slice::from_ref(&found), &spec, &name).unwrap(), left);
+            let other = PoolSpec { nat_outgoing: !nat, ..spec };
+            assert!(decide(&[found], &other, &name).unwrap_err().to_string().contains("natOutgoing"));
+        }
+    }
+
+    fn assert_no_empty_value(document: &Value) {
+        match document {
+            Value::Object(fields) => fields.values().for_each(assert_no_empty_value),
+            Value::Array(items) => items.iter().for_each(assert_no_empty_value),
+            value => assert!(!value.is_null() && value != "", "{value}"),
+        }
     }
 
     #[test]

@@ -51,9 +51,9 @@ impl<'a> Cni<'a> {
         Self { compares: true, ..self }
     }
 
-    fn agent(&self) -> Result<Agent> {
+    async fn agent(&self, host: &Host) -> Result<Agent> {
         let step = &self.options.step;
-        Ok(Agent::at(step.agent.url(&step.etcd.upstream.endpoints)?))
+        Ok(Agent::at(step.agent.url(host, &step.etcd.upstream.endpoints).await?))
     }
 }
 
@@ -61,8 +61,8 @@ impl Acts for Cni<'_> {
     type Action = Action;
     const NAME: StepName = StepName::Cni;
 
-    async fn act(&self, _: &Host, action: &Action, direction: Direction) -> Result<()> {
-        self.restarter.act(&self.agent()?, action, direction).await
+    async fn act(&self, host: &Host, action: &Action, direction: Direction) -> Result<()> {
+        self.restarter.act(&self.agent(host).await?, action, direction).await
     }
 }
 
@@ -85,7 +85,7 @@ impl Step for Cni<'_> {
             return Ok(());
         }
         // An agent that has read what was written for it knows the directories.
-        let flags = self.agent()?.flags().await?;
+        let flags = self.agent(host).await?.flags().await?;
         let searched = Searched::from_flags(&flags)?;
         let is_searched = |file: &&WantedFile| {
             file.staging == Staging::Outside || file.path.file_name() == Some(PLUGIN.as_ref())
@@ -109,7 +109,7 @@ impl Step for Cni<'_> {
 /// What is seen of it where the agent looks.
 pub async fn seen(host: &Host, agent: &FindAgentOptions) -> Seen {
     let look = async {
-        let agent = Agent::at(agent.url()?);
+        let agent = Agent::at(agent.url(host).await?);
         if let Some(searched) = Searched::from_flags(&agent.flags().await?)? {
             return seen_in(host.files(), &searched);
         }

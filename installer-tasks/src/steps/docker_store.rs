@@ -47,8 +47,8 @@ impl<'a> DockerStore<'a> {
     }
 
     /// When Docker announced itself last, in changes of etcd; 0 when it never did, or that cannot be read.
-    async fn announced(&self) -> Result<u64> {
-        let wanted = self.options.wanted()?;
+    async fn announced(&self, host: &Host) -> Result<u64> {
+        let wanted = self.options.wanted(host).await?;
         let Some(target) = look::target(self.options, &wanted)? else { return Ok(0) };
         Ok(target.get(&wanted.node_key()).await?.map_or(0, |node| node.modified))
     }
@@ -81,7 +81,7 @@ impl Acts for DockerStore<'_> {
     type Action = Action;
     const NAME: StepName = StepName::DockerClusterStore;
 
-    async fn act(&self, _: &Host, action: &Action, direction: Direction) -> Result<()> {
+    async fn act(&self, host: &Host, action: &Action, direction: Direction) -> Result<()> {
         let unit = &self.options.unit;
         let systemd = Systemd::connect().await?;
         match direction {
@@ -89,7 +89,7 @@ impl Acts for DockerStore<'_> {
                 let mut before = Before::look(&systemd, unit, *action).await?;
                 // Options that are taken once more may be no news to Docker.
                 if *action != Action::TakeOptions {
-                    before.announced = self.announced().await?;
+                    before.announced = self.announced(host).await?;
                 }
                 let before = self.before.borrow_mut().insert(before).clone();
                 match action {
@@ -111,7 +111,7 @@ impl Acts for DockerStore<'_> {
 impl Step for DockerStore<'_> {
     async fn check(&self, host: &Host, recorded: &Recorded<Action>) -> Result<Proposal<Action>> {
         let options = self.options;
-        let wanted = options.wanted()?;
+        let wanted = options.wanted(host).await?;
         let path = daemon_json_path(host, &options.unit.docker_daemon_json)?;
         let seen = look::look(host, options, &wanted, &path, recorded).await?;
         let decision = decide::decide(&seen.observed, &wanted, options.docker_replace_store)?;
@@ -137,9 +137,9 @@ impl Step for DockerStore<'_> {
         Ok(proposal)
     }
 
-    async fn verify(&self, _: &Host, _: &Plan<Action>) -> Result<()> {
+    async fn verify(&self, host: &Host, _: &Plan<Action>) -> Result<()> {
         let before = self.before.borrow().clone();
-        let outcome = effect::verify(self.options, &self.options.wanted()?, before.as_ref()).await;
+        let outcome = effect::verify(self.options, &self.options.wanted(host).await?, before.as_ref()).await;
         match before {
             // Again would be another restart: an operator must look first.
             Some(before) if before.restarts => outcome.map_err(Failure::for_operator),

@@ -54,9 +54,9 @@ impl<'a> NetModules<'a> {
         Self { compares: true, ..self }
     }
 
-    fn agent(&self) -> Result<Agent> {
+    async fn agent(&self, host: &Host) -> Result<Agent> {
         let step = &self.options.step;
-        Ok(Agent::at(step.agent.url(&step.etcd.upstream.endpoints)?))
+        Ok(Agent::at(step.agent.url(host, &step.etcd.upstream.endpoints).await?))
     }
 }
 
@@ -64,8 +64,8 @@ impl Acts for NetModules<'_> {
     type Action = Action;
     const NAME: StepName = StepName::NetModules;
 
-    async fn act(&self, _: &Host, action: &Action, direction: Direction) -> Result<()> {
-        self.restarter.act(&self.agent()?, action, direction).await
+    async fn act(&self, host: &Host, action: &Action, direction: Direction) -> Result<()> {
+        self.restarter.act(&self.agent(host).await?, action, direction).await
     }
 }
 
@@ -74,11 +74,11 @@ impl Step for NetModules<'_> {
         survey::survey(host, self, recorded).await
     }
 
-    async fn verify(&self, _: &Host, plan: &Plan<Action>) -> Result<()> {
+    async fn verify(&self, host: &Host, plan: &Plan<Action>) -> Result<()> {
         if !plan.changes().iter().any(|change| matches!(change, Change::Action { .. })) {
             return Ok(());
         }
-        let missing = not_loaded(&self.agent()?.flags().await?);
+        let missing = not_loaded(&self.agent(host).await?.flags().await?);
         if missing.is_empty() {
             return Ok(());
         }
@@ -107,8 +107,8 @@ fn is_program(path: &Path) -> bool {
 }
 
 /// What is seen of it: what the running agent has loaded.
-pub async fn seen(agent: &FindAgentOptions) -> Seen {
-    let look = async { Agent::at(agent.url()?).flags().await };
+pub async fn seen(host: &Host, agent: &FindAgentOptions) -> Seen {
+    let look = async { Agent::at(agent.url(host).await?).flags().await };
     match look.await {
         Err(failure) => Seen { installed: Installed::Unknown, what: vec![failure.one_line()] },
         Ok(flags) => seen_in(&flags),

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use crate::exit::{Exit, Failure, Result};
+use crate::host::docker::Container;
 use crate::host::process::StopSignals;
 use crate::host::{Host, http, name, net, plugin};
 use crate::options::{EtcdApi, NodeOptions, ServiceCheckOptions};
 use crate::say;
+use crate::steps::StepName;
 use crate::steps::etcd_tls::OnHost;
+use crate::steps::libnetwork::{self, Libnetwork};
 use crate::steps::supervise::service::{self, Directory, Service};
 use crate::steps::supervise::{self, Supervisor};
-use crate::steps::{StepName, libnetwork};
 use crate::values::{Backend, Encapsulation, Endpoint, NodeProfile, Scheme};
 
 pub mod kernel;
@@ -32,6 +34,10 @@ impl Service for CalicoNode {
     const TASK: &'static str = NAME;
     const DIRECTORIES: &'static [Directory] = &DIRECTORIES;
     const PLUGINS: &'static [&'static str] = &[];
+
+    fn plugins_of(container: &Container) -> &'static [&'static str] {
+        if spec::serves_docker(&container.environment) { Libnetwork::PLUGINS } else { &[] }
+    }
 }
 
 /// Prepares the host, and keeps the container running until SIGTERM or until it ends by itself. Never returns

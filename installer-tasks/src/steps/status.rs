@@ -94,7 +94,7 @@ pub async fn status(host: &Host, options: &StatusOptions) -> Result<Status> {
         let seen = match step {
             StepName::DockerClusterStore => docker_store::seen(host, &options.unit).await?,
             StepName::Cni => cni::seen(host, &options.agent).await,
-            StepName::NetModules => net_modules::seen(&options.agent).await,
+            StepName::NetModules => net_modules::seen(host, &options.agent).await,
             StepName::CalicoNode => service::seen::<CalicoNode>(&options.unit.docker.socket).await,
             StepName::Libnetwork => service::seen::<Libnetwork>(&options.unit.docker.socket).await,
         };

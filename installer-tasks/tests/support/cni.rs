@@ -15,6 +15,7 @@ pub struct Rig {
     pub root: tempfile::TempDir,
     /// The agent's URL.
     pub agent: String,
+    documents: HashMap<&'static str, String>,
     plugins: Vec<String>,
 }
 
@@ -26,7 +27,8 @@ impl Rig {
 
     /// An agent of a Mesos version, with directories below the root as its search list.
     pub fn with(version: &str, plugins: &[&str]) -> Self {
-        let root = tempfile::tempdir().unwrap();
+        // In memory: it is thrown away a hundred times, and what a power cut leaves is not looked at here.
+        let root = tempfile::tempdir_in("/dev/shm").unwrap();
         for directory in plugins.iter().chain(&["etc/net.d", "run/isolators/network/cni"]) {
             fs::create_dir_all(root.path().join(directory)).unwrap();
         }
@@ -46,8 +48,13 @@ impl Rig {
             ("/flags", flags.to_string()),
             ("/containers", containers.to_string()),
         ]);
-        let agent = format!("http://{}", serve(documents));
-        Self { root, agent, plugins: plugins.iter().map(|&place| place.to_owned()).collect() }
+        let agent = format!("http://{}", serve(documents.clone()));
+        Self { root, agent, documents, plugins: plugins.iter().map(|&place| place.to_owned()).collect() }
+    }
+
+    /// What the agent answers.
+    pub fn documents(&self) -> &HashMap<&'static str, String> {
+        &self.documents
     }
 
     /// A place below the root.

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// Every call by which something outside the process is changed: files, and what is sent to others (signals, requests to
 /// a daemon). Reading calls of the same names are told apart by [`changes`].
@@ -55,6 +56,60 @@ pub fn traced(command: &Command, options: &[&str], log: &Path) -> Command {
 pub fn points(command: &Command, log: &Path) -> (Output, Vec<Point>) {
     let trace = format!("trace={CALLS}");
     let output = traced(command, &["-e", &trace], log).output().expect("strace, which `make deps` installs");
+    (output, read(log))
+}
+
+/// The points of a program that goes on until it is told to end, which it is when it is `ready`.
+pub fn points_until(command: &Command, log: &Path, mut ready: impl FnMut() -> bool) -> Vec<Point> {
+    let trace = format!("trace={CALLS}");
+    let mut strace =
+        traced(command, &["-e", &trace], log).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let ended = ended_or(&mut strace, &mut ready);
+    assert!(ended.is_none(), "it ended by itself: {ended:?}");
+    signal(&strace, "TERM");
+    strace.wait().unwrap();
+    read(log)
+}
+
+/// Runs such a program and kills it at a point, or else when it is `ready`; says whether it came to the point.
+pub fn killed_at_or(command: &Command, point: &Point, log: &Path, mut ready: impl FnMut() -> bool) -> bool {
+    let inject = format!("inject={}:signal=KILL:when={}", point.call, point.number);
+    let mut strace =
+        traced(command, &["-e", &inject], log).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let ended = ended_or(&mut strace, &mut ready);
+    if ended.is_none() {
+        signal(&strace, "KILL");
+        strace.wait().unwrap();
+    }
+    let _ = std::fs::remove_file(log);
+    ended.is_some_and(was_killed)
+}
+
+/// How it ended, unless it was `ready` first.
+fn ended_or(strace: &mut Child, ready: &mut impl FnMut() -> bool) -> Option<ExitStatus> {
+    let since = Instant::now();
+    loop {
+        if let Some(status) = strace.try_wait().unwrap() {
+            return Some(status);
+        }
+        if ready() {
+            return None;
+        }
+        assert!(since.elapsed() < Duration::from_mins(1), "it neither ends nor becomes ready");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Signals what strace runs.
+fn signal(strace: &Child, name: &str) {
+    let pid = strace.id();
+    let traced = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let status = Command::new("kill").arg(format!("-{name}")).arg(traced.trim()).status().unwrap();
+    assert!(status.success(), "kill {traced}");
+}
+
+/// The points in strace's log, which is removed.
+fn read(log: &Path) -> Vec<Point> {
     let text = std::fs::read_to_string(log).unwrap();
     std::fs::remove_file(log).unwrap();
     let mut counts = BTreeMap::new();
@@ -73,7 +128,7 @@ pub fn points(command: &Command, log: &Path) -> (Output, Vec<Point>) {
             points.push(Point { call: call.to_owned(), number: *number, shown: shown.to_owned() });
         }
     }
-    (output, points)
+    points
 }
 
 /// Whether a call, as strace shows it, changes something outside the process.

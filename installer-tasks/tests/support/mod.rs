@@ -12,6 +12,7 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
 pub mod cni;
+pub mod docker;
 pub mod etcd;
 pub mod kill;
 pub mod old;

@@ -68,7 +68,7 @@ pub(super) fn libnetwork(
     // Where it cannot run its image makes no difference.
     (has_store && has_node).then(|| Libnetwork {
         image: match profile {
-            Profile::V3 => Some(reader.required("libnetwork.image", String::new(), parse::text)),
+            Profile::V3 => Some(reader.required("libnetwork.image", String::new(), parse::image)),
             Profile::V26 => None,
         },
     })

@@ -250,7 +250,7 @@ fn service(reader: &mut Reader, etcd: &[String], port0: Option<&String>, host: O
         host: host.filter(|host| !host.is_empty()).cloned(),
         webui_url: reader.optional("service.webui-url", web_url).or_else(|| webui_url(api_listen, host)),
         state: state::read(reader, etcd),
-        user: reader.required("service.user", String::new(), parse::text),
+        user: reader.required("service.user", String::new(), parse::user),
         roles,
         // A scheduler that is away for longer has all its tasks killed, and its framework removed.
         failover_timeout: reader.required(

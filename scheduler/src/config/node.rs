@@ -62,7 +62,7 @@ pub(super) fn profile(reader: &mut Reader) -> Profile {
 
 pub(super) fn node(reader: &mut Reader) -> Option<Node> {
     reader.required("node.enable", true, parse::boolean).then(|| Node {
-        image: reader.required("node.image", String::new(), parse::text),
+        image: reader.required("node.image", String::new(), parse::image),
         backend: reader.optional("node.backend", |value| {
             parse::one_of(value, &[("bird", "bird"), ("vxlan", "vxlan"), ("none", "none")])
         }),
@@ -70,7 +70,7 @@ pub(super) fn node(reader: &mut Reader) -> Option<Node> {
             let ip: Result<std::net::Ipv4Addr, _> = value.parse();
             ip.map(|ip| ip.to_string()).map_err(|_| "not an IPv4 address".to_owned())
         }),
-        name: reader.optional("node.name", parse::text),
+        name: reader.optional("node.name", parse::node_name),
         registry_mirror: reader.optional("registry.mirror", parse::authority),
         registry_credentials: reader.optional("registry.credentials", FileSource::parse),
     })

@@ -178,9 +178,31 @@ pub(super) mod parse {
 
     use http::Uri;
 
-    #[expect(clippy::unnecessary_wraps, reason = "has the form of a parser")]
-    pub fn text(value: &str) -> Result<String, String> {
-        Ok(value.to_owned())
+    /// `value`, where it has these characters and ASCII's letters and digits only, the first of which is none of `-./:`.
+    fn word(value: &str, more: &str, wrong: &str) -> Result<String, String> {
+        let fits = value.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+        if fits && !value.starts_with(['-', '.', '/', ':']) {
+            Ok(value.to_owned())
+        } else {
+            Err(wrong.to_owned())
+        }
+    }
+
+    /// An image, by a tag or a digest.
+    pub fn image(value: &str) -> Result<String, String> {
+        word(value, "-._/:@", "must be an image's name, like calico/node:v3.14.0")
+    }
+
+    /// A host's name in Calico, as the installer takes it.
+    pub fn node_name(value: &str) -> Result<String, String> {
+        let wrong = "must be lower-case letters, digits, '-', '.' and '_'";
+        word(value, "-._", wrong)
+            .and_then(|name| if name == name.to_lowercase() { Ok(name) } else { Err(wrong.to_owned()) })
+    }
+
+    /// A user of the agents.
+    pub fn user(value: &str) -> Result<String, String> {
+        word(value, "-._@$", "must be the name of a user of the agents, like root")
     }
 
     pub fn duration(value: &str) -> Result<Duration, String> {

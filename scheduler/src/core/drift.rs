@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::Core;
 use super::dated::Dated;
 use super::frame::{Decision, Effect, Frame, Launch};
-use super::ids::{AgentKey, TaskId, TaskType, Timestamp};
+use super::ids::{AgentKey, TargetHash, TaskId, TaskType, Timestamp};
 use super::input::{Offer, TaskState, Update};
 use super::listing::Presence;
 use super::offers::NoRoom;
@@ -137,22 +137,25 @@ impl Core {
             // What was fetched is for what comes then, and leaves nothing to look at.
             let is_wanted = Self::is_step(**task_type) && self.settings.specs.contains_key(task_type);
             let spec = self.spec_on(agent, **task_type).filter(|_| is_wanted);
-            self.is_due(record, spec) && spec.is_some_and(|spec| self.gets(agent, **task_type, spec))
+            self.is_due(record, spec, self.is_free(agent))
+                && spec.is_some_and(|spec| self.gets(agent, **task_type, spec))
         });
         // Where an agent is looked at, the cluster's are, too.
         let of_cluster = self.state.cluster.tasks.iter().filter(|(task_type, record)| {
             let spec = self.settings.specs.get(task_type).filter(|spec| spec.enabled);
-            self.is_due(record, spec) && self.is_place(**task_type, &agent.key)
+            self.is_due(record, spec, true) && self.is_place(**task_type, &agent.key)
         });
         own.chain(of_cluster).map(|(task_type, _)| *task_type).next()
     }
 
-    /// Whether an install that is done as `spec` says is to be looked at.
-    fn is_due(&self, record: &TaskRecord, spec: Option<&Spec>) -> bool {
+    /// Whether an install that is done as `spec` says is to be looked at. With what one was done that was found running,
+    /// nobody knows: where `is_free` to be as the operator wants it, that is what it is held to.
+    fn is_due(&self, record: &TaskRecord, spec: Option<&Spec>, is_free: bool) -> bool {
         matches!(record.phase, Phase::Done { .. })
             && record.looked_at.round != self.state.cluster.checks.number
             && spec.is_some_and(|spec| {
-                spec.goal == Goal::Finished && record.target.as_ref() == Some(&spec.target)
+                let is_of = |target: &TargetHash| *target == spec.target;
+                spec.goal == Goal::Finished && record.target.as_ref().map_or(is_free, is_of)
             })
     }
 
@@ -265,18 +268,19 @@ impl Core {
         frame: &mut Frame,
     ) -> Result<(), NoRoom> {
         let slot = Slot::of(task_type, key);
-        let needs = self.spec_for(key, task_type).ok_or(NoRoom)?.needs;
+        let Spec { needs, target: wanted, .. } = self.spec_for(key, task_type).ok_or(NoRoom)?;
+        let (needs, wanted) = (*needs, wanted.clone());
         let record = self.state.task(&slot).cloned().ok_or(NoRoom)?;
-        let (Phase::Done { at: done }, Some(target)) = (&record.phase, record.target.clone()) else {
-            return Err(NoRoom);
-        };
+        let Phase::Done { at: done } = &record.phase else { return Err(NoRoom) };
+        let target = record.target.clone().unwrap_or(wanted);
         let resources = self.take(now, task_type, needs, offer)?;
         let agent = self.registered_name(&offer.agent).ok_or(NoRoom)?;
         let task = TaskId::new(task_type, key, now);
         let phase = Phase::Checking { task: task.clone(), agent: agent.clone(), since: now, done: *done };
         // Taken back when the agent registers again meanwhile.
         let looked_at = LookedAt { round: self.state.cluster.checks.number, ..record.looked_at };
-        self.put(frame, &slot, TaskRecord { phase, looked_at, failure: None, ..record });
+        let known = Some(target.clone());
+        self.put(frame, &slot, TaskRecord { phase, target: known, looked_at, failure: None, ..record });
         self.reconciliation.expected(now.after(self.settings.launch_timeout), task.clone());
         frame.decisions.push(Decision::Looks { slot, task: task.clone() });
         frame.effects.push(Effect::Launch(Launch {

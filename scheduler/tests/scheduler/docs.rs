@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// The tables of what must hold, and how many rules each of them has.
-const TABLES: [(&str, usize); 2] = [
+const TABLES: [(&str, usize); 3] = [
     ("## What a Mesos scheduler must do, and what shows it", 31),
     ("## What a rollout must do, and what shows it", 19),
+    ("## What is done on a host, and what shows it", 37),
 ];
 
 /// The names of all test functions in the Rust files below `directory`.

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::NamedTempFile;
 
-use crate::docker_store::{Bench, DAEMON_JSON, IMAGE, LIMIT};
+use crate::docker_store::{Bench, DAEMON_JSON, IMAGE, INSTALLER, LIMIT};
 use crate::kill::{self, Point};
 use crate::wait;
 
@@ -144,6 +144,85 @@ fn an_installer_killed_anywhere_is_finished_by_the_next_run() {
     a_first_store_or_its_undo(&victim);
     forget(&victim.bench);
     a_changed_store(&victim);
+    a_supervisor(&victim);
+}
+
+/// A service's container: what a supervisor that was killed has left is made what it should be by the next.
+fn a_supervisor(victim: &Victim) {
+    let bench = &victim.bench;
+    // It stays until it is told to end.
+    let entrypoint = "[\"/usr/bin/dash\", \"-c\", \"trap exit TERM; /usr/bin/sleep 100000 & wait\"]";
+    for tag in ["one", "two"] {
+        let image = IMAGE.replace("usr/bin/sleep ", "usr/bin/sleep usr/bin/dash ");
+        let import = format!("import -c 'ENTRYPOINT {entrypoint}' - node:{tag}");
+        bench.sh(&image.replace("import - sleeper", &import));
+    }
+    let pid = bench.host().pid().unwrap().to_string();
+    let (etcd, ip) = (bench.cluster.etcd_endpoint(), bench.host().address().to_string());
+    let node = |tag: &str| {
+        let mut command = Command::new("/usr/bin/nsenter");
+        command.args([
+            "-t",
+            &pid,
+            "-m",
+            "-u",
+            "-i",
+            "-n",
+            "--",
+            INSTALLER,
+            "node",
+            "run",
+            "--etcd-endpoints",
+            &etcd,
+        ]);
+        command.args(["--etcd-proxy", "direct", "--node-ip", &ip, "--network-encapsulation", "none"]);
+        command.args(["--node-cpus", "0.1", "--node-mem", "64", "--node-image", &format!("node:{tag}")]);
+        command
+    };
+    let inspect = ["docker", "inspect", "-f", "{{.State.Running}} {{.Config.Image}}", "calico-node"];
+    let runs = |tag: &str| bench.exec(&inspect).stdout.trim() == format!("true node:{tag}");
+    let start = |tag: &str| {
+        let child = node(tag).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait("the container", LIMIT, || runs(tag).then_some(()));
+        child
+    };
+    for (before, tag) in [(None, "one"), (Some("one"), "two")] {
+        let prepare = || {
+            bench.sh("docker rm -f calico-node 2>&1 || true");
+            if let Some(before) = before {
+                let mut child = start(before);
+                child.kill().unwrap();
+                child.wait().unwrap();
+            }
+        };
+        prepare();
+        let points = kill::points_until(&node(tag), victim.log.path(), || runs(tag));
+        // When Docker was told to do something, and has not answered.
+        let told = points
+            .windows(2)
+            .filter(|pair| ["\"POST ", "\"DELETE "].iter().any(|it| pair[0].shown.contains(it)));
+        let told: Vec<&Point> = told.map(|pair| &pair[1]).collect();
+        assert!(told.len() >= if before.is_some() { 4 } else { 2 }, "{points:#?}");
+        let all = std::env::var("CRASH_POINTS").is_ok_and(|it| it == "all");
+        let chosen: Vec<_> = told.iter().step_by(if all { 1 } else { 2 }).collect();
+        let mut killed = 0;
+        for point in &chosen {
+            prepare();
+            killed += usize::from(kill::killed_at_or(&node(tag), point, victim.log.path(), || runs(tag)));
+            let mut child = start(tag);
+            let ours = bench.sh("docker ps -aq --filter label=calico-dcos.task=calico-node");
+            assert_eq!(ours.lines().count(), 1, "{point}: {ours}");
+            let told = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+            assert!(told.success());
+            assert_eq!(child.wait().unwrap().code(), Some(143), "{point}");
+            assert_eq!(bench.sh("docker ps -aq --filter label=calico-dcos.task=calico-node"), "", "{point}");
+        }
+        println!("supervisor: killed at {killed} of {} points", chosen.len());
+        assert!(killed > 0, "{chosen:#?}");
+    }
+    bench.sh(&format!("{INSTALLER} node undo"));
+    victim.assert_container("after all supervisors");
+    assert_eq!(bench.sh(LOOK), victim.before);
 }
 
 fn a_first_store_or_its_undo(victim: &Victim) {

@@ -335,11 +335,40 @@ fn what_is_in_the_way_is_named_and_nothing_is_changed_and_without_it_a_mesos_tas
     );
     bench.sh("rm /etc/systemd/system/docker.service.d/zz.conf; systemctl daemon-reload");
 
+    runs_in_an_empty_container(&bench);
     // One that does not run is not started by being looked at.
     bench.sh("systemctl stop docker");
     let ran = bench.installer("apply", &[]);
     assert_eq!(ran.code, 69, "{ran:?}");
     assert_eq!(bench.sh("systemctl is-active docker || true"), "inactive");
+}
+
+/// The program is all that is in its image.
+fn runs_in_an_empty_container(bench: &Bench) {
+    bench.sh(&format!(
+        "mkdir /run/empty && cd /run/empty && cp {INSTALLER} . && \
+         printf 'FROM scratch\nCOPY calico-installer /\nENTRYPOINT [\"/calico-installer\"]\n' >Dockerfile && \
+         docker build -q -t empty . && rm -r /run/empty"
+    ));
+    let etcd = bench.cluster.etcd_endpoint();
+    let check =
+        |etcd| format!("--net=host empty etcd-proxy check --etcd-proxy direct --etcd-endpoints {etcd}");
+    for (words, code, said) in [
+        ("empty --version".to_owned(), 0, "calico-installer "),
+        (
+            "--net=none empty preflight --node-ip 127.0.0.1".to_owned(),
+            78,
+            "/var/run/docker.sock: there is no such socket",
+        ),
+        (check("http://127.0.0.1:1"), 1, "error: etcd is not read"),
+        (check("http://no-such-host.invalid:2379"), 1, "no-such-host.invalid"),
+        // A check that has something to read works.
+        (check(&etcd), 0, "etcd is read"),
+    ] {
+        let ran = bench.exec(&["sh", "-c", &format!("docker run --rm {words} 2>&1")]);
+        assert!(ran.code == code && ran.stdout.contains(said), "{words}: {ran:?}");
+    }
+    bench.sh("docker image rm empty");
 }
 
 /// A container that ends as Docker is told: whatever ended it, all is taken back.

@@ -1,11 +1,12 @@
-//! An install with options that are not the defaults, and its CNI part taken back by hand.
+//! An install with options that are not the defaults, on an etcd that speaks TLS, and its CNI part taken back by hand.
 
 use std::time::Duration;
 
 use cluster::probe::{Probe, ProbeTask};
-use cluster::{Host, product, proof};
-use serde_json::json;
+use cluster::{Cluster, Host, get_json, product, proof};
+use serde_json::{Value, json};
 
+use crate::docker::sh;
 use crate::{deployed, up, wait};
 
 /// Fetches the installer and runs it in the host, as an operator would: status, and all that it wrote.
@@ -23,13 +24,71 @@ fn cni(host: &Host<'_>) -> String {
     String::from_utf8_lossy(&host.exec(&["sh", "-c", script]).unwrap().stdout).into_owned()
 }
 
+/// An etcd with TLS, which wants certificates of its clients, and what its clients need, as artifacts that are fetched.
+struct EtcdWithTls {
+    url: String,
+    key: String,
+}
+
+impl EtcdWithTls {
+    const FILES: [&'static str; 3] = ["ca.pem", "cert.pem", "key.pem"];
+
+    fn start(cluster: &Cluster, host: &Host<'_>) -> Self {
+        let address = host.address();
+        let made = rcgen::generate_simple_self_signed([address.to_string()]).unwrap();
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        for (name, text) in Self::FILES.into_iter().zip([&cert, &cert, &key]) {
+            cluster.set_artifact(name, text.as_bytes()).unwrap();
+            std::fs::write(host.root().join("root").join(name), text).unwrap();
+        }
+        let url = format!("https://{address}:3379");
+        sh(
+            host,
+            &format!(
+                "systemd-run -q --unit=etcd-tls etcd --data-dir=/run/etcd-tls --listen-client-urls={url} \
+                 --advertise-client-urls={url} --client-cert-auth --trusted-ca-file=/root/ca.pem \
+                 --cert-file=/root/cert.pem --key-file=/root/key.pem"
+            ),
+        );
+        Self { url, key }
+    }
+
+    /// `etcd.*`
+    fn options(&self, cluster: &Cluster) -> Value {
+        let [ca, cert, key] = Self::FILES.map(|name| cluster.artifact(name).unwrap());
+        json!({"proxy": "direct", "endpoints": self.url, "ca": ca, "cert": cert, "key": key})
+    }
+
+    /// Calico's data is there and nowhere else; plugins are told of files that only root reads, and nobody else of the key.
+    fn is_used(&self, cluster: &Cluster, host: &Host<'_>) {
+        let config =
+            sh(host, "cat $(find /opt/mesosphere/etc/dcos/network/cni /etc/cni/net.d -name blue.conf)");
+        let config: Value = serde_json::from_str(&config).unwrap();
+        assert_eq!(config["etcd_endpoints"], *self.url);
+        for (field, name) in [("ca_cert", "ca.pem"), ("cert", "cert.pem"), ("key", "key.pem")] {
+            let file = config[format!("etcd_{field}_file")].as_str().unwrap();
+            assert!(file.starts_with("/var/lib/calico-dcos/etcd/cni/") && file.ends_with(name), "{config}");
+            assert_eq!(sh(host, &format!("stat -c '%a %U' {file}")), "600 root");
+        }
+        let keys = format!(
+            "ETCDCTL_API=3 etcdctl get --prefix --keys-only /calico --endpoints {}",
+            cluster.etcd_endpoint()
+        );
+        assert_eq!(sh(host, &keys), "", "in the etcd without TLS");
+        let secret = self.key.lines().nth(1).unwrap();
+        let state = get_json(&format!("{}/state", cluster.master_urls()[0])).unwrap().to_string();
+        assert!(state.contains("calico-node.") && !state.contains(secret), "the key is in a task");
+    }
+}
+
 #[test]
-fn another_network_without_a_proxy_works_and_its_plugins_are_taken_back() {
+fn another_network_on_an_etcd_with_tls_without_a_proxy_works_and_its_plugins_are_taken_back() {
     let (_lock, cluster) = up("e2e-options");
     let hosts = cluster.hosts().unwrap();
     let before: Vec<String> = hosts.iter().map(cni).collect();
+    let etcd = EtcdWithTls::start(&cluster, &hosts[1]);
     let options = json!({
-        "etcd": {"proxy": "direct"},
+        "etcd": etcd.options(&cluster),
         "network": {"name": "blue", "pool-cidr": "10.20.0.0/24", "block-size": 28, "encapsulation": "none", "mtu": "1400"},
         "agents": {"exclude": format!("{}", hosts[1].address())},
     });
@@ -59,6 +118,9 @@ fn another_network_without_a_proxy_works_and_its_plugins_are_taken_back() {
     )
     .unwrap();
     assert!(proofs.len() == 4 && proofs.iter().all(|proof| proof.contains("10.20.0.")), "{proofs:#?}");
+    for host in [&hosts[0], &hosts[2]] {
+        etcd.is_used(&cluster, host);
+    }
 
     let uri = cluster.artifact("installer").unwrap();
     let probe = Probe::connect(&cluster.master_urls()[0]).unwrap();
@@ -88,6 +150,7 @@ fn another_network_without_a_proxy_works_and_its_plugins_are_taken_back() {
             (status == 0).then_some(said)
         });
         assert_eq!(cni(host), *before, "{said}");
+        assert!(!host.root().join("var/lib/calico-dcos/etcd/cni").exists(), "{said}");
         let (status, said) = installer(host, &uri, &undo);
         assert_eq!(status, 0, "taking back twice is harmless: {said}");
     }

@@ -248,6 +248,23 @@ mod tests {
     }
 
     proptest! {
+        /// As systemd reads it: words with quotes, and two signs of percent for one.
+        #[test]
+        fn a_drop_in_gives_back_any_value(plugins in "/[ -~]{0,20}", config in "/[ -~]{0,20}") {
+            let set = [(variable(PLUGINS_FLAG), &*plugins), (variable(CONFIG_FLAG), &*config)];
+            let text = drop_in(&set);
+            let mut lines = text.lines();
+            prop_assert_eq!(lines.next(), Some("[Service]"));
+            for (flag, value) in [(PLUGINS_FLAG, plugins), (CONFIG_FLAG, config)] {
+                let assignments = words::split(lines.next().unwrap().strip_prefix("Environment=").unwrap());
+                prop_assert_eq!(assignments.len(), 1, "{}", text);
+                let (name, is) = assignments[0].split_once('=').unwrap();
+                prop_assert_eq!((name.to_owned(), is.replace("%%", "%")), (variable(flag), value));
+                prop_assert!(!is.replace("%%", "").contains('%'), "{}", text);
+            }
+            prop_assert_eq!(lines.next(), None);
+        }
+
         /// Whatever an administrator has in the file stays, and systemd reads our values.
         #[test]
         fn an_environment_file_keeps_what_it_has(

@@ -37,7 +37,7 @@ pub async fn survey(host: &Host, step: &Cni<'_>, recorded: &Recorded<Action>) ->
         )));
     }
     let client = options.step.etcd.client()?;
-    let agent = step.agent()?;
+    let agent = step.agent(host).await?;
     let asked: Asked = agent::ask(&agent, recorded, StepName::Cni).await?;
     let loads_at_start = place::restart_for(asked.version)?;
     let platform = options.unit.platform.on(host);

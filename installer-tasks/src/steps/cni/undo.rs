@@ -55,8 +55,8 @@ impl Acts for CniUndo<'_> {
     type Action = Action;
     const NAME: StepName = StepName::Cni;
 
-    async fn act(&self, _: &Host, action: &Action, _: Direction) -> Result<()> {
-        restart::undo(&Agent::at(self.agent.url()?), self.unit, action).await
+    async fn act(&self, host: &Host, action: &Action, _: Direction) -> Result<()> {
+        restart::undo(&Agent::at(self.agent.url(host).await?), self.unit, action).await
     }
 }
 
@@ -71,7 +71,7 @@ impl Undo for CniUndo<'_> {
             )));
         }
         // Asked again for each stage: a container may have been started meanwhile; without the configuration no more are.
-        let users = Users::of(self).await?;
+        let users = Users::of(host, self).await?;
         users.refuse_unless(self.network, self.force)?;
         let last_network = others.is_empty();
         let searched = users.flags.as_ref().and_then(|flags| Searched::from_flags(flags).ok().flatten());
@@ -212,9 +212,9 @@ struct Users {
 }
 
 impl Users {
-    async fn of(undo: &CniUndo<'_>) -> Result<Self> {
+    async fn of(host: &Host, undo: &CniUndo<'_>) -> Result<Self> {
         let ask = async {
-            let agent = Agent::at(undo.agent.url()?);
+            let agent = Agent::at(undo.agent.url(host).await?);
             let flags = agent.flags().await?;
             // Only for the message: the isolator's directory says who they are.
             Ok::<_, Failure>((flags, agent.containers().await.unwrap_or_default()))

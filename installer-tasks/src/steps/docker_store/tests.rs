@@ -46,3 +46,37 @@ async fn an_undo_that_is_to_be_complete_asks_for_the_restart_that_it_takes() {
     assert_eq!(restarts(next(store, false, false).await.unwrap()), (0, 1), "it need not be complete");
     assert_eq!(restarts(next("", false, true).await.unwrap()), (0, 0), "Docker has no store");
 }
+
+/// DC/OS says it: all else that it tells others of the host has that address, too.
+#[tokio::test]
+async fn docker_is_known_in_the_store_by_the_address_that_dcos_says() {
+    use std::os::unix::fs::PermissionsExt;
+
+    use clap::Parser;
+
+    use crate::cli::{Cli, Command, DockerStoreCommand};
+
+    let root = tempfile::tempdir().unwrap();
+    let host = Host::below(root.path());
+    let script = host.place("/opt/mesosphere/bin/detect_ip");
+    std::fs::create_dir_all(script.parent().unwrap()).unwrap();
+    std::fs::write(&script, "#!/bin/sh\necho no interface >&2; exit 1\n").unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let options = |more: &str| {
+        let line = format!(
+            "calico-installer docker-cluster-store check --etcd-endpoints http://127.0.0.1:2379 {more}"
+        );
+        match Cli::try_parse_from(line.split_whitespace()).unwrap().command {
+            Command::DockerClusterStore(DockerStoreCommand::Check(options)) => options,
+            other => panic!("{other:?}"),
+        }
+    };
+    let said = options("").wanted(&host).await.unwrap_err().to_string();
+    assert!(said.contains("detect_ip failed: no interface") && said.contains("--node-ip"), "{said}");
+    // What is given goes before it.
+    for (given, expected) in
+        [("--node-ip 127.0.0.1", "127.0.0.1:2376"), ("--docker-cluster-advertise 10.0.0.1:99", "10.0.0.1:99")]
+    {
+        assert_eq!(options(given).wanted(&host).await.unwrap().advertise.to_string(), expected);
+    }
+}

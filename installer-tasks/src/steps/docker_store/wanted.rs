@@ -215,6 +215,9 @@ fn heartbeat(agents: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::daemon_json::DaemonJson;
     use super::*;
 
     fn wanted(given: &[&str], agents: u64) -> Result<Wanted> {
@@ -266,6 +269,58 @@ mod tests {
         ] {
             let message = wanted(given, 3).unwrap_err().to_string();
             assert!(message.contains(word), "{given:?}: {message}");
+        }
+    }
+
+    /// Options as operators may give them: times that fit and that do not, files of TLS, anything else, some twice.
+    fn store_options() -> impl Strategy<Value = Vec<StoreOption>> {
+        let time = (prop::sample::select(&[HEARTBEAT_OPTION, TTL_OPTION][..]), "0|[1-9][0-9]{0,3}");
+        let file = (prop::sample::select(&TLS_OPTIONS[..]), "/[a-z]{1,9}");
+        let other = ("kv\\.[a-z]{1,5}", "[ -~&&[^ ,]]{1,9}");
+        let owned = |(name, value): (&str, String)| StoreOption { name: name.to_owned(), value };
+        let one = prop_oneof![
+            time.prop_map(owned),
+            file.prop_map(owned),
+            other.prop_map(|(name, value)| StoreOption { name, value }),
+        ];
+        prop::collection::vec(one, 0..7)
+    }
+
+    proptest! {
+        #[test]
+        fn every_option_lands_in_the_file_as_it_was_given_or_is_refused_by_name(
+            given in store_options(),
+            agents in 1_u64..100_000,
+            port in 1_u16..,
+        ) {
+            let (store, advertise) = (format!("etcd://h:{port}"), format!("10.0.0.1:{port}"));
+            let wanted = Wanted::new(store.parse().unwrap(), advertise.parse().unwrap(), &given, agents);
+            let of = |name: &str| given.iter().find(|option| option.name == name).map(|option| option.value.clone());
+            let files = TLS_OPTIONS.iter().filter(|name| of(name).is_some()).count();
+            let wanted = match wanted {
+                Ok(wanted) => wanted,
+                Err(failure) => {
+                    let said = failure.to_string();
+                    prop_assert!(said.contains("--docker-cluster-store-opts"), "{}", said);
+                    let named = given.iter().any(|option| said.contains(&option.name));
+                    prop_assert!(named || files > 0 && said.contains("lacks"), "{}: {:?}", said, given);
+                    return Ok(());
+                }
+            };
+            prop_assert!(files == 0 || files == TLS_OPTIONS.len(), "{:?}", given);
+            let document = DaemonJson::parse(None).unwrap().with_store(&wanted);
+            let document: serde_json::Value = serde_json::from_str(document.text()).unwrap();
+            prop_assert_eq!(document["cluster-store"].as_str(), Some(store.as_str()));
+            prop_assert_eq!(document["cluster-advertise"].as_str(), Some(advertise.as_str()));
+            let options = document["cluster-store-opts"].as_object().unwrap();
+            // Each is there as text, which is all that Docker takes, and nothing but the times besides.
+            for option in &given {
+                prop_assert_eq!(options[&option.name].as_str(), Some(option.value.as_str()));
+            }
+            let seconds = |name: &str| options[name].as_str().unwrap().parse::<u64>().unwrap();
+            prop_assert!(0 < seconds(HEARTBEAT_OPTION) && seconds(HEARTBEAT_OPTION) < seconds(TTL_OPTION));
+            let known = |name: &String| of(name).is_some() || [HEARTBEAT_OPTION, TTL_OPTION].contains(&name.as_str());
+            prop_assert!(options.keys().all(known), "{:?}", options);
         }
     }
 

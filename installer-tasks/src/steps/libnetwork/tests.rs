@@ -1,5 +1,7 @@
 use super::*;
+use crate::arbitrary;
 use crate::cli::{Cli, Command, LibnetworkCommand};
+use crate::host::container::assert_sound;
 use clap::Parser;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
@@ -43,6 +45,42 @@ fn the_container_outlives_the_others_and_has_its_name_twice() {
     assert_eq!(spec.labels()[0], ("calico-dcos.task".to_owned(), "libnetwork".to_owned()));
     assert_eq!((spec.name, spec.memory_bytes), ("calico-libnetwork", 64 << 20));
     assert!(spec.through_restarts.is_some());
+}
+
+proptest::proptest! {
+    #[test]
+    fn every_plugin_is_told_what_was_asked_for_and_no_more(
+        image in arbitrary::images(),
+        node_name in arbitrary::node_names(),
+        (_, place) in arbitrary::etcds(),
+        mtu in proptest::option::of(576_u16..),
+        socket in arbitrary::paths(),
+        memory in arbitrary::memories(),
+        cpus in arbitrary::cpus(),
+        tls in proptest::option::of(proptest::prelude::any::<([bool; 3], bool)>()),
+    ) {
+        let mut options = options("");
+        (options.libnetwork_image, options.network_mtu, options.docker.socket) = (image.clone(), mtu, socket.clone());
+        (options.libnetwork_mem, options.libnetwork_cpus) = (memory, cpus);
+        let tls = tls.map(|(on_host, has_identity)| arbitrary::tls_files(on_host, has_identity));
+        let tls = tls.as_ref().map(|(_, tls)| tls);
+        let spec = spec(&Inputs { options: &options, node_name: &node_name, etcd: ("ETCD_ENDPOINTS", &place), tls });
+        assert_sound(&spec, tls);
+        let told = |variable: &str| spec.environment.iter().find(|(name, _)| name == variable).map(|(_, value)| value.clone());
+        // It is the host that calico-node is, under both of the names that plugins read.
+        for (variable, value) in [
+            ("CALICO_LIBNETWORK_HOSTNAME", Some(node_name.clone())), ("HOSTNAME", Some(node_name)),
+            ("ETCD_ENDPOINTS", Some(place)), ("CALICO_LIBNETWORK_VETH_MTU", mtu.map(|mtu| mtu.to_string())),
+            ("DATASTORE_TYPE", Some("etcdv3".to_owned())),
+        ] {
+            assert_eq!(told(variable), value, "{variable}");
+        }
+        let files = tls.map_or(0, |tls| tls.paths.len());
+        assert_eq!((spec.environment.len(), spec.mounts.len()), (6 + usize::from(mtu.is_some()) + files, 2 + files));
+        assert_eq!(spec.mounts[1].bind(), format!("{}:/var/run/docker.sock", socket.display()));
+        assert_eq!((spec.image, spec.memory_bytes, spec.cpu_shares), (image, memory.bytes(), cpus.shares()));
+        assert!(spec.through_restarts.is_some());
+    }
 }
 
 #[test]

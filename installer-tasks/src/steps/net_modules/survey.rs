@@ -32,7 +32,7 @@ pub async fn survey(
     let options = step.options;
     verify_artifacts(options, step.compares)?;
     let etcd = authority(&options.step.etcd)?;
-    let agent = step.agent()?;
+    let agent = step.agent(host).await?;
     let Asked { version, flags } = agent::ask(&agent, recorded, StepName::NetModules).await?;
     serves(version)?;
     let systemd = Systemd::connect().await?;

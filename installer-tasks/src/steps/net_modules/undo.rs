@@ -44,8 +44,8 @@ impl Acts for NetModulesUndo<'_> {
     type Action = Action;
     const NAME: StepName = StepName::NetModules;
 
-    async fn act(&self, _: &Host, action: &Action, _: Direction) -> Result<()> {
-        restart::undo(&Agent::at(self.agent.url()?), self.unit, action).await
+    async fn act(&self, host: &Host, action: &Action, _: Direction) -> Result<()> {
+        restart::undo(&Agent::at(self.agent.url(host).await?), self.unit, action).await
     }
 }
 
@@ -58,7 +58,7 @@ impl Undo for NetModulesUndo<'_> {
                 programs.into_iter().map(|entry| Back::Restore(entry.path.clone())).collect(),
             ));
         }
-        let asked = self.ask().await?;
+        let asked = self.ask(host).await?;
         let loaded = asked.as_ref().is_some_and(|(flags, _)| not_loaded(flags).len() < 2);
         if loaded && !self.restarts.allow_restart {
             return Err(Failure::new(
@@ -89,9 +89,9 @@ fn is_drop_in(path: &Path) -> bool {
 
 impl NetModulesUndo<'_> {
     /// What the agent has and runs; `None` when it does not answer, and that is to be no obstacle.
-    async fn ask(&self) -> Result<Option<(AgentFlags, AgentState)>> {
+    async fn ask(&self, host: &Host) -> Result<Option<(AgentFlags, AgentState)>> {
         let ask = async {
-            let agent = Agent::at(self.agent.url()?);
+            let agent = Agent::at(self.agent.url(host).await?);
             Ok::<_, Failure>((agent.flags().await?, agent.state().await?))
         };
         match ask.await {

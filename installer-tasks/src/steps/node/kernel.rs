@@ -154,6 +154,25 @@ mod tests {
         assert_eq!(fs::read_to_string(host.place("/proc/sys/net/ipv4/ip_forward")).unwrap(), "1\n");
     }
 
+    /// Whatever it came to before its end: what is raised stays, and the rest is raised by the next.
+    #[test]
+    fn a_preparation_that_died_anywhere_is_finished_by_the_next() {
+        for done in 0..=SYSCTLS.len() {
+            let root = tempfile::tempdir().unwrap();
+            let host = host(root.path(), &["xt_set", "ip6_tables", "ip_set", "vxlan"], "0\n");
+            for (number, Sysctl { key, least, .. }) in SYSCTLS.iter().enumerate() {
+                let path = host.place("/proc/sys").join(key);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, format!("{}\n", if number < done { *least } else { 0 })).unwrap();
+            }
+            prepare(&host, Encapsulation::Vxlan).unwrap();
+            for Sysctl { key, least, .. } in SYSCTLS {
+                let is = fs::read_to_string(host.place("/proc/sys").join(key)).unwrap();
+                assert_eq!(is, format!("{least}\n"), "{key} after {done}");
+            }
+        }
+    }
+
     #[test]
     fn a_kernel_without_forwarding_is_refused() {
         let root = tempfile::tempdir().unwrap();

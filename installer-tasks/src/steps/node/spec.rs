@@ -22,6 +22,8 @@ pub const DIRECTORIES: [Directory; 4] = [
     Directory { path: MOUNTS[3], own: true },
 ];
 
+/// Whether Docker's network plugin is in the container (v2.6).
+const LIBNETWORK_ENABLED: &str = "CALICO_LIBNETWORK_ENABLED";
 /// Docker's socket, as the plugin in calico/node v2.6 finds it.
 const SOCKET_INSIDE: &str = "/var/run/docker.sock";
 /// Where that plugin has its sockets: Docker's own directory.
@@ -70,7 +72,7 @@ pub fn spec(inputs: &Inputs<'_>) -> ContainerSpec {
         ("NO_DEFAULT_POOLS", text("true")),
     ]);
     if profile == NodeProfile::V26 {
-        environment.push(("CALICO_LIBNETWORK_ENABLED", plugin_of.is_some().to_string()));
+        environment.push((LIBNETWORK_ENABLED, plugin_of.is_some().to_string()));
     }
     let mut mounts = MOUNTS.map(Mount::same).to_vec();
     if let Some(socket) = plugin_of {
@@ -96,9 +98,16 @@ pub fn spec(inputs: &Inputs<'_>) -> ContainerSpec {
     }
 }
 
+/// Whether a container with this environment, `NAME=VALUE`, has Docker's network plugin inside.
+pub fn serves_docker(environment: &[String]) -> bool {
+    environment.iter().any(|it| it.split_once('=') == Some((LIBNETWORK_ENABLED, "true")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arbitrary;
+    use crate::host::container::assert_sound;
     use crate::options::EtcdTlsFile;
 
     fn spec(change: impl FnOnce(&mut Inputs<'static>)) -> ContainerSpec {
@@ -179,6 +188,60 @@ mod tests {
         let without = spec(|inputs| inputs.profile = NodeProfile::V26);
         assert!(without.environment.contains(&("CALICO_LIBNETWORK_ENABLED".into(), "false".into())));
         assert_eq!((without.mounts.len(), without.through_restarts), (4, None));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_node_is_told_what_was_asked_for_and_no_more(
+            (profile, encapsulation) in arbitrary::lines(),
+            image in arbitrary::images(),
+            node_name in arbitrary::node_names(),
+            node_ip in arbitrary::addresses(),
+            (variable, place) in arbitrary::etcds(),
+            plugin in proptest::option::of(arbitrary::paths()),
+            memory in arbitrary::memories(),
+            cpus in arbitrary::cpus(),
+            tls in proptest::option::of(proptest::prelude::any::<([bool; 3], bool)>()),
+        ) {
+            let tls = tls.map(|(on_host, has_identity)| arbitrary::tls_files(on_host, has_identity));
+            let tls = tls.as_ref().map(|(_, tls)| tls);
+            let is_v3 = profile == NodeProfile::V3;
+            let plugin_of = plugin.as_deref().filter(|_| !is_v3);
+            let backend = Backend::for_encapsulation(encapsulation);
+            let inputs = Inputs {
+                profile, image: &image, node_name: &node_name, node_ip, etcd: (variable, &place), tls, backend, plugin_of,
+                memory, cpus,
+            };
+            let spec = super::spec(&inputs);
+            assert_sound(&spec, tls);
+            let mut expected = vec![
+                ("NODENAME", node_name.clone()), ("IP", node_ip.to_string()), (variable, place.clone()),
+                ("CALICO_NETWORKING_BACKEND", backend.name().to_owned()), ("FELIX_IGNORELOOSERPF", "true".to_owned()),
+                ("FELIX_HEALTHENABLED", "true".to_owned()), ("NO_DEFAULT_POOLS", "true".to_owned()),
+            ];
+            if is_v3 {
+                expected.push(("DATASTORE_TYPE", "etcdv3".to_owned()));
+            } else {
+                expected.push(("CALICO_LIBNETWORK_ENABLED", plugin_of.is_some().to_string()));
+            }
+            expected.extend(plugin_of.map(|_| ("CALICO_LIBNETWORK_LABEL_ENDPOINTS", "true".to_owned())));
+            let is_tls = |name: &str| arbitrary::tls_variables().contains(&name);
+            let mut told: Vec<_> = spec.environment.iter().filter(|(name, _)| !is_tls(name)).cloned().collect();
+            let mut expected: Vec<_> = expected.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            told.sort();
+            expected.sort();
+            assert_eq!(told, expected);
+            assert_eq!((spec.image.as_str(), spec.memory_bytes, spec.cpu_shares), (image.as_str(), memory.bytes(), cpus.shares()));
+            assert_eq!(spec.mounts.len(), 4 + 2 * usize::from(plugin_of.is_some()) + tls.map_or(0, |it| it.paths.len()));
+            assert_eq!((spec.through_restarts.is_some(), serves_docker(&lines(&spec))), (plugin_of.is_some(), plugin_of.is_some()));
+            // Another name is another container.
+            let other = super::spec(&Inputs { node_name: "another", ..inputs });
+            assert_eq!(other.hash() == spec.hash(), node_name == "another");
+        }
+    }
+
+    fn lines(spec: &ContainerSpec) -> Vec<String> {
+        spec.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 
     /// Whatever is in the files, the container is another one when that is.

@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use super::Findings;
+use crate::exit::Failure;
 use crate::host::agent::Agent;
 use crate::host::docker::Docker;
 use crate::host::{Host, etcd as host_etcd};
 use crate::options::{PreflightOptions, UpstreamOptions};
 use crate::steps::cni::place::{self, Directories};
 use crate::steps::{etcd_tls, net_modules};
+use crate::values::NodeProfile;
 
 /// Docker runs calico-node, and has a cluster store from 1.10 to 20.10.
 pub(super) async fn docker(findings: &mut Findings, socket: &Path) {
@@ -66,19 +68,41 @@ pub(super) async fn etcd(findings: &mut Findings, options: &PreflightOptions) {
     }
     let upstream = UpstreamOptions { endpoints, discovery_srv: None, tls: options.tls.clone() };
     let asked = async {
-        let tls = upstream.tls()?.as_ref().map(etcd_tls::connector).transpose()?;
-        host_etcd::check_members(&upstream.endpoints, tls.as_ref()).await
+        let files = upstream.tls()?;
+        let tls = files.as_ref().map(etcd_tls::connector).transpose()?;
+        host_etcd::check_members(&upstream.endpoints, tls.as_ref()).await?;
+        let v2 = options.line.node_profile == NodeProfile::V26;
+        let mut refusal = None;
+        for member in &upstream.endpoints {
+            refusal = refusal.or(host_etcd::refusal(member, tls.as_ref(), v2).await);
+        }
+        Ok::<_, Failure>((refusal, files.is_some_and(|files| files.identity.is_some())))
     };
-    match asked.await {
-        Ok(()) => findings.ok("etcd", "it answers"),
-        Err(failure) => findings.fault("etcd", failure.one_line()),
+    let (refusal, shows_certificate) = match asked.await {
+        Ok(seen) => seen,
+        Err(failure) => return findings.fault("etcd", failure.one_line()),
+    };
+    match refusal {
+        None => findings.ok("etcd", "it answers, and Calico's keys can be read"),
+        // Over HTTP etcd takes no user from a certificate, and Calico does not ask over HTTP.
+        Some(said) if shows_certificate => findings.warning(
+            "etcd",
+            format!("it answers; whether the user of --etcd-cert may read and write /calico cannot be told ({said})"),
+        ),
+        Some(said) => findings.fault(
+            "etcd",
+            format!(
+                "it answers, and does not let Calico's keys be read ({said}): its authentication is on, and Calico has no \
+                 user here: give a certificate of one (--etcd-cert, --etcd-key), or turn it off"
+            ),
+        ),
     }
 }
 
 /// The Mesos agent has what CNI takes.
 pub(super) async fn agent(findings: &mut Findings, host: &Host, options: &PreflightOptions) {
     let check = "mesos-agent";
-    let url = match options.agent.url() {
+    let url = match options.agent.url(host).await {
         Ok(url) => url,
         Err(failure) => return findings.skipped(check, failure.one_line()),
     };

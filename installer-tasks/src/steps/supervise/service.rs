@@ -3,12 +3,13 @@
 //! Directories are made and taken back through the journal, as files are. The container is seen by its label, whatever the
 //! journal holds: it may have been started by a version that recorded nothing.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::path::Path;
 
 use crate::exit::{Exit, Failure, Result};
 use crate::host::container::TASK_LABEL;
-use crate::host::docker::{Docker, DockerError};
+use crate::host::docker::{Container, Docker, DockerError};
 use crate::host::plugin::{self, Plugin};
 use crate::host::systemd::Systemd;
 use crate::host::{Host, docker};
@@ -45,6 +46,11 @@ pub trait Service {
     const DIRECTORIES: &'static [Directory];
     /// Docker's plugins that it serves, by the names of their sockets.
     const PLUGINS: &'static [&'static str];
+
+    /// Those that this container of its serves.
+    fn plugins_of(_: &Container) -> &'static [&'static str] {
+        Self::PLUGINS
+    }
 }
 
 /// The directories of a service and its files of TLS, as a step of the journal.
@@ -145,21 +151,25 @@ async fn remove_containers<S: Service>(
     unit: &DockerUnitOptions,
     force: bool,
 ) -> Result<Vec<UndoneItem>> {
-    let mut items = Vec::new();
+    let (mut items, mut served) = (Vec::new(), BTreeSet::from_iter(S::PLUGINS));
     if let Some(docker) = docker(unit).await? {
-        let containers = docker.labelled(TASK_LABEL, S::TASK).await?;
-        if !containers.is_empty() {
-            refuse_users(&docker, S::PLUGINS, force).await?;
+        let mut containers = Vec::new();
+        for listed in docker.labelled(TASK_LABEL, S::TASK).await? {
+            // One that is gone meanwhile serves nothing.
+            let plugins = docker.container(&listed.id).await?.map_or(&[][..], |it| S::plugins_of(&it));
+            refuse_users(&docker, plugins, force).await?;
+            served.extend(plugins);
+            containers.push((listed, plugins));
         }
-        for container in containers {
-            docker.stop(&container.id, if S::PLUGINS.is_empty() { STOP_GRACE } else { 0 }).await?;
+        for (container, plugins) in containers {
+            docker.stop(&container.id, if plugins.is_empty() { STOP_GRACE } else { 0 }).await?;
             docker.remove(&container.id).await?;
             let action = format!("removed the container {} (ID {:.12})", container.name, container.id);
             items.push(UndoneItem::Done { action });
         }
     }
     let folder = host.place(plugin::FOLDER);
-    let plugins: Vec<Plugin> = S::PLUGINS.iter().map(|name| Plugin::new(&folder, name)).collect();
+    let plugins: Vec<Plugin> = served.into_iter().map(|name| Plugin::new(&folder, name)).collect();
     remove_dead_sockets(&plugins).await;
     Ok(items)
 }
@@ -238,7 +248,8 @@ mod tests {
     use crate::host::disk::simulated::{SimulatedDisk, Tree, Trouble};
     use crate::host::files::Files;
     use crate::options::{EtcdTls, EtcdTlsFile};
-    use crate::steps::node::CalicoNode;
+    use crate::steps::libnetwork::Libnetwork;
+    use crate::steps::node::{CalicoNode, spec};
     use crate::values::PinnedFile;
 
     #[tokio::test]
@@ -309,16 +320,14 @@ mod tests {
 
     /// Whenever the process dies, also before a loss of power, no file is there by half, and all can be finished and taken
     /// back.
-    #[tokio::test]
-    async fn files_of_tls_are_whole_whenever_the_process_dies() {
+    async fn whole_whenever_the_process_dies<S: Service>(more: &[Directory]) {
         let sandbox = tempfile::tempdir().unwrap();
         let state = StateOptions { state_dir: "/state".into(), lock_timeout: 1 };
         let tls = tls(sandbox.path(), &state.state_dir, "key");
         let original = Tree::from([(PathBuf::from("/"), None)]);
         let host = |disk: &SimulatedDisk| Host::default().with_files(Files::on(Arc::new(disk.clone())));
-        let install = async |disk: &SimulatedDisk| {
-            make_directories::<CalicoNode>(&host(disk), &state, &[], Some(&tls)).await
-        };
+        let install =
+            async |disk: &SimulatedDisk| make_directories::<S>(&host(disk), &state, more, Some(&tls)).await;
         let assert_whole = |tree: &Tree, how: &str| {
             for (what, text) in
                 [(EtcdTlsFile::Ca, "ca"), (EtcdTlsFile::Cert, "cert"), (EtcdTlsFile::Key, "key")]
@@ -328,28 +337,50 @@ mod tests {
                 }
             }
         };
-        let mut deaths = 0;
-        for at in 0.. {
-            let disk = SimulatedDisk::with(&original).troubled(Trouble::DeadFrom(at));
-            let finished = install(&disk).await.is_ok();
-            let mut found = vec![disk.revived()];
-            found.extend(disk.revived().after_power_cut(16).iter().map(SimulatedDisk::with));
-            for disk in found {
-                let how = format!("death at {at}");
-                assert_whole(&disk.tree(), &how);
-                install(&disk).await.unwrap_or_else(|failure| panic!("{how}: {}", failure.one_line()));
-                assert_whole(&disk.tree(), &how);
-                assert!(disk.tree().contains_key(tls.path(EtcdTlsFile::Key).unwrap()), "{how}");
-                let step = Directories::<CalicoNode>::with(&[], None);
-                Engine::new(&host(&disk), &state).undo(&step, false).await.unwrap();
-                assert_eq!(disk.tree(), original, "{how}");
+        let assert_there = |tree: &Tree, how: &str| {
+            assert_whole(tree, how);
+            let directories = S::DIRECTORIES.iter().chain(more).map(|it| Path::new(it.path));
+            for path in directories.chain([tls.path(EtcdTlsFile::Key).unwrap()]) {
+                assert!(tree.contains_key(path), "{how}: {}", path.display());
             }
-            if finished {
-                break;
+        };
+        let undo = async |disk: &SimulatedDisk| {
+            Engine::new(&host(disk), &state).undo(&Directories::<S>::with(&[], None), false).await
+        };
+        // An install, and an undo of one, dies.
+        for undoes in [false, true] {
+            let mut deaths = 0;
+            for at in 0.. {
+                let before = SimulatedDisk::with(&original);
+                if undoes {
+                    install(&before).await.unwrap();
+                }
+                let disk = SimulatedDisk::with(&before.tree()).troubled(Trouble::DeadFrom(at));
+                let finished = if undoes { undo(&disk).await.is_ok() } else { install(&disk).await.is_ok() };
+                let mut found = vec![disk.revived()];
+                found.extend(disk.revived().after_power_cut(16).iter().map(SimulatedDisk::with));
+                for disk in found {
+                    let how = format!("{}: undo {undoes}, death at {at}", S::TASK);
+                    assert_whole(&disk.tree(), &how);
+                    install(&disk).await.unwrap_or_else(|failure| panic!("{how}: {}", failure.one_line()));
+                    assert_there(&disk.tree(), &how);
+                    undo(&disk).await.unwrap_or_else(|failure| panic!("{how}: {}", failure.one_line()));
+                    assert_eq!(disk.tree(), original, "{how}");
+                }
+                if finished {
+                    break;
+                }
+                deaths += 1;
             }
-            deaths += 1;
+            assert!(deaths > 10, "so few operations cannot be all: {deaths}");
         }
-        assert!(deaths > 20, "so few operations cannot be all: {deaths}");
+    }
+
+    #[tokio::test]
+    async fn directories_and_files_of_tls_are_whole_whenever_the_process_dies() {
+        whole_whenever_the_process_dies::<CalicoNode>(&[]).await;
+        whole_whenever_the_process_dies::<CalicoNode>(&spec::PLUGIN_DIRECTORY).await;
+        whole_whenever_the_process_dies::<Libnetwork>(&[]).await;
     }
 
     #[test]

@@ -403,6 +403,60 @@ fn an_agent_that_a_rollout_has_not_reached_is_looked_at_and_mended_as_it_was() {
     assert_eq!((put_back.target, put_back.only_looks), (old.0, false));
 }
 
+/// An agent on which everything is installed, `cni` by a task that nobody knew of: the store was restored from a backup.
+fn installed_by_a_stranger() -> Script {
+    let mut script = Script::with_agents(settings(), &["a"]);
+    script.reaches("a", TaskType::ClusterInit);
+    script.reaches("a", TaskType::EtcdProxy);
+    script.restart_with(Settings { doubtful: true, ..settings() });
+    script.resumes(&["a"]);
+    let stranger = TaskId::new(TaskType::Cni, &"a:5051".into(), Timestamp(7));
+    script.reports("a", &stranger, state(TaskState::Running));
+    script.wait(Duration::from_secs(20));
+    script.finished("a", &stranger);
+    script.reaches("a", TaskType::CalicoNode);
+    script.wait(Duration::from_secs(11));
+    assert_eq!(script.core.view().deploy.status, Status::Complete);
+    assert_eq!(target_of_cni(&script), None);
+    script
+}
+
+fn target_of_cni(script: &Script) -> Option<TargetHash> {
+    let slot = Slot::Agent("a:5051".into(), TaskType::Cni);
+    script.stored.task(&slot).and_then(|record| record.target.clone())
+}
+
+#[test]
+fn an_install_that_was_found_running_is_held_to_what_the_operator_wants() {
+    let wanted = settings().specs[&TaskType::Cni].target.clone();
+    let mut script = installed_by_a_stranger();
+    script.wait(HOUR);
+    let launched = look(&script.offer("a")).unwrap();
+    assert_eq!((launched.task_type, &launched.target), (TaskType::Cni, &wanted));
+    script.finished("a", &launched.task);
+    assert_eq!(target_of_cni(&script), Some(wanted.clone()));
+
+    let mut script = installed_by_a_stranger();
+    script.wait(HOUR);
+    let looks = script.looks("a", TaskType::Cni);
+    script.failed("a", &looks, CHANGES);
+    let put_back = launch(&script.offer("a")).unwrap();
+    assert_eq!((put_back.target, put_back.only_looks), (wanted, false));
+}
+
+#[test]
+fn an_install_that_was_found_running_is_replaced_in_its_turn_and_not_by_a_look() {
+    let mut script = installed_by_a_stranger();
+    let mut changed = settings();
+    changed.specs.get_mut(&TaskType::Cni).unwrap().target = "another".into();
+    script.send(Input::Command(Command { plan: Plan::Update, verb: Verb::Pause, phase: None, agent: None }));
+    script.restart_with(changed);
+    script.resumes(&["a"]);
+    script.wait(HOUR);
+    let frame = script.offer("a");
+    assert!(look(&frame).is_none_or(|launch| launch.task_type != TaskType::Cni), "{frame:?}");
+}
+
 #[test]
 fn a_service_that_died_does_not_wait_for_what_cannot_be_put_back() {
     for status in [69, 78] {

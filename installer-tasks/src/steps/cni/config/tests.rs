@@ -1,4 +1,5 @@
 use super::*;
+use crate::arbitrary::{cidrs, networks};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -96,20 +97,6 @@ fn delegated(mut config: Value) -> Value {
     delegate
 }
 
-prop_compose! {
-    fn networks()(text in "[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?(\\.[a-z0-9]){0,1}") -> NetworkName {
-        text.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).parse().unwrap()
-    }
-}
-
-fn pools() -> impl Strategy<Value = Vec<Cidr>> {
-    let pool = (any::<u32>(), 0_u8..=32).prop_map(|(bits, prefix)| {
-        let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-        Cidr { address: (bits & mask).into(), prefix }
-    });
-    prop::collection::vec(pool, 0..4)
-}
-
 proptest! {
     #[test]
     fn every_configuration_says_what_was_asked_for_and_no_more(
@@ -118,7 +105,7 @@ proptest! {
         node_name in "[a-z0-9._-]{1,30}",
         nodename_file_optional: bool,
         mtu in prop::option::of(576_u16..),
-        pools in pools(),
+        pools in prop::collection::vec(cidrs(32), 0..4),
         log_level in prop::option::of(prop::sample::select(&[
             CniLogLevel::Debug, CniLogLevel::Info, CniLogLevel::Warning, CniLogLevel::Error,
         ])),

@@ -137,6 +137,59 @@ fn a_run_that_continues_a_dead_one_and_fails_takes_both_back() {
     }
 }
 
+/// Its undo leaves the directory, of which others were told, and the plugin, which they use.
+struct LeftInUse<'a>(Everything<'a>);
+
+impl Acts for LeftInUse<'_> {
+    type Action = Reload;
+    const NAME: StepName = StepName::Cni;
+
+    async fn act(&self, host: &Host, action: &Reload, direction: Direction) -> Result<()> {
+        self.0.act(host, action, direction).await
+    }
+}
+
+impl Undo for LeftInUse<'_> {
+    async fn next(&self, _: &Host, recorded: &Recorded<Reload>) -> Result<Stage<Reload>> {
+        let left = [Path::new("/etc/new"), Path::new(PLUGIN)];
+        let back = recorded.entries.iter().rev().map(|entry| {
+            let path = entry.path.clone();
+            if left.contains(&path.as_path()) { Back::Leave(path) } else { Back::Restore(path) }
+        });
+        Ok(Stage::of(back.collect()).then(Reload::Reload))
+    }
+}
+
+#[test]
+fn an_undo_that_leaves_what_others_use_and_dies_anywhere_leaves_that_and_nothing_else() {
+    let undo = |world: &World| -> Result<Undone> {
+        let host = world.host();
+        block_on(engine(&host).undo(&LeftInUse(Everything { world, version: 0, works: true }), false))
+    };
+    let mut expected = original();
+    expected.insert("/etc/new".into(), None);
+    expected.insert(PLUGIN.into(), installed()[Path::new(PLUGIN)].clone());
+    for at in 0.. {
+        let (finished, worlds) = after_death_at(at, &installed(), |world| undo(world).map(drop));
+        for world in worlds {
+            assert_whole(&world, at);
+            let undone = undo(&world).unwrap_or_else(|failure| panic!("{at}: {}", failure.one_line()));
+            assert_eq!(world.disk.tree(), expected, "{at}: {undone}");
+            assert_eq!(world.loaded(), b"theirs", "{at}");
+            let lost = world.disk.after_power_cut(CUTS);
+            assert_eq!(lost, BTreeSet::from([expected.clone()]), "{at}, power cut after that");
+            // It is not ours any more: the next undo does not know it, and an install takes it over.
+            assert_eq!(undo(&world).unwrap().items, [], "{at}");
+            world.apply(1).unwrap();
+            assert_installed(&world, 1, &at.to_string());
+        }
+        if finished {
+            assert!(at > 10, "so few operations cannot be all");
+            return;
+        }
+    }
+}
+
 /// What an operation that fails alone, or a disk that is full from then on, leaves.
 fn assert_rolled_back(before: &Tree, version: u8, trouble: impl Fn(usize) -> Trouble) {
     let mut failed = 0;
