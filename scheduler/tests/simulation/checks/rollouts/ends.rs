@@ -187,12 +187,12 @@ impl Rollouts {
             let (_, rest) = given_up.why.split_once(&format!(" {}", old.key))?;
             rest.strip_prefix(" has failed").unwrap_or(rest).strip_prefix(": ")
         };
-        let last = lost.iter().find_map(|old| Some((old, why(old)?)));
-        let (last, why) = last.unwrap_or_else(|| panic!("nobody has failed: {}", given_up.why));
-        self.fails_for(now, why, last);
+        let told = lost.iter().find_map(|old| Some((old, why(old)?)));
+        let (named, why) = told.unwrap_or_else(|| panic!("nobody has failed: {}", given_up.why));
+        self.fails_for(now, why, named);
         let most = self.settings().rollout.max_failures;
         let failed = before_agents.values().filter(|agent| has_failed(agent, before.number)).count();
-        let canary = before.stage == Stage::Canary && before.canaries.contains(&last.key);
+        let canary = before.stage == Stage::Canary && before.canaries.contains(&named.key);
         let number = failed + lost.len();
         assert!(canary || number >= most, "{number} agents have failed, {most} may; and it goes back");
     }
