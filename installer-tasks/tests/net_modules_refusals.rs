@@ -139,7 +139,7 @@ fn wrong_values_of_options_say_what_would_be_right() {
         ("--artifacts-net-modules", "/scratch/x", "PATH#sha256=HEX"),
         ("--artifacts-calico-mesos", "/scratch/x#sha256=12", "64 hexadecimal digits"),
         ("--mesos-platform", "k8s", "auto, dcos, mesos"),
-        ("--mesos-patience", "0", "1..=3600"),
+        ("--mesos-patience", "0", "from 1 to 3600"),
         ("--mesos-agent", "10.0.0.11:5051", "http://HOST:PORT"),
         ("--etcd-endpoints", "10.0.0.1:2379", "http://HOST:PORT"),
         ("--etcd-proxy", "grpc-proxy", "net-modules needs the v2 API"),

@@ -6,7 +6,7 @@ use super::{
     AgentOptions, DockerOptions, DockerUnitOptions, EtcdOptions, FindAgentOptions, LineOptions,
     RegistryOptions, StateOptions,
 };
-use crate::values::{Backend, Cpus, Memory};
+use crate::values::{Backend, Cpus, Memory, number};
 
 /// `node run`.
 #[derive(Debug, Clone, Args)]
@@ -67,7 +67,7 @@ pub struct ServiceCheckOptions {
     #[arg(long)]
     pub ready: bool,
     /// How long it is asked again until the answer is yes, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "0")]
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = number::<u64>(0..=86_400))]
     pub within: u64,
     /// Docker.
     #[command(flatten)]
