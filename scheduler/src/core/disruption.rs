@@ -63,9 +63,18 @@ impl Core {
             Limit::Restarts => {
                 let (most, under_way) = self.restarts();
                 let elsewhere = self.state.agents.get(key).is_some_and(|agent| agent.disrupted().is_some());
-                under_way >= most || self.held_since().is_some() || elsewhere
+                under_way >= most
+                    || self.held_since().is_some()
+                    || elsewhere
+                    || self.is_outside_of_windows(key)
             }
         }
+    }
+
+    /// Whether nothing may be restarted on an agent, for no window is open. Where a rollout has begun, it is finished.
+    fn is_outside_of_windows(&self, key: &AgentKey) -> bool {
+        let has_begun = || self.state.agents.get(key).is_some_and(|agent| agent.holds().is_some());
+        self.rolling.is_shut && !has_begun()
     }
 
     /// Why a launch that may restart something must wait, if it must.
@@ -75,11 +84,13 @@ impl Core {
         {
             return None;
         }
-        let restart = self.settings.specs.get(&task_type)?.restart?;
+        let restart = self.wanted_of(task_type)?.restart?;
         let why = if let Some(disruption) = agent.disrupted() {
             format!("the agent is not healthy yet after {}", disruption.task_type)
         } else if self.held_since().is_some() {
             format!("mass failure, {}", self.extent())
+        } else if self.is_outside_of_windows(&agent.key) {
+            "no window of rollout.windows is open".to_owned()
         } else {
             let (most, under_way) = self.restarts();
             let holders: Vec<&str> = self.index.disruptions.keys().take(3).map(|key| &*key.0).collect();
@@ -162,7 +173,7 @@ impl Core {
 
     /// How the step that disrupts an agent is not over, if it is not.
     fn unsettled(&self, agent: &AgentRecord, disruption: &Disruption) -> Option<&'static str> {
-        let wanted = self.settings.specs.contains_key(&disruption.task_type);
+        let wanted = self.wanted_of(disruption.task_type).is_some();
         match &agent.tasks.get(&disruption.task_type)?.phase {
             Phase::Done { .. }
             | Phase::Checking { .. }
@@ -221,7 +232,7 @@ impl Core {
 
     fn why_unhealthy(&self, agent: &AgentRecord, disruption: &Disruption) -> String {
         let Disruption { task_type, since, .. } = disruption;
-        let restart = self.settings.specs.get(task_type).and_then(|spec| spec.restart);
+        let restart = self.wanted_of(*task_type).and_then(|spec| spec.restart);
         let what = restart.map_or("a restart", |restart| restart.what);
         let missing = if self.presence(&agent.key) == Some(&Presence::Active) {
             let step = self.unsettled(agent, disruption).map(|how| {

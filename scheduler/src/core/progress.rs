@@ -109,7 +109,11 @@ impl Core {
             None => (Next::Complete, false),
         };
         match (&next, self.paused(agent)) {
-            (Next::Launch(..) | Next::End(_), Some(why)) => (Next::Held(why), false),
+            (Next::Launch(..) | Next::End(_), Some(why)) => {
+                // A pause of the update keeps no service dead.
+                let dead = agent.holds().and_then(|_| self.meanwhile(agent));
+                (dead.unwrap_or(Next::Held(why)), false)
+            }
             (Next::Complete, _) => (self.next_look(agent), false),
             _ => (next, behind),
         }

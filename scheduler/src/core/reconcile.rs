@@ -148,6 +148,11 @@ impl Core {
         self.ask(now, frame);
     }
 
+    /// Since when there is a subscription, if there is one.
+    pub(super) fn subscribed_since(&self) -> Option<Timestamp> {
+        self.reconciliation.subscribed.filter(|_| self.demand.is_subscribed())
+    }
+
     pub(super) fn reconciliation_tick(&mut self, now: Timestamp, frame: &mut Frame) {
         self.collect_timeouts(now);
         self.ask_for_all(now, frame);

@@ -256,8 +256,7 @@ impl Core {
     ) -> Phase {
         let again = Phase::Backoff { until: now.after(self.backoff(failures)) };
         let held = Phase::Held { since: now };
-        let may_restart =
-            self.settings.specs.get(&slot.task_type()).is_some_and(|spec| spec.restart.is_some());
+        let may_restart = self.wanted_of(slot.task_type()).is_some_and(|spec| spec.restart.is_some());
         match (self.had_permission(slot, before), verdict) {
             (_, Verdict::Skip) if slot.task_type().scope() == Scope::Agent => Phase::Skipped { since: now },
             // Its agent may be half way through: that is mended by trying again, as long as the slot is held.

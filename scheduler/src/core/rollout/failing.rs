@@ -85,13 +85,16 @@ impl Core {
         }
     }
 
-    /// Places whose step takes too long. Not counted is the time in which it waits for its turn, or for an operator.
+    /// Places whose step takes too long. Not counted is the time in which it waits for its turn, or for an operator: also
+    /// for one who drains its host.
     pub(super) fn expire_places(&mut self, now: Timestamp, frame: &mut Frame) {
         self.rolling.held.not_after(now);
-        if self.doubts(now) {
+        // Without a master nobody can do anything; and nobody's time begins before there is one.
+        let Some(subscribed) = self.subscribed_since().filter(|_| !self.doubts(now)) else { return };
+        let due_by = now.before(self.settings.agent_timeout);
+        if subscribed > due_by {
             return;
         }
-        let due_by = now.before(self.settings.agent_timeout);
         let due = self.rolling.held.until(due_by);
         let due: Vec<AgentKey> = due.cloned().collect();
         for key in due {
@@ -102,7 +105,7 @@ impl Core {
             let Some(agent) = self.state.agents.get(&key).cloned() else { continue };
             if self.presence(&key) == Some(&Presence::Recovering)
                 || self.rolling.settling.get(&key).is_some()
-                || self.waits_its_turn(&agent)
+                || self.waits_its_turn(now, &agent)
             {
                 self.rolling.held.insert(key, now);
                 continue;
@@ -112,11 +115,17 @@ impl Core {
         }
     }
 
-    fn waits_its_turn(&self, agent: &AgentRecord) -> bool {
-        if self.presence(&agent.key) != Some(&Presence::Active) {
-            return false;
+    fn waits_its_turn(&self, now: Timestamp, agent: &AgentRecord) -> bool {
+        match self.presence(&agent.key) {
+            Some(Presence::Active) => {}
+            // Its operator wants nothing new there for now.
+            Some(Presence::Deactivated | Presence::Draining { .. }) => return true,
+            _ => return false,
         }
         match self.next_on(agent) {
+            Next::Launch(..) if self.maintenance.holds(now, &agent.id.0, self.settings.maintenance_lead) => {
+                true
+            }
             // Nothing has failed: what is needed is the operator's permission.
             Next::Held(_) => true,
             next => {

@@ -36,6 +36,11 @@ impl Core {
             self.arrive(now, &key, frame);
         }
         self.advance(now, frame);
+        let is_shut = !self.settings.rollout.windows.is_open(now);
+        if is_shut != self.rolling.is_shut {
+            self.rolling.is_shut = is_shut;
+            self.reconsider_all();
+        }
         let is_open = self.closed_for(now).is_none();
         if is_open != self.rolling.is_open {
             self.rolling.is_open = is_open;
@@ -56,19 +61,40 @@ impl Core {
             return;
         }
         match rollout.stage {
+            Stage::Canary
+                if self.rolling.waiting() > 0 && rollout.canaries.iter().any(|key| self.is_new(key)) =>
+            {
+                // A canary's host was rebuilt, or is known no longer: another one goes first.
+                let left = rollout.canaries.iter().filter(|key| !self.is_new(key)).cloned().collect();
+                self.edit_rollout(frame, |rollout| rollout.canaries = left);
+            }
             Stage::Canary => {
                 // One that has failed is done when the operator lets the others go on.
                 let holds = |key: &AgentKey| self.state.agents.get(key).is_some_and(|a| a.holds().is_some());
                 let done = |key: &AgentKey| !holds(key) && !self.rolling.ranked.contains_key(key);
                 let all_begun = rollout.canaries.len() >= self.settings.rollout.canary_count
-                    || !rollout.canaries.is_empty() && self.rolling.waiting() == 0;
+                    || !rollout.canaries.is_empty()
+                        && self.rolling.waiting() == 0
+                        && self.rolling.returning.is_empty();
                 if all_begun && rollout.halted.is_none() && rollout.canaries.iter().all(done) {
                     self.edit_rollout(frame, |rollout| rollout.stage = Stage::Soak { since: now });
                     let wait = self.settings.rollout.canary_soak;
                     frame.tell(RolloutNews::CanariesDone { wait });
                 }
             }
+            Stage::Soak { .. } if rollout.halted.is_some() => {}
             Stage::Soak { since } => {
+                if let Some(why) = self.why_canary_failed() {
+                    return self.end_in_failure(now, why, frame);
+                }
+                if self.is_canary_down() {
+                    self.rolling.was_down = true;
+                    return;
+                }
+                // All of it, with canaries that are well.
+                if std::mem::take(&mut self.rolling.was_down) {
+                    return self.edit_rollout(frame, |rollout| rollout.stage = Stage::Soak { since: now });
+                }
                 // What lies in the future was stored before a clock was set back.
                 if since > now || now.since(since) >= self.settings.rollout.canary_soak {
                     self.edit_rollout(frame, |rollout| rollout.stage = Stage::Rest);
@@ -76,6 +102,29 @@ impl Core {
             }
             Stage::Rest => {}
         }
+    }
+
+    /// The canaries, while the others wait for what becomes of them.
+    fn canaries(&self) -> impl Iterator<Item = &AgentRecord> {
+        let canaries = self.state.cluster.rollout.canaries.iter();
+        canaries.filter_map(|key| self.state.agents.get(key)).map(|agent| &**agent)
+    }
+
+    /// Whether the agent of an address has not been brought to any target yet.
+    fn is_new(&self, key: &AgentKey) -> bool {
+        self.state.agents.get(key).is_none_or(|agent| agent.settled == 0)
+    }
+
+    fn is_canary_down(&self) -> bool {
+        self.canaries().any(|agent| self.down_on(agent).next().is_some())
+    }
+
+    /// How a canary that was done has failed since, if one has.
+    fn why_canary_failed(&self) -> Option<String> {
+        let number = self.number();
+        let of_now = self.canaries().filter(|agent| agent.settled >= number);
+        let mut failed = of_now.filter_map(|agent| Some((&agent.key, self.why_failed(agent)?)));
+        failed.next().map(|(key, why)| format!("the canary {key} has failed after it was done: {why}"))
     }
 
     /// What stands against that any agent begins now, if anything does: asked in each frame.
@@ -135,8 +184,11 @@ impl Core {
         if !self.rolling.is_open || !self.cluster_is_current() {
             room = 0;
         }
-        // What an operator has ordered waits for nothing but room.
+        // What an operator has ordered waits for room, and for what keeps all that runs from harm.
         let mut ordered = most.saturating_sub(self.rolling.under_way());
+        if matches!(self.closed_for(now), Some(Closed::Paused | Closed::MassFailure)) {
+            ordered = 0;
+        }
         while ordered > 0
             && let Some((rank, key)) = self.first_waiting(now, room == 0)
         {

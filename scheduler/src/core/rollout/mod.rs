@@ -67,6 +67,7 @@ impl Core {
             targets,
             undone: self.settings.rollout.undo.keys().copied().collect(),
             guarded: self.settings.rollout.guarded.clone(),
+            stopped: before.stopped,
             paused: before.paused.clone(),
             before: before.to_go_back_to(),
             ..self.next_rollout(now)

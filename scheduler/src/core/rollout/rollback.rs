@@ -9,7 +9,7 @@ use super::super::frame::Frame;
 use super::super::ids::{AgentKey, Timestamp};
 use super::followed::{Wanted, targets};
 use super::news::RolloutNews;
-use super::record::{Earlier, GivenUp, RolloutRecord, Stage};
+use super::record::{Earlier, GivenUp, Order, RolloutRecord, Stage};
 use super::settings::OnFailure;
 
 impl Core {
@@ -17,7 +17,8 @@ impl Core {
     pub(super) fn complete(&mut self, frame: &mut Frame) {
         let rollout = &self.state.cluster.rollout;
         let rolling = &self.rolling;
-        let is_over = rolling.waiting() == 0 && rolling.under_way() == 0 && rolling.failed.is_empty();
+        let waits = rolling.waiting() > 0 || !rolling.returning.is_empty();
+        let is_over = !waits && rolling.under_way() == 0 && rolling.failed.is_empty();
         if rollout.complete || !rolling.arrived || !is_over || rollout.halted.is_some() {
             return;
         }
@@ -40,8 +41,25 @@ impl Core {
             },
             _ => why,
         };
+        let why = match self.take_back_orders(frame) {
+            0 => why,
+            number => format!("what was ordered on {number} other agents is not begun, order it anew; {why}"),
+        };
         frame.tell(RolloutNews::Halted { why: why.clone() });
         self.edit_rollout(frame, |rollout| rollout.halted = Some(why));
+    }
+
+    /// What was ordered before a halt is not done after it: it may fail as what has failed. On how many agents it was.
+    fn take_back_orders(&mut self, frame: &mut Frame) -> usize {
+        let ordered = self.rolling.ordered();
+        for key in &ordered {
+            self.edit(key, frame, |agent| {
+                let mut left = agent.orders.take();
+                left.iter_mut().for_each(|orders| orders.retain(|_, order| *order != Order::Again));
+                agent.orders = left.filter(|orders| !orders.is_empty());
+            });
+        }
+        ordered.len()
     }
 
     /// What all agents can go back to, or why they cannot.

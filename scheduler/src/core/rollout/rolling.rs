@@ -30,6 +30,12 @@ pub(in super::super) struct Rolling {
     pub begins: bool,
     /// Whether agents may begin.
     pub is_open: bool,
+    /// Whether a canary has been down in the pause after it, which begins anew then.
+    pub(super) was_down: bool,
+    /// Whether no window is open.
+    pub is_shut: bool,
+    /// Agents that wait for a place as soon as they have registered with a new master.
+    pub(super) returning: BTreeSet<AgentKey>,
     /// Agents that wait for a place, by their domain, in the order in which they get it.
     pub(super) waiting: BTreeMap<Option<Arc<str>>, BTreeSet<(Rank, AgentKey)>>,
     /// Where each of them is in there.
@@ -76,6 +82,12 @@ impl Rolling {
     /// How many agents wait for a place.
     pub fn waiting(&self) -> usize {
         self.ranked.len()
+    }
+
+    /// The agents that wait because an operator has ordered something there.
+    pub fn ordered(&self) -> Vec<AgentKey> {
+        let waiting = self.waiting.values().flatten();
+        waiting.filter(|(rank, _)| *rank == Rank::Ordered).map(|(_, key)| key.clone()).collect()
     }
 
     /// Takes the agents' domains from a list of them.
@@ -194,6 +206,12 @@ impl Core {
         if agent.holds().is_some() || complete || concerned {
             self.rolling.touched.insert(agent.key.clone());
         }
+        let returns = behind && self.presence(&agent.key) == Some(&Presence::Recovering);
+        if returns {
+            self.rolling.returning.insert(agent.key.clone());
+        } else {
+            self.rolling.returning.remove(&agent.key);
+        }
         if behind && is_active && !has_failed(agent, self.number()) {
             let again = is_ordered(agent);
             let own = self.settings.rollout.own_host.as_deref() == Some(agent.key.host());
@@ -212,6 +230,7 @@ impl Core {
     /// An agent is known no longer.
     pub(in super::super) fn unqueue(&mut self, key: &AgentKey) {
         self.rolling.leave(key);
+        self.rolling.returning.remove(key);
         self.rolling.touched.remove(key);
     }
 }

@@ -31,11 +31,16 @@ impl Core {
         }
     }
 
+    /// What a task type is launched with, or taken back with.
+    pub(in super::super) fn wanted_of(&self, task_type: TaskType) -> Option<&Spec> {
+        let undo = || self.settings.rollout.undo.get(&task_type);
+        self.settings.specs.get(&task_type).or_else(undo)
+    }
+
     /// What a task type is launched with on an agent.
     pub(in super::super) fn spec_on(&self, agent: &AgentRecord, task_type: TaskType) -> Option<&Spec> {
         if self.is_free(agent) {
-            let undo = || self.settings.rollout.undo.get(&task_type);
-            return self.settings.specs.get(&task_type).or_else(undo);
+            return self.wanted_of(task_type);
         }
         self.spec_of(task_type, agent.tasks.get(&task_type)?.target.as_ref())
     }
@@ -89,12 +94,22 @@ impl Core {
         if self.is_free(agent) {
             return is_ordered(agent);
         }
-        // It has failed: it has the target of what failed, and is not well with it.
-        if agent.place.is_some() {
-            return true;
-        }
-        self.steps().any(|(task_type, _)| self.changes(agent, task_type))
-            || self.surplus(agent).next().is_some()
+        let is_behind = self.steps().any(|(task_type, _)| self.changes(agent, task_type))
+            || self.surplus(agent).next().is_some();
+        // One that has failed has the target of what failed, and is not well with it: unless an operator has that left out.
+        is_behind || agent.place.is_some() && !self.is_well_without_the_rest(agent)
+    }
+
+    /// Whether an operator has something left out on an agent, and all else is as it should be.
+    fn is_well_without_the_rest(&self, agent: &AgentRecord) -> bool {
+        let mut left_out = false;
+        let well = self.steps().all(|(task_type, spec)| {
+            let at_goal = agent.tasks.get(&task_type).is_some_and(|record| record.phase.at_goal());
+            let is_out = Self::is_left_out(agent, task_type, spec);
+            left_out |= is_out;
+            is_out || at_goal || self.skipped(task_type, spec, agent).is_some()
+        });
+        well && left_out
     }
 
     /// Whether one step of an agent is to be brought to the operator's target.

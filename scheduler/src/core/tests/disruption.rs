@@ -490,3 +490,17 @@ fn a_slot_that_was_taken_before_a_clock_was_set_back_is_given_up_in_its_time() {
     script.wait(TIMEOUT + SECOND);
     assert_eq!(script.slots(), [""; 0]);
 }
+
+#[test]
+fn nothing_is_restarted_while_no_window_is_open() {
+    let mut settings = with(Share::Number(1));
+    settings.rollout.windows = "daily 22:00-23:00".parse().unwrap();
+    let mut script = waiting(settings, &["a"]);
+    script.declines("a");
+    assert_eq!(script.slots(), [""; 0]);
+    let (_, why) = script.step("docker-cluster-store.a:5051");
+    assert!(why.contains("no window of rollout.windows is open"), "{why}");
+    let until_open = 22 * 60 * 60 * 1000 - script.now.0 % (24 * 60 * 60 * 1000);
+    script.wait(Duration::from_millis(until_open));
+    script.disrupts("a", STORE);
+}

@@ -287,6 +287,27 @@ fn a_task_type_that_is_no_longer_wanted_is_ended_and_taken_back_if_the_operator_
 }
 
 #[test]
+fn what_is_taken_back_with_a_restart_waits_for_that_and_has_it() {
+    let restart = Restart { what: "the Mesos agent", option: "cni.allow-restart", allowed: true };
+    let mut settings = rollout(|_| ());
+    let mut script = installed(&settings, &["a"]);
+    settings.specs.remove(&TaskType::Cni);
+    let spec = Spec::new(Goal::Finished, Needs { cpus: 100, mem: 64_000 }, "undo of cni".into());
+    settings.rollout.undo.insert(TaskType::Cni, Spec { restart: Some(restart), ..spec });
+    script.restart_with(settings);
+    script.resumes(&["a"]);
+    script.tells(&["a"]);
+    let undo = script.launches("a", TaskType::Cni);
+    script.failed("a", &undo, "Command exited with status 79");
+    script.wait(SECOND);
+    assert_eq!(script.core.view().rollout.failed, []);
+    let again = script.disrupts("a", TaskType::Cni);
+    script.finished("a", &again);
+    script.wait(2 * STABLE);
+    assert_eq!((script.phase("a", TaskType::Cni), script.update_status()), (None, Status::Complete));
+}
+
+#[test]
 fn so_many_agents_of_a_domain_are_under_way_and_no_more() {
     let settings = rollout(|rollout| {
         rollout.strategy = RolloutStrategy::Parallel;

@@ -24,6 +24,26 @@ fn nothing_begins_while_the_plan_is_paused_or_stopped_and_what_has_begun_is_fini
 }
 
 #[test]
+fn a_paused_plan_keeps_no_service_dead_and_one_that_is_stopped_stays_so_with_another_target() {
+    let settings = rollout(|rollout| rollout.strategy = RolloutStrategy::Serial);
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    script.command(Plan::Update, Verb::Pause, None, None).unwrap();
+    let proxy = script.task("a", TaskType::EtcdProxy);
+    script.failed("a", &proxy, "Command terminated with signal Killed");
+    script.wait(2 * SECOND);
+    let again = launch(&script.offer("a")).unwrap();
+    assert_eq!(again.task_type, TaskType::EtcdProxy);
+
+    script.command(Plan::Update, Verb::Stop, None, None).unwrap();
+    script.command(Plan::Update, Verb::Resume, None, None).unwrap();
+    script.command(Plan::Update, Verb::Stop, None, None).unwrap_err();
+    script.restart_with(changed(settings, &[NODE], 3));
+    script.resumes(&["a", "b"]);
+    script.tells(&["b"]);
+    assert!(script.core.view().rollout.held.unwrap().contains("stopped"));
+}
+
+#[test]
 fn the_pause_after_the_canaries_ends_when_the_operator_says_so() {
     let mut script = updating(&rollout(|_| ()), &["a", "b"], &[NODE]);
     script.replaces_node("a");

@@ -87,6 +87,90 @@ fn an_agent_that_has_failed_with_its_last_step_stays_failed() {
     assert_eq!(script.update_status(), Status::Error);
 }
 
+#[test]
+fn a_canary_that_dies_in_the_pause_after_it_begins_that_anew_and_one_that_cannot_live_halts() {
+    let settings = rollout(|rollout| rollout.max_attempts = 2);
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    script.replaces_node("a");
+    script.wait(SOAK / 2);
+    let node = script.task("a", NODE);
+    script.failed("a", &node, "Command terminated with signal Killed");
+    script.wait(SOAK);
+    assert_eq!((script.under_way(), script.core.view().rollout.stage), (vec![], "soak"));
+    script.reaches("a", NODE);
+    script.wait(SOAK / 2);
+    assert_eq!(script.under_way(), [""; 0], "not all of the pause since it is well again");
+    let node = script.task("a", NODE);
+    script.failed("a", &node, "Command exited with status 1");
+    script.wait(Duration::from_mins(1));
+    let node = script.launches("a", NODE);
+    script.failed("a", &node, "Command exited with status 1");
+    script.wait(SECOND);
+    let halted = script.core.view().rollout.held.unwrap();
+    assert!(halted.contains("the canary a:5051 has failed after it was done: calico-node"), "{halted}");
+    script.wait(Duration::from_hours(1));
+    assert_eq!(script.under_way(), [""; 0]);
+    script.command(Plan::Update, Verb::Continue, None, None).unwrap();
+    assert_eq!(script.under_way(), ["b:5051"]);
+}
+
+#[test]
+fn nobody_s_time_passes_without_a_master_nor_while_its_host_is_drained() {
+    let mut script = updating(&rollout(|_| ()), &["a", "b"], &[NODE]);
+    script.launches("a", TaskType::Prefetch);
+    script.send(Input::Disconnected);
+    script.wait(Duration::from_hours(1));
+    script.resumes(&["a", "b"]);
+    script.wait(Duration::from_mins(14));
+    assert_eq!(script.under_way(), ["a:5051"]);
+    let standing = |agent: Agent| Agent { standing: Standing::Deactivated, ..agent };
+    let agents = vec![standing(agent("a", "S-a")), agent("b", "S-b")];
+    script.send(Input::Agents(agents));
+    script.wait(Duration::from_hours(2));
+    assert_eq!((script.under_way(), script.core.view().rollout.failed.len()), (vec!["a:5051"], 0));
+}
+
+#[test]
+fn what_was_ordered_on_all_agents_ends_with_the_first_that_fails() {
+    let settings = rollout(|rollout| {
+        rollout.strategy = RolloutStrategy::Serial;
+        rollout.max_attempts = 1;
+    });
+    let mut script = installed(&settings, &["a", "b", "c"]);
+    script.command(Plan::Update, Verb::Restart, Some(NODE), None).unwrap();
+    assert_eq!(script.under_way(), ["a:5051"]);
+    let old = script.task("a", NODE);
+    script.wait(SECOND);
+    script.failed("a", &old, "Command terminated with signal Terminated");
+    let new = script.launches("a", NODE);
+    script.failed("a", &new, "Command exited with status 78");
+    script.wait(Duration::from_hours(1));
+    let halted = script.core.view().rollout.held.unwrap();
+    assert!(halted.contains("ordered on 2 other agents is not begun"), "{halted}");
+    assert_eq!(script.under_way(), [""; 0]);
+    // What is ordered after that is done.
+    script.command(Plan::Update, Verb::Restart, Some(NODE), Some("b")).unwrap();
+    assert_eq!(script.under_way(), ["b:5051"]);
+}
+
+#[test]
+fn what_is_left_out_where_it_has_failed_is_a_failure_no_more() {
+    let settings = rollout(|rollout| (rollout.max_attempts, rollout.max_failures) = (1, 5));
+    let mut script = updating(&settings, &["a"], &[NODE]);
+    let old = script.task("a", NODE);
+    script.reaches("a", TaskType::Prefetch);
+    script.failed("a", &old, "Command terminated with signal Terminated");
+    let new = script.launches("a", NODE);
+    script.failed("a", &new, "Command exited with status 78");
+    script.wait(SECOND);
+    assert_eq!(script.core.view().rollout.failed, ["a:5051".into()]);
+    script.command(Plan::Update, Verb::Skip, Some(NODE), Some("a")).unwrap();
+    script.command(Plan::Update, Verb::Continue, None, None).unwrap();
+    script.wait(SECOND);
+    assert_eq!(script.core.view().rollout.failed, []);
+    assert!(script.stored.cluster.rollout.complete);
+}
+
 /// Rollouts go back when they fail.
 fn going_back(edit: impl FnOnce(&mut Rollout)) -> Settings {
     let mut settings = rollout(|rollout| {

@@ -144,6 +144,32 @@ fn what_an_operator_orders_with_another_target_waits_for_a_place_also_where_noth
 }
 
 #[test]
+fn agents_that_a_new_master_waits_for_are_not_done() {
+    let mut script = updating(&rollout(|_| ()), &["a", "b"], &[NODE]);
+    script.replaces_node("a");
+    let recovering = |agent: Agent| Agent { standing: Standing::Recovering, ..agent };
+    script.send(Input::Agents(vec![agent("a", "S-a"), recovering(agent("b", "S-b"))]));
+    script.wait(SECOND);
+    assert!(!script.stored.cluster.rollout.complete);
+    script.agents(&["a", "b"]);
+    script.wait(SOAK);
+    script.replaces_node("b");
+    assert!(script.stored.cluster.rollout.complete);
+}
+
+#[test]
+fn a_canary_whose_host_is_rebuilt_is_none() {
+    let settings = rollout(|rollout| rollout.max_agents = Share::Number(2));
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    script.launches("a", TaskType::Prefetch);
+    assert_eq!(script.under_way(), ["a:5051"]);
+    script.send(Input::Agents(vec![agent("a", "S-new"), agent("b", "S-b")]));
+    script.wait(SECOND);
+    assert!(script.under_way().contains(&"b:5051"), "{:?}", script.under_way());
+    assert_eq!(script.core.view().rollout.canaries, ["b:5051".into()]);
+}
+
+#[test]
 fn failures_count_over_failovers() {
     let settings = rollout(|rollout| {
         rollout.strategy = RolloutStrategy::Serial;

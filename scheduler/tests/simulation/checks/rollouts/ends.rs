@@ -150,7 +150,7 @@ impl Rollouts {
             return;
         }
         let has_to = !failed.is_empty() && (number >= most || is_stage(rollout));
-        let may = !failed.is_empty() && (has_to || is_stage(before));
+        let may = !failed.is_empty() && (has_to || is_stage(before)) || self.died_later(before);
         if has_to && before.halted.is_none() {
             assert!(
                 rollout.halted.is_some(),
@@ -175,6 +175,10 @@ impl Rollouts {
         before: &RolloutRecord,
     ) {
         let Some(given_up) = &self.cluster.rollout.given_up else { return };
+        if given_up.why.contains("has failed after it was done") {
+            assert!(self.died_later(before), "nobody has died since: {}", given_up.why);
+            return;
+        }
         let earlier = before.before.as_ref().map(|earlier| &earlier.targets);
         assert_eq!(earlier, Some(&self.cluster.rollout.targets), "it goes back to what was not there before");
         let lost = |old: &&AgentRecord| {
@@ -195,5 +199,21 @@ impl Rollouts {
         let canary = before.stage == Stage::Canary && before.canaries.contains(&named.key);
         let number = failed + lost.len();
         assert!(canary || number >= most, "{number} agents have failed, {most} may; and it goes back");
+    }
+
+    /// Whether a canary that was done has something that cannot live, while the others wait for that.
+    fn died_later(&self, before: &RolloutRecord) -> bool {
+        let most = self.settings().rollout.max_attempts;
+        let is_dead = |record: &TaskRecord| match record.phase {
+            Phase::Held { .. } => true,
+            Phase::Backoff { .. } => record.failures >= most,
+            _ => false,
+        };
+        let canaries = before.canaries.iter().filter_map(|key| self.agents.get(key));
+        let dead = |agent: &AgentRecord| {
+            agent.tasks.values().any(is_dead)
+                || agent.disruption.as_ref().is_some_and(|disruption| disruption.failure.is_some())
+        };
+        matches!(before.stage, Stage::Soak { .. }) && canaries.into_iter().any(dead)
     }
 }
