@@ -8,10 +8,12 @@ use crate::exit::{Exit, Failure, Result};
 use crate::host::Host;
 use crate::host::agent::Agent;
 use crate::host::files::{Files, Staging};
-use crate::journal::Recorded;
+use crate::journal::{Entry, Recorded, What};
 use crate::options::{CniOptions, FindAgentOptions};
 use crate::steps::StepName;
 use crate::steps::agent::restart::{Action, Restarter};
+use crate::steps::agent::settings::Settings;
+use crate::steps::etcd_tls;
 use crate::steps::model::{Acts, Change, Direction, Plan, Proposal, Step, WantedFile};
 use crate::steps::status::{Installed, Seen};
 
@@ -21,7 +23,7 @@ mod plugins;
 mod survey;
 mod undo;
 
-use place::Searched;
+use place::{FLAGS, Searched};
 pub use undo::{CniUndo, networks_of};
 
 /// The plugin that connects containers.
@@ -104,6 +106,15 @@ impl Step for Cni<'_> {
             ))),
         }
     }
+}
+
+/// Where flags of the agent were set, if that is what a file of ours is. It has any name where a link leads to it, and is
+/// then known by what it is not.
+fn settings_of(entry: &Entry) -> Option<Settings> {
+    let What::File { staging: Staging::Beside, .. } = entry.what else { return None };
+    let path = &entry.path;
+    let is_other = plugins::is_ours(path) || etcd_tls::is_copy(path, StepName::Cni);
+    Settings::at(path, &FLAGS).or_else(|| (!is_other).then(|| Settings::EnvironmentFile(path.clone())))
 }
 
 /// What is seen of it where the agent looks.
