@@ -156,3 +156,31 @@ fn seen_in(files: &Files, searched: &Searched) -> Result<Seen> {
     };
     Ok(Seen { installed, what })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_known_in_the_record_also_where_a_link_led_to_them() {
+        let is_set_at = |path: &str, staging| {
+            let what = What::File { staging, before: None, wrote: Vec::new() };
+            settings_of(&Entry { step: StepName::Cni, path: path.into(), by: None, what })
+        };
+        for path in ["/etc/default/mesos-slave", "/srv/mesos.env", "/opt/cni/bin.env"] {
+            assert_eq!(is_set_at(path, Staging::Beside), Some(Settings::EnvironmentFile(path.into())));
+        }
+        let flag = is_set_at("/etc/mesos-slave/network_cni_config_dir", Staging::Beside);
+        assert_eq!(flag, Some(Settings::FlagFiles("/etc/mesos-slave".into())));
+        for path in [
+            "/opt/cni/bin/calico",
+            "/opt/cni/bin/calico-ipam",
+            "/opt/cni/bin/calico-impl",
+            "/opt/cni/bin/mesos-cni-port-mapper",
+            "/var/lib/calico-dcos/etcd/cni/0123456789abcdef/key.pem",
+        ] {
+            assert_eq!(is_set_at(path, Staging::Beside), None, "{path}");
+        }
+        assert_eq!(is_set_at("/etc/cni/net.d/calico.conf", Staging::Outside), None);
+    }
+}

@@ -74,8 +74,8 @@ impl Undo for NetModulesUndo<'_> {
         }
         self.refuse_users(&state)?;
         let reload = naming.iter().any(|entry| is_drop_in(&entry.path));
-        let stage = Stage::of(back()?).and_more().then(Action::RestartAgent { reload });
-        Ok(ended.into_iter().fold(stage, Stage::note))
+        let first = Stage::of(back()?).and_more().then(Action::RestartAgent { reload });
+        Ok(ended.into_iter().fold(first, Stage::note))
     }
 }
 
