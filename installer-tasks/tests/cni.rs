@@ -171,8 +171,13 @@ fn undo_brings_back_what_was_there() {
     fs::write(rig.path("plugins/calico"), "theirs").unwrap();
     fs::set_permissions(rig.path("plugins/calico"), fs::Permissions::from_mode(0o711)).unwrap();
     let before = rig.installed();
-    expect(&rig.apply("one"), 0, &[]);
-    expect(&rig.apply("two"), 0, &[]);
+    let theirs = calico_installer::host::files::sha256_hex(b"theirs");
+    let words = ["note: ", "plugins/calico was not written by calico-installer", &theirs, "undo"];
+    expect(&rig.run("check", "one", &[]), 1, &words);
+    expect(&rig.apply("one"), 0, &words);
+    let again = rig.apply("two");
+    expect(&again, 0, &[]);
+    assert!(!support::text(&again).contains("was not written by"), "{}", support::text(&again));
     expect(&rig.undo(&[]), 0, &["restored", "removed"]);
     assert_eq!(rig.installed(), before);
     assert_eq!(fs::read(rig.path("plugins/calico")).unwrap(), b"theirs");

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::SystemTime;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 mod support;
 use support::plain::{Plain, Start, Wrong};
-use support::{expect, kill, text};
+use support::{change_flag, expect, kill, text};
 
 const ALLOWED: &[&str] = &["--allow-restart"];
 
@@ -175,6 +176,87 @@ fn tasks_that_a_restart_ends_are_named_before_it() {
     expect(&applied, 0, &words);
     let said = String::from_utf8_lossy(&applied.stderr);
     assert!(said.find(words[0]) < said.find("restart the Mesos agent"), "{said}");
+}
+
+#[test]
+#[ignore = "mounts, which takes root"]
+fn an_undo_says_what_its_restart_ends_and_is_refused_where_that_is_all() {
+    let host = Plain::new(Start::Wrapper);
+    let before = host.snapshot();
+    expect(&host.run("apply", ALLOWED), 0, &[]);
+    host.asked();
+    let executors = json!([{ "id": "e", "tasks": [{ "id": "job-1" }] }]);
+    host.tell_of_frameworks(
+        &json!([{ "id": "F1", "name": "chronos", "checkpoint": false, "executors": executors }]),
+    );
+    let words = "that ends tasks of frameworks that do not checkpoint: job-1 of framework chronos (F1)";
+    let all = host.snapshot();
+    expect(&host.undo(&["--complete"]), 79, &[words, "nothing was changed"]);
+    // What its restart would end may have become another since it was installed.
+    host.systemd.set_kill_mode("control-group");
+    expect(&host.undo(ALLOWED), 78, &["KillMode is control-group"]);
+    host.systemd.set_kill_mode("process");
+    change_flag(&host.documents, "recover", "cleanup");
+    expect(&host.undo(ALLOWED), 78, &["--recover=cleanup"]);
+    assert_eq!((host.snapshot(), host.asked()), (all, Vec::new()));
+    change_flag(&host.documents, "recover", "reconnect");
+    let undone = host.undo(ALLOWED);
+    expect(&undone, 0, &[words]);
+    let said = String::from_utf8_lossy(&undone.stderr);
+    assert!(said.find(words) < said.find("restart the Mesos agent"), "{said}");
+    assert_eq!(host.snapshot(), before);
+}
+
+#[test]
+#[ignore = "mounts, which takes root"]
+fn a_file_of_variables_behind_a_link_is_taken_back_with_a_restart() {
+    let host = Plain::new(Start::Defaults);
+    fs::rename(host.path("etc/default/mesos-agent"), host.path("etc/mesos.env")).unwrap();
+    symlink("../mesos.env", host.path("etc/default/mesos-agent")).unwrap();
+    let before = host.snapshot();
+    expect(&host.run("apply", ALLOWED), 0, &["write /etc/mesos.env"]);
+    host.asked();
+    expect(&host.run("apply", ALLOWED), 0, &["nothing to do"]);
+    // Flags that are lost there are put back, as elsewhere.
+    let is = fs::read_to_string(host.path("etc/mesos.env")).unwrap();
+    fs::write(host.path("etc/mesos.env"), "# by hand\nMESOS_WORK_DIR=/var/lib/mesos").unwrap();
+    expect(&host.run("apply", &[]), 0, &["write /etc/mesos.env"]);
+    assert_eq!(fs::read_to_string(host.path("etc/mesos.env")).unwrap(), is);
+    expect(&host.undo(&["--complete"]), 79, &["--allow-restart", "nothing was changed"]);
+    expect(&host.undo(ALLOWED), 0, &["restart the Mesos agent"]);
+    assert_eq!(host.asked(), ["restart mesos-agent.service"]);
+    assert_eq!((host.flag("network_cni_config_dir"), host.snapshot()), (None, before));
+}
+
+#[test]
+#[ignore = "mounts, which takes root"]
+fn what_counts_more_than_the_flags_that_are_set_is_named() {
+    for (start, place, content, words) in [
+        (
+            Start::Bare,
+            "etc/systemd/system/mesos-agent.service.d/override.conf",
+            "[Service]\nEnvironment=A=1 \"MESOS_NETWORK_CNI_CONFIG_DIR=/x y\"\n",
+            "override.conf sets MESOS_NETWORK_CNI_CONFIG_DIR, and is read after",
+        ),
+        (
+            Start::Defaults,
+            "etc/more.env",
+            "MESOS_NETWORK_CNI_PLUGINS_DIR=\n",
+            "/etc/more.env sets MESOS_NETWORK_CNI_PLUGINS_DIR too",
+        ),
+    ] {
+        let host = Plain::new(start);
+        fs::create_dir_all(host.path(place).parent().unwrap()).unwrap();
+        fs::write(host.path(place), content).unwrap();
+        if start == Start::Defaults {
+            for service in host.systemd.state.lock().unwrap().services.values_mut() {
+                service.environment_files.push("/etc/more.env".to_owned());
+            }
+        }
+        let before = host.snapshot();
+        expect(&host.run("apply", ALLOWED), 78, &[words]);
+        assert_eq!((host.snapshot(), host.asked()), (before, Vec::new()));
+    }
 }
 
 #[test]

@@ -45,6 +45,12 @@ fn what_is_in_the_way_is_named_and_nothing_is_changed() {
         ),
         (Kind::Packages, "etc/mesos-slave/modules", "{\"libraries\":[]}", "name that as file:///PATH"),
         (Kind::Defaults, "etc/default/mesos-slave", "A=1 \\", "would be a part of its last line"),
+        (
+            Kind::Bare,
+            "etc/systemd/system/mesos-slave.service.d/override.conf",
+            "[Service]\nEnvironment=MESOS_ISOLATION=posix/disk\n",
+            "mesos-slave.service.d/override.conf sets MESOS_ISOLATION, and is read after",
+        ),
     ] {
         let host = Old::new(kind);
         let path = host.path(place);

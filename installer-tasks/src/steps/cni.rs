@@ -8,10 +8,12 @@ use crate::exit::{Exit, Failure, Result};
 use crate::host::Host;
 use crate::host::agent::Agent;
 use crate::host::files::{Files, Staging};
-use crate::journal::Recorded;
+use crate::journal::{Entry, Recorded, What};
 use crate::options::{CniOptions, FindAgentOptions};
 use crate::steps::StepName;
 use crate::steps::agent::restart::{Action, Restarter};
+use crate::steps::agent::settings::Settings;
+use crate::steps::etcd_tls;
 use crate::steps::model::{Acts, Change, Direction, Plan, Proposal, Step, WantedFile};
 use crate::steps::status::{Installed, Seen};
 
@@ -21,7 +23,7 @@ mod plugins;
 mod survey;
 mod undo;
 
-use place::Searched;
+use place::{FLAGS, Searched};
 pub use undo::{CniUndo, networks_of};
 
 /// The plugin that connects containers.
@@ -106,6 +108,15 @@ impl Step for Cni<'_> {
     }
 }
 
+/// Where flags of the agent were set, if that is what a file of ours is. It has any name where a link leads to it, and is
+/// then known by what it is not.
+fn settings_of(entry: &Entry) -> Option<Settings> {
+    let What::File { staging: Staging::Beside, .. } = entry.what else { return None };
+    let path = &entry.path;
+    let is_other = plugins::is_ours(path) || etcd_tls::is_copy(path, StepName::Cni);
+    Settings::at(path, &FLAGS).or_else(|| (!is_other).then(|| Settings::EnvironmentFile(path.clone())))
+}
+
 /// What is seen of it where the agent looks.
 pub async fn seen(host: &Host, agent: &FindAgentOptions) -> Seen {
     let look = async {
@@ -144,4 +155,32 @@ fn seen_in(files: &Files, searched: &Searched) -> Result<Seen> {
         _ => Installed::Partly,
     };
     Ok(Seen { installed, what })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_known_in_the_record_also_where_a_link_led_to_them() {
+        let is_set_at = |path: &str, staging| {
+            let what = What::File { staging, before: None, wrote: Vec::new() };
+            settings_of(&Entry { step: StepName::Cni, path: path.into(), by: None, what })
+        };
+        for path in ["/etc/default/mesos-slave", "/srv/mesos.env", "/opt/cni/bin.env"] {
+            assert_eq!(is_set_at(path, Staging::Beside), Some(Settings::EnvironmentFile(path.into())));
+        }
+        let flag = is_set_at("/etc/mesos-slave/network_cni_config_dir", Staging::Beside);
+        assert_eq!(flag, Some(Settings::FlagFiles("/etc/mesos-slave".into())));
+        for path in [
+            "/opt/cni/bin/calico",
+            "/opt/cni/bin/calico-ipam",
+            "/opt/cni/bin/calico-impl",
+            "/opt/cni/bin/mesos-cni-port-mapper",
+            "/var/lib/calico-dcos/etcd/cni/0123456789abcdef/key.pem",
+        ] {
+            assert_eq!(is_set_at(path, Staging::Beside), None, "{path}");
+        }
+        assert_eq!(is_set_at("/etc/cni/net.d/calico.conf", Staging::Outside), None);
+    }
 }

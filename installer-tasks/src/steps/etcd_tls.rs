@@ -43,6 +43,12 @@ fn verify_file(what: EtcdTlsFile, PinnedFile { path, sha256 }: &PinnedFile) -> R
     }
 }
 
+/// Whether a file is one that [`OnHost::propose`] has copied for a step.
+pub fn is_copy(path: &Path, step: StepName) -> bool {
+    let above = path.parent().and_then(Path::parent);
+    above.is_some_and(|above| above.ends_with(Path::new(OWN_DIRECTORY).join(step.as_str())))
+}
+
 /// Speaks TLS with these files, once they are verified.
 pub fn connector(tls: &EtcdTls) -> Result<TlsConnector> {
     verify(tls)?;
@@ -50,6 +56,8 @@ pub fn connector(tls: &EtcdTls) -> Result<TlsConnector> {
     Ok(tls::connector(&tls.ca.path, identity)?)
 }
 
+/// Where copies are, below the state directory.
+const OWN_DIRECTORY: &str = "etcd";
 /// So many hexadecimal digits of a hash name a directory.
 const NAME_DIGITS: usize = 16;
 
@@ -80,7 +88,7 @@ impl OnHost {
             hashes.push((what, &file.path, sha256));
         }
         let name = files::sha256_hex(copied.as_bytes())[..NAME_DIGITS].to_owned();
-        let directory = state_dir.join("etcd").join(step.as_str()).join(name);
+        let directory = state_dir.join(OWN_DIRECTORY).join(step.as_str()).join(name);
         let (uid, gid) = files::own_ids();
         let (mut paths, mut wanted) = (Vec::new(), Vec::new());
         for (what, source, sha256) in hashes {

@@ -66,6 +66,14 @@ pub fn serve_changing(documents: Documents) -> SocketAddr {
     address
 }
 
+/// An agent that answers with `documents` has another value of a flag from now on.
+pub fn change_flag(documents: &Documents, name: &str, value: &str) {
+    let mut documents = documents.lock().unwrap();
+    let mut flags: serde_json::Value = serde_json::from_str(&documents["/flags"]).unwrap();
+    flags["flags"][name] = value.into();
+    documents.insert("/flags", flags.to_string());
+}
+
 /// Writes a file and gives the artifact option for it.
 pub fn artifact(path: &Path, content: &[u8]) -> String {
     std::fs::write(path, content).unwrap();

@@ -108,6 +108,7 @@ pub struct Old {
     pub wrong: Arc<Mutex<Wrong>>,
     /// Its agent's URL.
     pub agent: String,
+    boot: Arc<dyn Fn() + Send + Sync>,
     scratch: tempfile::TempDir,
     namespace: Child,
 }
@@ -141,17 +142,18 @@ impl Old {
         let documents: Documents = Arc::default();
         let agent = format!("http://{}", serve_changing(Arc::clone(&documents)));
         let wrong = Arc::new(Mutex::new(Wrong::Nothing));
-        let boot = {
+        let boot: Arc<dyn Fn() + Send + Sync> = {
             let (root, documents, wrong) =
                 (root.path().to_owned(), Arc::clone(&documents), Arc::clone(&wrong));
             let version = version.to_owned();
-            move || boot(kind, &root, &documents, &version, *wrong.lock().unwrap())
+            Arc::new(move || boot(kind, &root, &documents, &version, *wrong.lock().unwrap()))
         };
         boot();
         let (name, service) = service;
-        let systemd = Systemd::start(scratch.path(), name, service, Box::new(boot));
+        let on_start = Arc::clone(&boot);
+        let systemd = Systemd::start(scratch.path(), name, service, Box::new(move || on_start()));
         let namespace = namespace(root.path(), scratch.path());
-        let host = Self { kind, root, systemd, documents, wrong, agent, scratch, namespace };
+        let host = Self { kind, root, systemd, documents, wrong, agent, boot, scratch, namespace };
         assert!(host.flag("isolation").is_some(), "{:?}", start(kind, host.root.path()));
         host
     }
@@ -241,6 +243,11 @@ impl Old {
         ["isolation", "hooks"].iter().zip(MODULES).all(|(flag, module)| {
             self.flag(flag).is_some_and(|list| list.split(',').any(|name| name == module))
         })
+    }
+
+    /// Its agent is started again, by no installer.
+    pub fn start_agent_again(&self) {
+        (self.boot)();
     }
 
     /// When its agent was started.

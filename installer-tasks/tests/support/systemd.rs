@@ -62,6 +62,13 @@ impl Drop for Systemd {
 }
 
 impl Systemd {
+    /// All services get this `KillMode=`.
+    pub fn set_kill_mode(&self, kill_mode: &str) {
+        for service in self.state.lock().unwrap().services.values_mut() {
+            kill_mode.clone_into(&mut service.kill_mode);
+        }
+    }
+
     /// Starts it, with one service; the bus is in `directory`.
     pub fn start(directory: &Path, name: &str, service: Service, on_start: OnStart) -> Self {
         let config = directory.join("bus.conf");

@@ -105,14 +105,19 @@ impl AgentState {
         ended
     }
 
-    /// The tasks that have another address than the agent. It is not told who gave it to them.
+    /// The tasks that have another address than the agent, or may have: an isolator gives it before anything is told of it.
+    /// Who gave it is not told.
     pub fn tasks_with_own_addresses(&self) -> Vec<String> {
         let own = self.pid.split_once('@').and_then(|(_, address)| address.rsplit_once(':'));
         let own = own.map(|(address, _)| address);
         let mut tasks = Vec::new();
         for Framework { id, name, executors, .. } in &self.frameworks {
-            for task in executors.iter().flat_map(|executor| &executor.tasks) {
-                if let Some(address) = task.addresses().find(|address| Some(*address) != own) {
+            let all =
+                executors.iter().flat_map(|executor| executor.tasks.iter().chain(&executor.queued_tasks));
+            for task in all {
+                let told = task.addresses().next().is_some();
+                let address = task.addresses().find(|address| Some(*address) != own);
+                if let Some(address) = address.or((!told).then_some("of no known address")) {
                     tasks.push(format!("{} ({address}) of framework {name} ({id})", task.id));
                 }
             }
@@ -167,11 +172,16 @@ mod tests {
                 { "id": "host", "statuses": told(address("10.0.0.11")) },
                 { "id": "old", "statuses": told(json!([{ "ip_address": "192.168.0.2" }])) },
                 { "id": "staging", "statuses": [{ "state": "TASK_STAGING" }] },
-            ] }] }],
+                { "id": "fetching" },
+            ], "queued_tasks": [{ "id": "queued" }] }] }],
         }))
         .unwrap();
-        let expected =
-            ["web (192.168.0.1)", "old (192.168.0.2)"].map(|it| format!("{it} of framework marathon (F1)"));
+        let unknown = |id: &str| format!("{id} (of no known address)");
+        let expected = ["web (192.168.0.1)".to_owned(), "old (192.168.0.2)".to_owned()]
+            .into_iter()
+            .chain(["staging", "fetching", "queued"].map(unknown))
+            .map(|it| format!("{it} of framework marathon (F1)"))
+            .collect::<Vec<_>>();
         assert_eq!(state.tasks_with_own_addresses(), expected);
     }
 

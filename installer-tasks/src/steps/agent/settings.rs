@@ -10,7 +10,6 @@ use crate::host::Host;
 use crate::host::files::{self, Files, Print, Staging};
 use crate::host::systemd::Unit;
 use crate::host::words;
-use crate::journal::Recorded;
 use crate::steps::model::{Content, WantedFile};
 
 /// What the packages start the agent by.
@@ -18,7 +17,7 @@ const WRAPPER: &str = "mesos-init-wrapper";
 /// Where administrators keep the settings of services.
 const DEFAULTS: &str = "/etc/default/mesos-";
 /// Our drop-in's name.
-const DROP_IN: &str = "calico-dcos.conf";
+pub(super) const DROP_IN: &str = "calico-dcos.conf";
 
 /// A flag and its value.
 pub type Flag<'a> = (&'a str, &'a str);
@@ -51,11 +50,6 @@ impl Settings {
         }
     }
 
-    /// Those in which `flags` were set before by us, if they were.
-    pub fn recorded<A>(recorded: &Recorded<A>, flags: &[&str]) -> Option<Self> {
-        recorded.entries.iter().find_map(|entry| Self::at(&entry.path, flags))
-    }
-
     /// Those that a file at `path` is of, if it is one that sets `flags`.
     pub fn at(path: &Path, flags: &[&str]) -> Option<Self> {
         let directory = path.parent()?;
@@ -84,6 +78,14 @@ impl Settings {
             Self::EnvironmentFile(path) => Self::EnvironmentFile(place(path)),
             Self::DropIn(path) => Self::DropIn(place(path)),
         }
+    }
+
+    /// The same, where they really are: what an administrator keeps elsewhere, and DC/OS in a package, is changed there.
+    pub fn resolved(self, files: &Files) -> Result<Self> {
+        Ok(match self {
+            Self::EnvironmentFile(path) => Self::EnvironmentFile(files.resolve(&path)?),
+            other => other,
+        })
     }
 
     /// The files as they are to be for the agent to have these flags.

@@ -50,6 +50,13 @@ pub fn wanted(options: &CniOptions, compared: bool) -> Result<Vec<Plugin>> {
     Ok(vec![behind, ipam, Plugin::new(PLUGIN, wrapper)])
 }
 
+/// Whether a file has the name of one that is put among the plugins.
+pub fn is_ours(path: &Path) -> bool {
+    let behind = format!("{PLUGIN}{}", label_wrapper::SUFFIX);
+    path.file_name()
+        .is_some_and(|name| [PLUGIN, IPAM_PLUGIN, PORT_MAPPER, &behind].iter().any(|it| name == *it))
+}
+
 /// Mesos' port mapper, where it must be put into the agent's search list: it comes with the agent, but not all have it
 /// there, as DC/OS has. `ours` says whether we have put it somewhere before.
 pub fn port_mapper(

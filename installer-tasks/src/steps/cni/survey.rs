@@ -15,7 +15,7 @@ use crate::journal::Recorded;
 use crate::options::{CniOptions, EtcdTlsFile};
 use crate::steps::StepName;
 use crate::steps::agent::restart::Action;
-use crate::steps::agent::settings::Settings;
+use crate::steps::agent::settings::{Settings, variable};
 use crate::steps::agent::{self, Asked};
 use crate::steps::etcd_tls::OnHost;
 use crate::steps::model::{Content, Proposal, WantedFile};
@@ -80,7 +80,8 @@ pub async fn survey(host: &Host, step: &Cni<'_>, recorded: &Recorded<Action>) ->
     let flags =
         [(PLUGINS_FLAG, searched.plugins_text()), (CONFIG_FLAG, searched.config.display().to_string())];
     let flags = flags.each_ref().map(|(flag, value)| (*flag, value.as_str()));
-    if let (None, Some(settings)) = (&without_flags, Settings::recorded(recorded, &FLAGS)) {
+    let set = || recorded.entries.iter().find_map(super::settings_of);
+    if let (None, Some(settings)) = (&without_flags, set()) {
         settings.files(files, &flags)?.into_iter().for_each(|file| proposal.file(file));
     }
     let because = match (without_flags, loads_at_start) {
@@ -129,7 +130,15 @@ fn propose_plugins(
             proposal.note(note);
         }
         let Plugin { name, source: Artifact { path, sha256 }, .. } = plugin;
-        proposal.file(wanted(directory.join(name), Staging::Beside, Content::Artifact(path), sha256, 0o755));
+        let place = directory.join(name);
+        if let Some(theirs) = files.print_of(&place)?.filter(|is| is.sha256 != sha256 && !ours(&place)) {
+            proposal.note(format!(
+                "{} was not written by calico-installer: it has SHA-256 {}, is replaced, and put back by `cni undo`",
+                place.display(),
+                theirs.sha256
+            ));
+        }
+        proposal.file(wanted(place, Staging::Beside, Content::Artifact(path), sha256, 0o755));
     }
     Ok(())
 }
@@ -149,7 +158,8 @@ async fn restarted(
         platform::agent_unit(&systemd, options.unit.platform, options.unit.unit.as_deref()).await?;
     let mut reload = false;
     if is.get(PLUGINS_FLAG).is_none() {
-        let settings = Settings::of(&name, &unit).on(host);
+        let settings = Settings::of(&name, &unit).on(host).resolved(host.files())?;
+        settings.refuse_later(host, &name, &unit, &FLAGS.map(variable))?;
         reload = settings.needs_reload();
         settings.files(host.files(), flags)?.into_iter().for_each(|file| proposal.file(file));
     }

@@ -7,17 +7,17 @@ use std::path::PathBuf;
 use super::config;
 use super::place::{FLAGS, Searched};
 use super::survey;
-use crate::exit::{Exit, Failure, Result};
+use crate::exit::{Failure, Result};
 use crate::host::Host;
-use crate::host::agent::{self, Agent, AgentFlags};
+use crate::host::agent::{Agent, AgentFlags, containers_on};
 use crate::host::files::{Files, Staging};
 use crate::journal::{Entry, Recorded, What};
 use crate::options::{AgentUnitOptions, CniUndoOptions, FindAgentOptions, RestartOptions};
 use crate::say;
 use crate::steps::agent::restart::{self, Action};
-use crate::steps::agent::settings::{self, Settings};
+use crate::steps::agent::settings;
 use crate::steps::model::{Acts, Back, Direction, Stage, Undo};
-use crate::steps::{StepName, users};
+use crate::steps::{StepName, agent, users};
 use crate::values::NetworkName;
 
 /// The step, as it is taken back.
@@ -75,9 +75,12 @@ impl Undo for CniUndo<'_> {
         users.refuse_unless(self.network, self.force)?;
         let last_network = others.is_empty();
         let searched = users.flags.as_ref().and_then(|flags| Searched::from_flags(flags).ok().flatten());
-        let restart = match (&searched, Settings::recorded(recorded, &FLAGS)) {
+        let set = settings.iter().find_map(|entry| super::settings_of(entry));
+        let mut ended = None;
+        let restart = match (&searched, set) {
             (Some(searched), Some(settings)) if last_network => {
                 self.refuse_if_flags_are_needed(host.files(), searched, configuration.as_ref(), &users)?;
+                ended = self.ended_by_restart(host, &users).await?;
                 Some(Action::RestartAgent { reload: settings.needs_reload() })
             }
             _ => None,
@@ -95,7 +98,9 @@ impl Undo for CniUndo<'_> {
                 settings.into_iter().map(|entry| self.back(host.files(), entry)).collect::<Result<_>>()?;
             let stage = Stage::of(back).and_more();
             return Ok(match restart {
-                Some(action) if self.restarts.allow_restart => stage.then(action),
+                Some(action) if self.restarts.allow_restart => {
+                    ended.into_iter().fold(stage.then(action), Stage::note)
+                }
                 Some(_) => stage.note(
                     "the agent keeps the flags of CNI until its next start (without --allow-restart it was not restarted)",
                 ),
@@ -115,8 +120,23 @@ impl Undo for CniUndo<'_> {
 }
 
 impl CniUndo<'_> {
-    /// Refuses to take flags from an agent that others need, or that is to have them taken completely and may not be
-    /// restarted.
+    /// What the restart ends that takes the flags away, in words, if there is to be one. Refused where it must not be, and
+    /// where it may not and the agent is to have them taken completely.
+    async fn ended_by_restart(&self, host: &Host, users: &Users) -> Result<Option<String>> {
+        let RestartOptions { allow_restart, .. } = self.restarts;
+        let Some(flags) = users.flags.as_ref().filter(|_| allow_restart || self.complete) else {
+            return Ok(None);
+        };
+        let state = Agent::at(self.agent.url(host).await?).state().await?;
+        let ended = agent::ended_by_undo(self.unit, flags, &state).await?;
+        if allow_restart {
+            return Ok(ended);
+        }
+        let what = "the flags of CNI that were set for this network";
+        Err(agent::refuse_forbidden_restart(what, ended.as_deref()))
+    }
+
+    /// Refuses to take flags from an agent that others need.
     fn refuse_if_flags_are_needed(
         &self,
         files: &Files,
@@ -135,13 +155,6 @@ impl CniUndo<'_> {
                 "{foreign} configures another network, which needs the flags of CNI that were set for ours: remove it, or \
                  use --force"
             )));
-        }
-        if self.complete && !self.restarts.allow_restart {
-            return Err(Failure::new(
-                Exit::RestartNeeded,
-                "the Mesos agent must be restarted to give up the flags of CNI that were set for this network \
-                 (--allow-restart); nothing was changed",
-            ));
         }
         Ok(())
     }
@@ -188,7 +201,7 @@ impl<'a> Split<'a> {
                         split.others.push(path.display().to_string());
                     }
                 }
-                What::File { .. } if Settings::at(path, &FLAGS).is_some() => split.settings.push(entry),
+                What::File { .. } if super::settings_of(entry).is_some() => split.settings.push(entry),
                 What::File { .. } | What::Directory => split.rest.push(entry),
             }
         }
@@ -235,7 +248,7 @@ impl Users {
     /// Looks now, for containers of a network, or of any.
     fn refuse_unless(&self, network: Option<&NetworkName>, force: bool) -> Result<()> {
         let Some(flags) = &self.flags else { return Ok(()) };
-        let users: Vec<String> = agent::containers_on(&flags.cni_root(), network.map(NetworkName::as_str))?
+        let users: Vec<String> = containers_on(&flags.cni_root(), network.map(NetworkName::as_str))?
             .into_iter()
             .map(|id| match self.names.get(&id) {
                 Some(name) => format!("{id} ({name})"),

@@ -240,7 +240,6 @@ impl Engine<'_> {
                 return Ok(());
             }
             let Stage { back, actions, notes, last } = step.next(self.host, &recorded).await?;
-            undone.notes.extend(notes);
             journal.note(&format!("{} undo", S::NAME));
             let entries: Vec<(&Back, &Entry)> =
                 back.iter().filter_map(|it| Some((it, recorded.entry(it.path())?))).collect();
@@ -249,6 +248,10 @@ impl Engine<'_> {
                     self.refuse_if_foreign(entry)?;
                 }
             }
+            for note in &notes {
+                say::progress(note);
+            }
+            undone.notes.extend(notes);
             for (it, entry) in &entries {
                 undone.items.push(self.go_back(journal, it, entry)?);
             }

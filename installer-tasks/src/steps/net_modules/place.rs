@@ -1,12 +1,13 @@
 //! Where an agent of Mesos 0.28 reads its modules, isolators, hooks and the address of etcd, and what is set there.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::exit::{Failure, Result};
 use crate::host::files::Files;
 use crate::host::platform::Platform;
 use crate::host::systemd::Unit;
 use crate::host::{Host, words};
+use crate::steps::agent::later;
 use crate::steps::agent::settings::{self, Settings, variable};
 use crate::steps::model::WantedFile;
 
@@ -99,12 +100,7 @@ impl<'a> Place<'a> {
                 Settings::EnvironmentFile(path)
             }
         };
-        // What an administrator keeps elsewhere, and DC/OS in a package, is changed where it is.
-        let settings = match settings {
-            Settings::EnvironmentFile(path) => Settings::EnvironmentFile(host.files().resolve(&path)?),
-            other => other,
-        };
-        let place = Self { settings, host, unit };
+        let place = Self { settings: settings.resolved(host.files())?, host, unit };
         place.refuse_what_goes_before(name)?;
         Ok(place)
     }
@@ -117,7 +113,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// What an agent takes rather than what is set here: its command line, and files that are read later.
+    /// What an agent takes rather than what is set here: its command line, and what is read later.
     fn refuse_what_goes_before(&self, name: &str) -> Result<()> {
         let words = || self.unit.exec_start.iter().flatten().filter_map(|word| word.strip_prefix("--"));
         for flag in FLAGS {
@@ -129,7 +125,7 @@ impl<'a> Place<'a> {
             }
         }
         let files = self.host.files();
-        let later = self.later_files(name)?;
+        let later = self.settings.later_files(self.host, name, self.unit)?;
         for flag in FLAGS.into_iter().chain([AUTHORITY]) {
             let variables = match &self.settings {
                 // The wrapper gives the agent its files as flags, which go before variables; some of these it makes flags of.
@@ -142,48 +138,10 @@ impl<'a> Place<'a> {
                 _ if flag == AUTHORITY => vec![flag.to_owned()],
                 _ => vec![variable(flag)],
             };
-            for file in &later {
-                let content = files.read(file)?.unwrap_or_default();
-                let text = String::from_utf8_lossy(&content);
-                let set = |variable: &&String| words::last(&text, variable).is_some();
-                if let Some(variable) = variables.iter().find(set) {
-                    return Err(Failure::unsuitable(format!(
-                        "{} sets {variable} too, and only one place counts: take it out there, and put it into {}",
-                        file.display(),
-                        self.describe(flag)
-                    )));
-                }
-            }
+            later::refuse_other_place(files, &later, &variables, &self.describe(flag))?;
         }
-        Ok(())
-    }
-
-    /// The files of variables whose values count more than, or as much as, what is set here.
-    fn later_files(&self, name: &str) -> Result<Vec<PathBuf>> {
-        let (host, files) = (self.host, self.host.files());
-        let all = self.unit.environment_files_on(host)?;
-        match &self.settings {
-            Settings::DropIn(_) => Ok(all),
-            Settings::FlagFiles(_) => {
-                Ok([Some(host.place("/etc/default/mesos")), self.defaults()].into_iter().flatten().collect())
-            }
-            Settings::EnvironmentFile(path) => {
-                let is_it = |file: &PathBuf| files.resolve(file).is_ok_and(|file| file == *path);
-                match all.iter().rposition(is_it) {
-                    Some(at) => Ok(all[at + 1..].to_vec()),
-                    None => Err(Failure::unsuitable(format!(
-                        "{name} does not read {}: say --mesos-platform or --mesos-unit if it is another",
-                        path.display()
-                    ))),
-                }
-            }
-        }
-    }
-
-    /// The file of variables that the wrapper reads.
-    fn defaults(&self) -> Option<PathBuf> {
-        let Settings::FlagFiles(directory) = &self.settings else { return None };
-        Some(self.host.place("/etc/default").join(directory.file_name()?))
+        let variables = FLAGS.map(variable).into_iter().chain([AUTHORITY.to_owned()]);
+        self.settings.refuse_later_drop_ins(self.host, self.unit, &variables.collect::<Vec<_>>())
     }
 
     /// What is set of a flag.
@@ -209,7 +167,7 @@ impl<'a> Place<'a> {
         let path = match &self.settings {
             Settings::DropIn(_) => return Ok(self.of_unit(AUTHORITY)),
             Settings::EnvironmentFile(path) => Some(path.clone()),
-            Settings::FlagFiles(_) => self.defaults(),
+            Settings::FlagFiles(_) => self.settings.defaults(self.host),
         };
         let Some(path) = path else { return Ok(None) };
         Ok(words::last(&settings::text_of(self.host.files(), &path)?, AUTHORITY))
@@ -233,7 +191,8 @@ impl<'a> Place<'a> {
             Settings::EnvironmentFile(path) => Ok(vec![with_values(files, path, &values.variables())?]),
             Settings::FlagFiles(directory) => {
                 let mut wanted = Vec::new();
-                if let (Some(path), Some(authority)) = (self.defaults(), &values.authority) {
+                if let (Some(path), Some(authority)) = (self.settings.defaults(self.host), &values.authority)
+                {
                     let path = files.resolve(&path)?;
                     wanted.push(with_values(files, &path, &[(AUTHORITY.to_owned(), authority.as_str())])?);
                 }

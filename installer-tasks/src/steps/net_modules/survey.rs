@@ -12,7 +12,7 @@ use crate::host::files::{self, Files, Print, Staging};
 use crate::host::platform::{self, Platform};
 use crate::host::systemd::Systemd;
 use crate::host::{Host, artifact};
-use crate::journal::{Recorded, What};
+use crate::journal::Recorded;
 use crate::options::{EtcdApi, EtcdOptions, NetModulesOptions};
 use crate::steps::StepName;
 use crate::steps::agent::restart::Action;
@@ -67,7 +67,7 @@ pub async fn survey(
     let settings = place.files(&values)?;
     let read_at_start: Vec<WantedFile> = [library, modules].into_iter().chain(settings).collect();
     let because = match &super::not_loaded(&flags)[..] {
-        [] => changed(files, recorded, &read_at_start, agent.state().await?.started())?
+        [] => changed(files, &read_at_start, agent.state().await?.started())?
             .map(|path| format!("it reads {} only when it starts", path.display())),
         missing => Some(format!("it has not loaded {}", missing.join(" and "))),
     };
@@ -158,26 +158,12 @@ fn modules_wanted(files: &Files, path: &Path, library: Library<'_>) -> Result<Wa
     settings::file(files, path, merged.text().to_owned())
 }
 
-/// A file that the agent, started at that time, has not read as it is wanted. What was written by us before, and is only
-/// lost, it has read.
-fn changed(
-    files: &Files,
-    recorded: &Recorded<Action>,
-    wanted: &[WantedFile],
-    started: SystemTime,
-) -> Result<Option<PathBuf>> {
+/// A file that the agent, started at that time, may not have read as it is wanted: one that is not there, or was put there
+/// since. It may have been started while it was lost.
+fn changed(files: &Files, wanted: &[WantedFile], started: SystemTime) -> Result<Option<PathBuf>> {
     for WantedFile { path, print, .. } in wanted {
         let is = files.print_of(path)?.is_some_and(|is| is.sha256 == print.sha256);
-        let was_read = match &recorded.unfinished {
-            None if is => true,
-            None => recorded.entry(path).is_some_and(|entry| match &entry.what {
-                What::File { wrote, .. } => wrote.contains(&print.sha256),
-                What::Directory => false,
-            }),
-            // Whether it was restarted after that is not recorded.
-            Some(_) => is && files::changed_at(path).is_some_and(|changed| changed < started),
-        };
-        if !was_read {
+        if !(is && files::changed_at(path).is_some_and(|changed| changed < started)) {
             return Ok(Some(path.clone()));
         }
     }

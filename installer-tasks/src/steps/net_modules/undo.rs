@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use super::modules_json::{HOOK, ISOLATOR, ModulesJson};
-use super::place::{AUTHORITY, HOOKS, ISOLATION, Layout, MODULES, with_word, without_name};
+use super::place::{
+    AUTHORITY, DEFAULT_AUTHORITY, HOOKS, ISOLATION, Layout, MODULES, with_name, with_word, without_name,
+};
 use super::{LIBRARY, is_program, not_loaded};
 use crate::exit::{Exit, Failure, Result};
 use crate::host::agent::{Agent, AgentFlags, AgentState};
-use crate::host::files::Files;
+use crate::host::files::{self, Files};
 use crate::host::platform::Platform;
 use crate::host::{Host, words};
 use crate::journal::{self, Entry, Recorded, What};
@@ -16,7 +18,7 @@ use crate::say;
 use crate::steps::agent::restart::{self, Action};
 use crate::steps::agent::settings::{self, Settings, variable};
 use crate::steps::model::{Acts, Back, Direction, Stage, Undo};
-use crate::steps::{StepName, users};
+use crate::steps::{StepName, agent, users};
 
 /// The step, as it is taken back.
 #[derive(Debug)]
@@ -53,33 +55,27 @@ impl Undo for NetModulesUndo<'_> {
     async fn next(&self, host: &Host, recorded: &Recorded<Action>) -> Result<Stage<Action>> {
         let is_last = |entry: &&Entry| matches!(entry.what, What::Directory) || is_program(&entry.path);
         let (programs, naming): (Vec<&Entry>, Vec<&Entry>) = recorded.entries.iter().rev().partition(is_last);
+        // Asked again for each stage: whatever has started the agent meanwhile may have given it the modules again.
+        let loaded = self.ask(host).await?.filter(|(flags, _)| not_loaded(flags).len() < 2);
         if naming.is_empty() {
+            if let Some((_, state)) = &loaded {
+                self.refuse_users(state)?;
+                self.refuse_loaded()?;
+            }
             return Ok(Stage::of(
                 programs.into_iter().map(|entry| Back::Restore(entry.path.clone())).collect(),
             ));
         }
-        let asked = self.ask(host).await?;
-        let loaded = asked.as_ref().is_some_and(|(flags, _)| not_loaded(flags).len() < 2);
-        if loaded && !self.restarts.allow_restart {
-            return Err(Failure::new(
-                Exit::RestartNeeded,
-                "the Mesos agent must be restarted to give up the modules that it has loaded (--allow-restart); nothing was \
-                 changed",
-            ));
+        let back = || naming.iter().map(|entry| self.back(host.files(), entry)).collect::<Result<_>>();
+        let Some((flags, state)) = loaded else { return Ok(Stage::of(back()?).and_more()) };
+        let ended = agent::ended_by_undo(self.unit, &flags, &state).await?;
+        if !self.restarts.allow_restart {
+            return Err(agent::refuse_forbidden_restart("the modules that it has loaded", ended.as_deref()));
         }
-        if let Some((_, state)) = asked.filter(|_| loaded) {
-            let users = state.tasks_with_own_addresses();
-            users::refuse(
-                "addresses of their own, as net-modules give them",
-                "calico_mesos",
-                &users,
-                self.force,
-            )?;
-        }
-        let back = naming.iter().map(|entry| self.back(host.files(), entry)).collect::<Result<_>>()?;
+        self.refuse_users(&state)?;
         let reload = naming.iter().any(|entry| is_drop_in(&entry.path));
-        let stage = Stage::of(back).and_more();
-        Ok(if loaded { stage.then(Action::RestartAgent { reload }) } else { stage })
+        let first = Stage::of(back()?).and_more().then(Action::RestartAgent { reload });
+        Ok(ended.into_iter().fold(first, Stage::note))
     }
 }
 
@@ -88,6 +84,26 @@ fn is_drop_in(path: &Path) -> bool {
 }
 
 impl NetModulesUndo<'_> {
+    /// Refuses while there are tasks that may have their addresses from the modules.
+    fn refuse_users(&self, state: &AgentState) -> Result<()> {
+        let users = state.tasks_with_own_addresses();
+        users::refuse("addresses of their own, as net-modules give them", "calico_mesos", &users, self.force)
+    }
+
+    /// Refuses to take the programs from an agent that has loaded the modules, though nothing of ours names them any more.
+    fn refuse_loaded(&self) -> Result<()> {
+        if self.force {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Exit::TryAgain,
+            format!(
+                "the Mesos agent has our modules loaded again, which run calico_mesos, though all that names them was taken \
+                 back: see that nothing else sets --{MODULES}, --{ISOLATION} and --{HOOKS}, and restart it, or use --force"
+            ),
+        ))
+    }
+
     /// What the agent has and runs; `None` when it does not answer, and that is to be no obstacle.
     async fn ask(&self, host: &Host) -> Result<Option<(AgentFlags, AgentState)>> {
         let ask = async {
@@ -132,7 +148,7 @@ impl NetModulesUndo<'_> {
                     ))
                 })?)
             }
-            _ => in_variables(&now, before.as_deref().unwrap_or_default()),
+            _ => in_variables(&now, before.as_deref().unwrap_or_default(), wrote),
         };
         match without {
             Some(text) => Ok(Back::Rewrite(settings::file(files, entry.path.clone(), text)?)),
@@ -157,8 +173,9 @@ fn in_modules(text: &str, before: Option<&str>) -> Result<String, super::modules
     Ok(now.text().to_owned())
 }
 
-/// A file of variables without our names and values; `None` when it ends within a line that goes on.
-fn in_variables(text: &str, before: &str) -> Option<String> {
+/// A file of variables without our names and values, of which `wrote` has the hashes of what we made of it; `None` when it
+/// ends within a line that goes on.
+fn in_variables(text: &str, before: &str, wrote: &[String]) -> Option<String> {
     let mut now = text.to_owned();
     for (flag, name) in [(ISOLATION, ISOLATOR), (HOOKS, HOOK)] {
         let variable = variable(flag);
@@ -179,10 +196,34 @@ fn in_variables(text: &str, before: &str) -> Option<String> {
     {
         now = words::without(&now, &modules);
     }
+    // So does an address of etcd.
+    let address = words::last(&now, AUTHORITY);
+    if !address.is_some_and(|it| it == DEFAULT_AUTHORITY || wrote_address(wrote, before, text, &it)) {
+        return Some(now);
+    }
     match words::last(before, AUTHORITY) {
         None => Some(words::without(&now, AUTHORITY)),
         Some(value) => words::with_value(&now, AUTHORITY, &value),
     }
+}
+
+/// Whether we wrote this address of etcd. Of what we wrote only hashes are known, so it is made again of what was there
+/// before, with the flags as they are now or as we add to what they were; what is not found is another's.
+fn wrote_address(wrote: &[String], before: &str, now: &str, address: &str) -> bool {
+    let mut texts = vec![before.to_owned()];
+    for (flag, name) in [(MODULES, None), (ISOLATION, Some(ISOLATOR)), (HOOKS, Some(HOOK))] {
+        let variable = variable(flag);
+        let ours = words::last(before, &variable).zip(name).map(|(list, name)| with_name(&list, name));
+        let values: Vec<String> = words::last(now, &variable).into_iter().chain(ours).collect();
+        let with = |text: &String| {
+            let set = values.iter().filter_map(|value| words::with_value(text, &variable, value));
+            set.collect::<Vec<_>>()
+        };
+        let more: Vec<String> = texts.iter().flat_map(with).collect();
+        texts.extend(more);
+    }
+    let with_address = |text: &String| words::with_value(text, AUTHORITY, address);
+    texts.iter().filter_map(with_address).any(|text| wrote.contains(&files::sha256_hex(text.as_bytes())))
 }
 
 #[cfg(test)]

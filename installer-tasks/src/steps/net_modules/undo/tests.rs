@@ -9,7 +9,7 @@ const DCOS: &str = "MESOS_WORK_DIR=/var/lib/mesos/slave\nMESOS_ISOLATION=cgroups
 fn installed(text: &str) -> String {
     let with = |text: &str, flag: &str, name: &str| {
         let list = words::last(text, &variable(flag)).unwrap_or_default();
-        words::with_value(text, &variable(flag), &super::super::place::with_name(&list, name)).unwrap()
+        words::with_value(text, &variable(flag), &with_name(&list, name)).unwrap()
     };
     let text = match words::last(text, "MESOS_MODULES") {
         Some(_) => text.to_owned(),
@@ -23,18 +23,39 @@ fn installed(text: &str) -> String {
 fn our_names_go_from_variables_that_others_changed_since() {
     let now = installed(DCOS).replace("cgroups/mem", "cgroups/mem,posix/disk") + "MESOS_NEW=1\n";
     let expected = DCOS.replace("cgroups/mem", "cgroups/mem,posix/disk") + "MESOS_NEW=1\n";
-    assert_eq!(in_variables(&now, DCOS), Some(expected));
+    assert_eq!(in_variables(&now, DCOS, &[]), Some(expected));
     // A variable that was not there goes, unless others have put something into it, or named another file.
     let now = installed("A=1\n").replace("MESOS_ISOLATION=\"", "MESOS_ISOLATION=\"theirs,") + "B=2\n";
-    assert_eq!(in_variables(&now, "A=1\n").as_deref(), Some("A=1\nMESOS_ISOLATION=\"theirs\"\nB=2\n"));
+    assert_eq!(in_variables(&now, "A=1\n", &[]).as_deref(), Some("A=1\nMESOS_ISOLATION=\"theirs\"\nB=2\n"));
     let now = installed("A=1\n").replace("/calico/modules.json", "/theirs.json");
-    assert_eq!(in_variables(&now, "A=1\n").as_deref(), Some("A=1\nMESOS_MODULES=\"file:///theirs.json\"\n"));
+    assert_eq!(
+        in_variables(&now, "A=1\n", &[]).as_deref(),
+        Some("A=1\nMESOS_MODULES=\"file:///theirs.json\"\n")
+    );
     // An address of etcd that was there comes back.
     let before = "ETCD_AUTHORITY=10.0.0.1:4001\n";
     assert_eq!(
-        in_variables(&(installed(before) + "B=2\n"), before).as_deref(),
+        in_variables(&(installed(before) + "B=2\n"), before, &[]).as_deref(),
         Some("ETCD_AUTHORITY=10.0.0.1:4001\nB=2\n")
     );
+}
+
+#[test]
+fn an_address_of_etcd_goes_where_it_is_ours_and_stays_where_someone_has_set_it_since() {
+    for before in ["ETCD_AUTHORITY=10.0.0.8:2379\n", "A=1\n", "", DCOS] {
+        let wrote = installed(before).replace("127.0.0.1:2379", "10.0.0.1:2379");
+        let hashes = [files::sha256_hex(wrote.as_bytes())];
+        let authority = |now: &str| words::last(&in_variables(now, before, &hashes).unwrap(), AUTHORITY);
+        let changed = wrote.replace("cgroups/mem", "cgroups/mem,posix/disk") + "B=2\n";
+        for ours in [&wrote, &changed, &changed.replace("10.0.0.1:2379", "127.0.0.1:2379")] {
+            assert_eq!(authority(ours), words::last(before, AUTHORITY), "{ours}");
+        }
+        for now in [&wrote, &changed] {
+            let theirs = now.replace("10.0.0.1:2379", "10.0.0.9:2379");
+            assert_eq!(authority(&theirs).as_deref(), Some("10.0.0.9:2379"), "{theirs}");
+        }
+        assert_eq!(authority(&words::without(&changed, AUTHORITY)), None);
+    }
 }
 
 #[test]
@@ -57,7 +78,7 @@ proptest! {
     ) {
         let before = lines.iter().flat_map(|line| [line, "\n"]).collect::<String>();
         let now = installed(&before) + &added;
-        prop_assert_eq!(in_variables(&now, &before), Some(before + &added));
+        prop_assert_eq!(in_variables(&now, &before, &[]), Some(before + &added));
     }
 
     #[test]
