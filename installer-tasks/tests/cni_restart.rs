@@ -350,13 +350,17 @@ fn preflight_takes_the_options_that_say_how_the_agent_is_set_up() {
     fs::create_dir_all(host.path("opt/mesosphere")).unwrap();
     let found = |host: &Plain, more: &[&str]| {
         let said = text(&host.installer(&[&["preflight"][..], more].concat()).output().unwrap());
-        let of_agent = said.lines().filter(|line| line.contains(" mesos-agent: "));
+        let findings = said.lines().filter(|line| !line.starts_with("error: "));
+        let of_agent = findings.filter(|line| line.contains(" mesos-agent: "));
         of_agent.last().unwrap_or(&said).to_owned()
     };
     let as_dcos = found(&host, &[]);
     assert!(as_dcos.starts_with("FAULT") && as_dcos.contains("say --mesos-platform mesos"), "{as_dcos}");
     let as_plain = found(&host, &["--mesos-platform", "mesos"]);
-    assert!(as_plain.starts_with("warning") && as_plain.contains("takes them only when it starts"), "{as_plain}");
+    assert!(
+        as_plain.starts_with("warning") && as_plain.contains("takes them only when it starts"),
+        "{as_plain}"
+    );
 
     let flags = [("network_cni_plugins_dir", "/opt/cni/bin"), ("network_cni_config_dir", "/etc/cni/net.d")];
     let host = Plain::with(Start::Wrapper, "1.11.0", &flags);

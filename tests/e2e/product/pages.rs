@@ -307,7 +307,10 @@ fn what_the_pages_say_works_on_plain_mesos_without_a_scheduler() {
     }
     // One way only was taken there: its service is missed nowhere.
     let unit = "/etc/systemd/system/calico-libnetwork.service";
-    sh(&operator.hosts[1], &format!("systemctl disable --now calico-libnetwork; rm {unit}; systemctl daemon-reload"));
+    sh(
+        &operator.hosts[1],
+        &format!("systemctl disable --now calico-libnetwork; rm {unit}; systemctl daemon-reload"),
+    );
     operator.follow("manual-install.md", &rest);
     for (host, before) in operator.hosts.iter().zip(before) {
         let (after, name) = (look(host), host.name());
