@@ -351,8 +351,8 @@ fn preflight_takes_the_options_that_say_how_the_agent_is_set_up() {
     let found = |host: &Plain, more: &[&str]| {
         let said = text(&host.installer(&[&["preflight"][..], more].concat()).output().unwrap());
         let findings = said.lines().filter(|line| !line.starts_with("error: "));
-        let of_agent = findings.filter(|line| line.contains(" mesos-agent: "));
-        of_agent.last().unwrap_or(&said).to_owned()
+        let mut of_agent = findings.filter(|line| line.contains(" mesos-agent: "));
+        of_agent.next_back().unwrap_or(&said).to_owned()
     };
     let as_dcos = found(&host, &[]);
     assert!(as_dcos.starts_with("FAULT") && as_dcos.contains("say --mesos-platform mesos"), "{as_dcos}");
