@@ -376,3 +376,83 @@ fn where_dcos_has_its_own_calico_another_name_must_be_given() {
         host.path("etc/cni/net.d/blue.conf").exists() && !host.path("etc/cni/net.d/calico.conf").exists()
     );
 }
+
+/// Two Felixes on a host would program the same rules and routes, whatever their networks are called.
+#[test]
+#[ignore = "mounts, which takes root"]
+fn calico_node_does_not_run_beside_dcos_own_which_is_told_before() {
+    let flags = [("network_cni_plugins_dir", "/opt/cni/bin"), ("network_cni_config_dir", "/etc/cni/net.d")];
+    let host = Plain::with(Start::Wrapper, "1.11.0", &flags);
+    let preflight = |name: &str| {
+        let said = text(&host.installer(&["preflight", "--network-name", name]).output().unwrap());
+        said.lines().find(|line| line.contains(" dcos-calico: ")).unwrap_or_default().to_owned()
+    };
+    // It ends before it changes anything also where it may run: this file is looked for next.
+    let node = || {
+        let etcd = ["--etcd-endpoints", "https://10.0.0.1:2379", "--etcd-ca", "/nonexistent/ca"];
+        let image = ["--node-image", "i", "--node-cpus", "1", "--node-mem", "64", "--node-ip", "127.0.0.1"];
+        host.installer(&[&["node", "run", "--node-name", "host-1"][..], &image, &etcd].concat())
+            .output()
+            .unwrap()
+    };
+    let felix = |runs: bool| {
+        let service = support::systemd::Service {
+            exec: vec!["/opt/mesosphere/bin/start-calico-felix.sh".to_owned()],
+            pid: if runs { 4712 } else { 0 },
+            loaded: true,
+            ..Default::default()
+        };
+        host.systemd.state.lock().unwrap().services.insert("dcos-calico-felix.service".to_owned(), service);
+    };
+    felix(true);
+    assert_eq!(preflight("calico"), "", "DC/OS does not say that it is on");
+    expect(&node(), 78, &["/nonexistent/ca"]);
+
+    let enabled = host.path("opt/mesosphere/etc/calico/calico_enabled");
+    fs::create_dir_all(enabled.parent().unwrap()).unwrap();
+    fs::write(enabled, "").unwrap();
+    for name in ["calico", "blue"] {
+        let found = preflight(name);
+        assert!(found.starts_with("FAULT") && found.contains("dcos-calico-felix.service"), "{found}");
+    }
+    expect(&node(), 78, &["dcos-calico-felix.service", "turn DC/OS' own off", "node.enable"]);
+
+    felix(false);
+    let found = preflight("calico");
+    assert!(found.starts_with("FAULT") && found.contains("give another --network-name"), "{found}");
+    assert!(preflight("blue").starts_with("warning"), "{}", preflight("blue"));
+    expect(&node(), 78, &["/nonexistent/ca"]);
+}
+
+/// Plain Mesos beside an /opt/mesosphere, and directories that were asked for.
+#[test]
+#[ignore = "mounts, which takes root"]
+fn preflight_takes_the_options_that_say_how_the_agent_is_set_up() {
+    let host = Plain::new(Start::Wrapper);
+    fs::create_dir_all(host.path("opt/mesosphere")).unwrap();
+    let found = |host: &Plain, more: &[&str]| {
+        let said = text(&host.installer(&[&["preflight"][..], more].concat()).output().unwrap());
+        let findings = said.lines().filter(|line| !line.starts_with("error: "));
+        let mut of_agent = findings.filter(|line| line.contains(" mesos-agent: "));
+        of_agent.next_back().unwrap_or(&said).to_owned()
+    };
+    let as_dcos = found(&host, &[]);
+    assert!(as_dcos.starts_with("FAULT") && as_dcos.contains("say --mesos-platform mesos"), "{as_dcos}");
+    let as_plain = found(&host, &["--mesos-platform", "mesos"]);
+    assert!(
+        as_plain.starts_with("warning") && as_plain.contains("takes them only when it starts"),
+        "{as_plain}"
+    );
+
+    let flags = [("network_cni_plugins_dir", "/opt/cni/bin"), ("network_cni_config_dir", "/etc/cni/net.d")];
+    let host = Plain::with(Start::Wrapper, "1.11.0", &flags);
+    for (option, words) in [
+        ("--cni-plugins-dir", "/elsewhere is not searched by the agent"),
+        ("--cni-config-dir", "/elsewhere is not read by the agent"),
+    ] {
+        let found = found(&host, &[option, "/elsewhere"]);
+        assert!(found.starts_with("FAULT") && found.contains(words), "{found}");
+    }
+    let asked = ["--cni-plugins-dir", "/opt/cni/bin", "--cni-config-dir", "/etc/cni/net.d"];
+    assert!(found(&host, &asked).starts_with("ok "), "{}", found(&host, &asked));
+}

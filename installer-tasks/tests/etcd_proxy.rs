@@ -296,6 +296,58 @@ fn an_etcd_that_permits_nothing_without_a_user_is_told_before_an_install() {
     }
 }
 
+/// etcd has it up to 3.5, and from 3.4 on only when it is told to: Calico v2.6 and Docker's cluster store are of no use without.
+#[test]
+#[ignore = "needs etcd: ETCD_BINARY"]
+fn an_etcd_without_the_v2_api_is_told_before_an_install() {
+    let preflight = |etcd: &Etcd, more: &[&str]| {
+        let mut command = installer();
+        command.args(["preflight", "--docker-socket=/nonexistent", "--node-ip=127.0.0.1"]).args(more);
+        command.arg(format!("--etcd-endpoints={}", etcd.endpoint()));
+        text(&command.output().unwrap())
+    };
+    let line = |said: &str, check: &str| {
+        said.lines().find(|line| line.contains(&format!(" {check}: "))).unwrap_or_default().to_owned()
+    };
+    let (with, without) = (Etcd::start(None), Etcd::start_at(free(), None, false));
+    for (etcd, profile, etcd_line, store_line) in [
+        (&with, "v3", "ok ", "ok "),
+        (&with, "v2.6", "ok ", "ok "),
+        (&without, "v3", "ok ", "warning"),
+        (&without, "v2.6", "FAULT", "warning"),
+    ] {
+        let said = preflight(etcd, &["--node-profile", profile]);
+        let (of_calico, of_docker) = (line(&said, "etcd"), line(&said, "docker.cluster-store"));
+        assert!(of_calico.starts_with(etcd_line), "{profile}: {said}");
+        assert_eq!(etcd_line == "FAULT", of_calico.contains("--enable-v2"), "{profile}: {said}");
+        assert!(of_docker.starts_with(store_line), "{profile}: {said}");
+        assert_eq!(store_line == "warning", of_docker.contains("--enable-v2"), "{profile}: {said}");
+    }
+    let said = preflight(&without, &["--docker-cluster-store=etcd://10.0.0.9:2379"]);
+    assert!(line(&said, "docker.cluster-store").starts_with("skipped"), "{said}");
+}
+
+/// As the other commands are told of it.
+#[test]
+#[ignore = "needs etcd: ETCD_BINARY, and mounts, which takes root"]
+fn preflight_finds_the_members_by_srv_records() {
+    let etcd = Etcd::start(None);
+    let names = Names::of(&etcd);
+    let mut command = installer();
+    command.args(["preflight", "--docker-socket=/nonexistent", "--node-ip=127.0.0.1"]);
+    command.arg(format!("--etcd-discovery-srv={DOMAIN}"));
+    let said = text(&names.seen_by(&command).output().unwrap());
+    assert!(said.lines().any(|line| line.starts_with("ok ") && line.contains(" etcd: it answers")), "{said}");
+    command.arg(format!("--etcd-endpoints={}", etcd.endpoint()));
+    assert!(text(&names.seen_by(&command).output().unwrap()).contains("give one of them"));
+    let mut elsewhere = installer();
+    elsewhere.args(["preflight", "--docker-socket=/nonexistent", "--node-ip=127.0.0.1"]);
+    elsewhere.arg("--etcd-discovery-srv=none.test");
+    let said = text(&names.seen_by(&elsewhere).output().unwrap());
+    let fault = "etcd: --etcd-discovery-srv none.test does not lead to etcd";
+    assert!(said.lines().any(|line| line.starts_with("FAULT") && line.contains(fault)), "{said}");
+}
+
 #[test]
 fn combinations_that_cannot_work_are_refused_before_anything_runs() {
     let refuse = |arguments: &str, words: &[&str]| {
@@ -325,6 +377,10 @@ fn combinations_that_cannot_work_are_refused_before_anything_runs() {
     );
     let libnetwork = "libnetwork run --libnetwork-image i --libnetwork-cpus 1 --libnetwork-mem 64";
     refuse(&format!("{libnetwork} {http} --etcd-proxy=v2-proxy"), &["libnetwork needs the v3 API"]);
+    refuse(
+        &format!("{libnetwork} {http} --node-profile=v2.6"),
+        &["calico-node v2.6 has Docker's plugin inside", "--node-libnetwork", "CALICO_NODE_LIBNETWORK=true"],
+    );
     let store = "docker-cluster-store check --docker-socket /nonexistent --node-ip 127.0.0.1";
     refuse(
         &format!("{store} {http} --etcd-proxy=grpc-proxy"),

@@ -4,6 +4,8 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -202,6 +204,33 @@ fn preflight_says_what_an_agents_permissions_keep_from_an_undo() {
     }
 }
 
+/// calico-installer has no login for agents: the operator must know what to open, or who asks.
+#[test]
+fn an_agent_that_wants_a_login_is_named_with_what_to_do() {
+    for (status, words) in [
+        ("401 Unauthorized", "has no login for agents"),
+        ("403 Forbidden", "must be allowed to everybody in its --acls"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let agent = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+                let _ =
+                    stream.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_bytes());
+            }
+        });
+        let said = installer()
+            .args(["preflight", "--docker-socket=/nonexistent", "--mesos-agent", &agent])
+            .output()
+            .unwrap();
+        let words = ["/version", &status[..3], words, "/flags, /containers, /state and /metrics/snapshot"];
+        expect(&said, 78, &words);
+    }
+}
+
 #[test]
 fn a_second_installer_waits_for_the_first() {
     let rig = Rig::new();
@@ -215,8 +244,7 @@ fn a_second_installer_waits_for_the_first() {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(holder.stdout.take().unwrap()), &mut line)
-        .unwrap();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let refused = rig.run("apply", "one", &["--lock-timeout", "1"]);
     let waiting =
         rig.command("apply", "one").args(["--lock-timeout", "60"]).stdout(Stdio::piped()).spawn().unwrap();

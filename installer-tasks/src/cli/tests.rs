@@ -53,9 +53,12 @@ fn every_step_takes_its_options() {
         "libnetwork undo".to_owned(),
         "status --docker-unit d.service --docker-socket /s --mesos-agent http://h:5051".to_owned(),
         format!("preflight {etcd} --agents 600 --docker-max-agents 700"),
+        "preflight --etcd-discovery-srv etcd.mesos --network-name calico --mesos-platform mesos --cni-plugins-dir /p \
+         --cni-config-dir /c --docker-cluster-store etcd://a:1"
+            .to_owned(),
         format!(
             "libnetwork run {proxied} --libnetwork-image i --libnetwork-cpus 0.1 --libnetwork-mem 64 --node-name h \
-             --docker-socket /s --registry-mirror m:5000"
+             --node-profile v3 --docker-socket /s --registry-mirror m:5000"
         ),
         "docker-network apply --network-name calico --network-pool-cidr 192.168.0.0/16 --docker-socket /s"
             .to_owned(),

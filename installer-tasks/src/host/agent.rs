@@ -21,6 +21,8 @@ pub use state::AgentState;
 /// How long executors have to register with an agent that was restarted, where it does not say.
 const REREGISTRATION: Duration = Duration::from_secs(2);
 
+/// What is read of it, for operators.
+const READ: &str = "/version, /flags, /containers, /state and /metrics/snapshot";
 /// An agent that is there answers at once; a busy one within this.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -189,9 +191,18 @@ impl Agent {
             200 => serde_json::from_slice(&answer.body).map_err(|error| {
                 Failure::unsuitable(format!("{url}: not the answer of a Mesos agent")).because(error)
             }),
-            401 | 403 => Err(Failure::new(
+            401 => Err(Failure::new(
                 Exit::NotPermitted,
-                format!("{url}: the agent wants authentication ({})", answer.status),
+                format!(
+                    "{url}: the agent wants a login (401), and calico-installer has no login for agents: {READ} must be \
+                     readable without one: start it without --authenticate_http_readonly"
+                ),
+            )),
+            403 => Err(Failure::new(
+                Exit::NotPermitted,
+                format!(
+                    "{url}: the agent does not permit it (403): reading {READ} must be allowed to everybody in its --acls"
+                ),
             )),
             status @ 500.. => {
                 Err(Failure::new(Exit::Unavailable, format!("{url}: the agent answers {status}")))

@@ -37,12 +37,15 @@ fn node_ip<'a>(given: Option<Ipv4Addr>, towards: impl IntoIterator<Item = &'a En
             Err(error) => tried.push(format!("{endpoint}: {error}")),
         }
     }
-    let tried = if tried.is_empty() { "nothing to reach was given".to_owned() } else { tried.join("; ") };
+    // Besides --etcd-discovery-srv, endpoints must not be given.
+    let (tried, instead) = if tried.is_empty() {
+        ("neither --etcd-endpoints nor anything else to reach is given".to_owned(), "")
+    } else {
+        (tried.join("; "), ", or an --etcd-endpoints that is reached over the network")
+    };
     Err(Failure::new(
         Exit::Unavailable,
-        format!(
-            "cannot tell this host's address ({tried}): give it as --node-ip, or an --etcd-endpoints that is reached over the network"
-        ),
+        format!("cannot tell this host's address ({tried}): give it as --node-ip{instead}"),
     ))
 }
 
@@ -122,7 +125,10 @@ mod tests {
         let failure = node_ip(None, [&loopback]).unwrap_err();
         assert_eq!(failure.exit(), Exit::Unavailable);
         assert!(failure.to_string().contains("127.0.0.1"), "{failure}");
-        assert!(node_ip(None, []).is_err());
+        assert!(failure.to_string().contains("or an --etcd-endpoints"), "{failure}");
+        // With --etcd-discovery-srv they would be refused.
+        let failure = node_ip(None, []).unwrap_err().to_string();
+        assert!(failure.ends_with("is given): give it as --node-ip"), "{failure}");
     }
 
     #[test]

@@ -5,9 +5,51 @@ use clap::ValueEnum;
 use super::Host;
 use super::systemd::{Systemd, Unit};
 use crate::exit::{Failure, Result};
+use crate::values::NetworkName;
 
 /// Where DC/OS is.
 const DCOS_DIRECTORY: &str = "/opt/mesosphere";
+
+/// Where DC/OS (2.1 and later) says that its own Calico is on, whose network is called [`DCOS_NETWORK`].
+const DCOS_CALICO: &str = "/opt/mesosphere/etc/calico/calico_enabled";
+const DCOS_NETWORK: &str = "calico";
+/// The unit of its Felix.
+pub const DCOS_FELIX: &str = "dcos-calico-felix.service";
+
+/// DC/OS' own Calico.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DcosCalico {
+    /// It is not on.
+    Off,
+    /// It is on, and its Felix does not run on this host.
+    On,
+    /// Its Felix runs.
+    Runs,
+}
+
+impl DcosCalico {
+    /// What there is of it; an `Err` where it is on and systemd cannot be asked for its Felix.
+    pub async fn on(host: &Host) -> Result<Self> {
+        if !host.has(DCOS_CALICO) {
+            return Ok(Self::Off);
+        }
+        let felix = Systemd::connect().await?.unit(DCOS_FELIX).await?;
+        // It is prepared for in its unit before it starts, and started again when it fails.
+        let runs = felix.is_active() || felix.active_state == "activating";
+        Ok(if runs { Self::Runs } else { Self::On })
+    }
+}
+
+/// Refuses the name that the network of DC/OS' own Calico has, where that is on.
+pub fn refuse_dcos_network(host: &Host, network: &NetworkName) -> Result<()> {
+    if network.as_str() != DCOS_NETWORK || !host.has(DCOS_CALICO) {
+        return Ok(());
+    }
+    Err(Failure::unsuitable(format!(
+        "DC/OS' own Calico is on here ({DCOS_CALICO} exists) and has the network name {DCOS_NETWORK}: turn it off, or give \
+         another --network-name"
+    )))
+}
 
 /// A platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -134,7 +134,7 @@ impl EtcdClient {
             EtcdPlace::Endpoints(endpoints) => Ok(endpoints),
             EtcdPlace::Srv(_) => Err(Failure::unsuitable(
                 "--etcd-discovery-srv with --etcd-proxy direct serves only what looks for SRV records itself, which this \
-                 does not: give --etcd-endpoints, or another --etcd-proxy",
+                 does not: give --etcd-endpoints in its place, or another --etcd-proxy",
             )),
         }
     }

@@ -1,12 +1,16 @@
 //! `status`, `undo --all` and `preflight`: all of the host at once.
 
+use std::path::PathBuf;
+
 use clap::{ArgAction, Args};
 
 use super::{
     AgentUnitOptions, DockerOptions, DockerUnitOptions, EtcdTlsOptions, FindAgentOptions, LineOptions,
     MaxAgentsOptions, RestartOptions, StateOptions,
 };
-use crate::values::{Artifact, Backend, Cidr, number};
+use crate::host::platform::PlatformChoice;
+use crate::steps::docker_store::wanted::StoreUrl;
+use crate::values::{Artifact, Backend, Cidr, DnsName, NetworkName, number};
 
 /// `status`.
 #[derive(Debug, Clone, Args)]
@@ -58,6 +62,9 @@ pub struct PreflightOptions {
     /// Calico's networking backend [default: the one that the encapsulation needs].
     #[arg(long, env = "CALICO_NODE_BACKEND", value_enum)]
     pub node_backend: Option<Backend>,
+    /// The network's name: it must not be that of DC/OS' own Calico.
+    #[arg(long, env = "CALICO_NETWORK_NAME")]
+    pub network_name: Option<NetworkName>,
     /// The addresses of the pool: they must be nobody else's.
     #[arg(long, env = "CALICO_NETWORK_POOL_CIDR")]
     pub network_pool_cidr: Option<Cidr>,
@@ -74,6 +81,9 @@ pub struct PreflightOptions {
         default_value = "false"
     )]
     pub network_route_reflectors: bool,
+    /// Instead of the etcd members, the DNS name whose SRV records tell them.
+    #[arg(long, env = "CALICO_ETCD_DISCOVERY_SRV", value_name = "NAME")]
+    pub etcd_discovery_srv: Option<DnsName>,
     /// With what TLS is spoken with etcd.
     #[command(flatten)]
     pub tls: EtcdTlsOptions,
@@ -83,6 +93,24 @@ pub struct PreflightOptions {
     /// Up to how many agents Docker's containers get addresses.
     #[command(flatten)]
     pub max: MaxAgentsOptions,
+    /// Docker's cluster store, where it is another than the etcd that this host uses.
+    #[arg(long, env = "CALICO_DOCKER_CLUSTER_STORE", value_name = "URL")]
+    pub docker_cluster_store: Option<StoreUrl>,
+    /// How the Mesos agent is set up.
+    #[arg(
+        long,
+        visible_alias = "platform",
+        env = "CALICO_MESOS_PLATFORM",
+        value_enum,
+        default_value = "auto"
+    )]
+    pub mesos_platform: PlatformChoice,
+    /// Where plugins are to be put, which the agent must search.
+    #[arg(long, env = "CALICO_CNI_PLUGINS_DIR")]
+    pub cni_plugins_dir: Option<PathBuf>,
+    /// Where network configurations are to be put, which the agent must read.
+    #[arg(long, env = "CALICO_CNI_CONFIG_DIR")]
+    pub cni_config_dir: Option<PathBuf>,
     /// An artifact whose hash is to be checked: PATH#sha256=HEX; can be given several times.
     #[arg(long)]
     pub artifact: Vec<Artifact>,

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{DockerOptions, EtcdOptions, RegistryOptions, StateOptions};
+use super::{DockerOptions, EtcdOptions, LineOptions, RegistryOptions, StateOptions};
 use crate::values::{Cidr, Cpus, Memory, NetworkName, number};
 
 /// `libnetwork run`.
@@ -11,6 +11,9 @@ pub struct LibnetworkOptions {
     /// The image of Calico's plugin for Docker's networks.
     #[arg(long, env = "CALICO_LIBNETWORK_IMAGE")]
     pub libnetwork_image: String,
+    /// Which Calico runs on this host: v2.6 has the plugin inside.
+    #[command(flatten)]
+    pub line: LineOptions,
     /// CPU time of the container, in CPUs.
     #[arg(long, env = "CALICO_LIBNETWORK_CPUS")]
     pub libnetwork_cpus: Cpus,

@@ -16,10 +16,10 @@ use crate::exit::{Exit, Failure, Result};
 use crate::host::files::FileError;
 use crate::host::process::{self, StopSignals};
 use crate::host::{Host, artifact, dns, etcd, ports};
-use crate::options::{EtcdOptions, EtcdProxyOptions};
+use crate::options::{EtcdOptions, EtcdProxyOptions, UpstreamOptions};
 use crate::say;
 use crate::steps::etcd_tls;
-use crate::values::{Endpoint, EtcdProxy, Scheme};
+use crate::values::{DnsName, Endpoint, EtcdProxy, Scheme};
 
 mod arguments;
 
@@ -82,11 +82,21 @@ async fn peers(host: &Host, options: &EtcdOptions) -> Result<Vec<Endpoint>> {
     let (EtcdProxy::V2Proxy, Some(name)) = (options.proxy, &options.upstream.discovery_srv) else {
         return Ok(Vec::new());
     };
-    let (scheme, service) = match options.upstream.tls()? {
-        None => (Scheme::Http, "_etcd-server"),
-        Some(_) => (Scheme::Https, "_etcd-server-ssl"),
+    by_srv(host, "_etcd-server", name, &options.upstream).await
+}
+
+/// Where the SRV records of one of etcd's services (`_etcd-server`, `_etcd-client`) lead to; with TLS it has `-ssl` at its end.
+pub(super) async fn by_srv(
+    host: &Host,
+    service: &str,
+    name: &DnsName,
+    upstream: &UpstreamOptions,
+) -> Result<Vec<Endpoint>> {
+    let (scheme, ssl) = match upstream.tls()? {
+        None => (Scheme::Http, ""),
+        Some(_) => (Scheme::Https, "-ssl"),
     };
-    let found = dns::srv(host, &format!("{service}._tcp.{name}")).await;
+    let found = dns::srv(host, &format!("{service}{ssl}._tcp.{name}")).await;
     let found = found.map_err(|error| {
         Failure::new(Exit::Unavailable, format!("--etcd-discovery-srv {name} does not lead to etcd"))
             .because(error)

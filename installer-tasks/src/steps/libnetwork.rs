@@ -21,6 +21,7 @@ use crate::steps::StepName;
 use crate::steps::etcd_tls::OnHost;
 use crate::steps::supervise::service::{self, Directory, Service};
 use crate::steps::supervise::{self, Supervisor};
+use crate::values::NodeProfile;
 
 /// The container's name.
 const NAME: &str = "calico-libnetwork";
@@ -97,6 +98,12 @@ fn spec(inputs: &Inputs<'_>) -> ContainerSpec {
 /// Keeps the container running until SIGTERM or until it ends by itself. Never returns success.
 pub async fn run(host: &Host, options: &LibnetworkOptions) -> Result<()> {
     let mut signals = StopSignals::take()?;
+    if options.line.node_profile == NodeProfile::V26 {
+        return Err(Failure::unsuitable(
+            "calico-node v2.6 has Docker's plugin inside (--node-profile): run it with --node-libnetwork, as \
+             CALICO_NODE_LIBNETWORK=true, and no libnetwork beside it",
+        ));
+    }
     options.etcd.require(EtcdApi::V3, "libnetwork")?;
     let node_name = name::node_name(options.node_name.as_deref())?;
     require_node(&host.place(NODENAME_FILE), &node_name)?;

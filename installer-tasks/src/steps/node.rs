@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::exit::{Exit, Failure, Result};
 use crate::host::docker::Container;
+use crate::host::platform::{DCOS_FELIX, DcosCalico};
 use crate::host::process::StopSignals;
 use crate::host::{Host, http, name, net, plugin};
 use crate::options::{EtcdApi, NodeOptions, ServiceCheckOptions};
@@ -56,6 +57,9 @@ pub async fn run(host: &Host, options: &NodeOptions) -> Result<()> {
         // It does not look for SRV records yet.
         etcd.endpoints()?;
     }
+    if DcosCalico::on(host).await? == DcosCalico::Runs {
+        return Err(beside_dcos());
+    }
     let node_name = name::node_name(options.node_name.as_deref())?;
     let towards = options.etcd.upstream.endpoints.iter().chain(&options.agent.mesos_agent);
     let node_ip = net::own_ip(host, options.agent.node_ip, towards).await?;
@@ -91,6 +95,14 @@ pub async fn run(host: &Host, options: &NodeOptions) -> Result<()> {
         plugins: &plugins,
     };
     supervisor.run(&mut signals).await
+}
+
+/// Why calico-node is not run where DC/OS' own Calico has its Felix, whatever the networks are called.
+pub fn beside_dcos() -> Failure {
+    Failure::unsuitable(format!(
+        "DC/OS' own Calico runs on this host ({DCOS_FELIX}), and a second Felix would program the same rules and routes: turn \
+         DC/OS' own off, or leave this calico-node out (node.enable = false)"
+    ))
 }
 
 /// The back end that was asked for, if this line of Calico has it and it carries the encapsulation; else the one that does.

@@ -6,7 +6,7 @@ use crate::exit::{Failure, Result};
 use crate::host::Host;
 use crate::host::agent::{AgentFlags, MesosVersion};
 use crate::host::files::Files;
-use crate::host::platform::{Platform, PlatformChoice};
+use crate::host::platform::Platform;
 
 /// The flags, without which an agent has no CNI.
 pub const PLUGINS_FLAG: &str = "network_cni_plugins_dir";
@@ -174,14 +174,21 @@ pub enum Directories {
     ToBeSet(String),
 }
 
-/// The directories that an agent with these flags would get what into.
-pub fn directories(host: &Host, flags: &AgentFlags) -> Result<Directories> {
+/// The directories that an agent with these flags would get what into: the asked ones, where it uses them.
+pub fn directories(
+    files: &Files,
+    platform: Platform,
+    flags: &AgentFlags,
+    plugins_dir: Option<&Path>,
+    config_dir: Option<&Path>,
+) -> Result<Directories> {
     let Some(searched) = Searched::from_flags(flags)? else {
-        return restart_for_flags(PlatformChoice::Auto.on(host)).map(Directories::ToBeSet);
+        return restart_for_flags(platform).map(Directories::ToBeSet);
     };
-    let look = |directory: &Path| Directory::look(host.files(), directory);
-    let plugins = searched.plugins_dir(None, |_| false, look)?;
-    let config = searched.config.display();
+    let look = |directory: &Path| Directory::look(files, directory);
+    let plugins = searched.plugins_dir(plugins_dir, |_| false, look)?;
+    let config = searched.config_dir(config_dir)?;
+    let config = config.display();
     if look(&searched.config) == Directory::Unusable {
         return Err(Failure::unsuitable(format!(
             "the agent's --{CONFIG_FLAG} {config} is not a directory that can be written"

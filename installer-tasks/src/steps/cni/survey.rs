@@ -21,21 +21,12 @@ use crate::steps::etcd_tls::OnHost;
 use crate::steps::model::{Content, Proposal, WantedFile};
 use crate::values::{Artifact, NetworkName};
 
-/// Where DC/OS says that its own Calico is on, whose network is called [`DCOS_NETWORK`].
-const DCOS_CALICO: &str = "/opt/mesosphere/etc/calico/calico_enabled";
-const DCOS_NETWORK: &str = "calico";
-
 /// What there should be.
 pub async fn survey(host: &Host, step: &Cni<'_>, recorded: &Recorded<Action>) -> Result<Proposal<Action>> {
     let options = step.options;
     let network = &options.network_name;
     let plugins = plugins::wanted(options, step.compares)?;
-    if network.as_str() == DCOS_NETWORK && host.has(DCOS_CALICO) {
-        return Err(Failure::unsuitable(format!(
-            "DC/OS' own Calico is on here ({DCOS_CALICO} exists) and has the network name {DCOS_NETWORK}: turn it off, \
-             or give another --network-name"
-        )));
-    }
+    platform::refuse_dcos_network(host, network)?;
     let client = options.step.etcd.client()?;
     let agent = step.agent(host).await?;
     let asked: Asked = agent::ask(&agent, recorded, StepName::Cni).await?;

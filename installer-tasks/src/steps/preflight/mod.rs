@@ -120,7 +120,10 @@ pub async fn preflight(host: &Host, options: &PreflightOptions) -> Findings {
     services::cluster_size(&mut findings, options.agents, options.max.docker_max_agents);
     network::capacity(&mut findings, options);
     network::overlaps(&mut findings, host, options).await;
-    services::etcd(&mut findings, options).await;
-    services::agent(&mut findings, host, options).await;
+    services::dcos_calico(&mut findings, host, options.network_name.as_ref()).await;
+    let upstream = services::upstream(host, options).await;
+    let members = upstream.as_ref().map_or(Vec::new(), |upstream| upstream.endpoints.clone());
+    services::etcd(&mut findings, options, upstream).await;
+    services::agent(&mut findings, host, options, &members).await;
     findings
 }
