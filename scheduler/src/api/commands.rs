@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -11,7 +12,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{ANSWER, Failure, Present, failure, leading};
-use crate::core::{AgentKey, Command, CommandError, Plan, TaskType, Verb};
+use crate::core::{AgentKey, Command, CommandError, Plan, Scope, TaskType, Verb};
 
 /// The DC/OS SDK's names of verbs that have another one here.
 const SDK_NAMES: [(&str, Verb); 2] = [("interrupt", Verb::Pause), ("forceComplete", Verb::ForceComplete)];
@@ -28,7 +29,7 @@ pub(super) async fn command(
     State(role): Present,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path((plan, verb)): Path<(String, String)>,
-    Query(selection): Query<Selection>,
+    query: Result<Query<Selection>, QueryRejection>,
 ) -> Result<Response, Failure> {
     // There is no authentication in this version.
     if !peer.ip().to_canonical().is_loopback() {
@@ -38,7 +39,7 @@ pub(super) async fn command(
         );
         return Err(failure(StatusCode::FORBIDDEN, why));
     }
-    let command = parse(&plan, &verb, &selection)?;
+    let command = parse(&plan, &verb, &selected(query)?)?;
     let handle = leading(&role)?;
     let unanswered = || {
         let why = "the scheduler's loop does not answer: the command may or may not be carried out, see /v1/history";
@@ -57,6 +58,11 @@ pub(super) async fn command(
     }
 }
 
+/// What the query selects. What it has besides is a mistake, and answered as all are.
+fn selected(query: Result<Query<Selection>, QueryRejection>) -> Result<Selection, Failure> {
+    query.map(|Query(selection)| selection).map_err(|why| failure(why.status(), why.body_text()))
+}
+
 fn parse(plan: &str, verb: &str, selection: &Selection) -> Result<Command, Failure> {
     let plan = Plan::ALL.into_iter().find(|known| known.name() == plan).ok_or_else(|| {
         let plans = Plan::ALL.map(Plan::name).join(", ");
@@ -71,7 +77,7 @@ fn parse(plan: &str, verb: &str, selection: &Selection) -> Result<Command, Failu
         )
     })?;
     let task_type = |name: &str| TaskType::ALL.into_iter().find(|task_type| task_type.name() == name);
-    let mut phase = match &selection.phase {
+    let phase = match &selection.phase {
         Some(name) => Some(task_type(name).ok_or_else(|| {
             let phases = TaskType::ALL.map(TaskType::name).join(", ");
             failure(StatusCode::BAD_REQUEST, format!("there is no phase '{name}'; there are: {phases}"))
@@ -79,14 +85,21 @@ fn parse(plan: &str, verb: &str, selection: &Selection) -> Result<Command, Failu
         None => None,
     };
     // A step is named by its ID, or by its agent alone.
-    let agent = selection.step.as_deref().map(|step| match step.split_once('.') {
-        Some((name, agent)) if task_type(name).is_some() => {
-            phase = phase.or(task_type(name));
-            agent
-        }
-        _ => step,
-    });
-    Ok(Command { plan, verb, phase, agent: agent.map(AgentKey::from) })
+    let step = selection.step.as_deref().unwrap_or_default();
+    let (of, name) = match step.split_once('.') {
+        Some((of, name)) if task_type(of).is_some() => (task_type(of), Some(name)),
+        _ => (None, selection.step.as_deref()),
+    };
+    if let (Some(phase), Some(of)) = (phase, of)
+        && phase != of
+    {
+        let why = format!("the step '{step}' is of the phase {of}, not of {phase}: leave out the phase");
+        return Err(failure(StatusCode::BAD_REQUEST, why));
+    }
+    // The step of a task type of the cluster has its name, and no agent.
+    let of_cluster = of.filter(|of| of.scope() == Scope::Cluster).map(TaskType::name);
+    let agent = name.filter(|name| Some(*name) != of_cluster).map(AgentKey::from);
+    Ok(Command { plan, verb, phase: phase.or(of), agent })
 }
 
 #[cfg(test)]
@@ -118,5 +131,33 @@ mod tests {
         assert!(parsed("update", "retri", None, None).unwrap_err().contains("retry"));
         assert!(parsed("update", "retry", Some("node"), None).unwrap_err().contains("calico-node"));
         assert_eq!(parsed("deploy", "interrupt", None, None).unwrap().verb, Verb::Pause);
+    }
+
+    #[test]
+    fn a_step_of_the_cluster_is_named_as_plans_show_it() {
+        let of = Command {
+            plan: Plan::Deploy,
+            verb: Verb::Retry,
+            phase: Some(TaskType::ClusterInit),
+            agent: None,
+        };
+        let named = |phase| parsed("deploy", "retry", phase, Some("cluster-init.cluster-init"));
+        assert_eq!((named(None), named(Some("cluster-init"))), (Ok(of.clone()), Ok(of)));
+    }
+
+    #[test]
+    fn a_step_of_another_phase_is_refused() {
+        let refused = parsed("update", "restart", Some("calico-node"), Some("cni.a:5051")).unwrap_err();
+        assert!(refused.contains("'cni.a:5051' is of the phase cni, not of calico-node"), "{refused}");
+    }
+
+    #[test]
+    fn an_unknown_query_is_answered_as_all_mistakes_are() {
+        let uri = "http://localhost/v1/plans/update/skip?fase=cni".parse().unwrap();
+        let query = Query::<Selection>::try_from_uri(&uri);
+        let (status, Json(answer)) = selected(query).unwrap_err();
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        let why = answer["error"].as_str().unwrap();
+        assert!(why.contains("`fase`") && why.contains("`phase` or `step`"), "{why}");
     }
 }

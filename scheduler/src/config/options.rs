@@ -152,7 +152,7 @@ pub const OPTIONS: &[OptionDef] = &[
     ),
     bare(
         "rollout.domain-attribute",
-        "The attribute of agents that says their domain, like rack; by default their region and zone do",
+        "The attribute of agents that says their domain for rollout.max-per-domain, like rack; by default their region and zone do",
     ),
     bare(
         "rollout.windows",

@@ -24,6 +24,9 @@ pub struct Rollout {
     pub undo_disabled: bool,
 }
 
+const MAX_PER_DOMAIN: &str = "rollout.max-per-domain";
+const DOMAIN_ATTRIBUTE: &str = "rollout.domain-attribute";
+
 /// An option's value in a target: what is equal is written equally.
 type Value = fn(&Target) -> String;
 
@@ -65,6 +68,10 @@ pub(super) fn read(reader: &mut Reader) -> Rollout {
 }
 
 fn pace(reader: &mut Reader) -> core::Rollout {
+    let domain_attribute = reader.optional(DOMAIN_ATTRIBUTE, attribute);
+    if domain_attribute.is_some() && !reader.is_given(MAX_PER_DOMAIN) {
+        reader.fault(DOMAIN_ATTRIBUTE, format!("does nothing alone: give {MAX_PER_DOMAIN}, too"));
+    }
     core::Rollout {
         strategy: reader.required("rollout.strategy", RolloutStrategy::Canary, |value| {
             use RolloutStrategy::{Canary, Parallel, Serial};
@@ -73,8 +80,8 @@ fn pace(reader: &mut Reader) -> core::Rollout {
         canary_count: reader.required("rollout.canary-count", 1, number),
         canary_soak: reader.required("rollout.canary-soak", Duration::ZERO, parse::duration),
         max_agents: share(reader, "rollout.max-concurrent-agents"),
-        max_per_domain: reader.optional("rollout.max-per-domain", number),
-        domain_attribute: reader.optional("rollout.domain-attribute", attribute),
+        max_per_domain: reader.optional(MAX_PER_DOMAIN, number),
+        domain_attribute,
         windows: reader
             .optional("rollout.windows", |value| {
                 value.parse().map_err(|error: WindowError| error.to_string())

@@ -287,6 +287,13 @@ fn a_rollout_is_as_the_operator_says() {
 }
 
 #[test]
+fn the_attribute_of_domains_is_of_no_use_without_their_limit() {
+    let expected =
+        ["rollout.domain-attribute = 'rack': does nothing alone: give rollout.max-per-domain, too"];
+    assert_eq!(faults(&[("CALICO_ROLLOUT_DOMAIN_ATTRIBUTE", "rack")]), expected);
+}
+
+#[test]
 fn what_is_guarded_is_equal_when_it_means_the_same() {
     let guarded = |changes: &[(&str, &str)]| {
         let mut env = env();

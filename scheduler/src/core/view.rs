@@ -59,7 +59,7 @@ pub struct View {
 pub struct FindingView {
     /// The option that says it.
     pub check: &'static str,
-    /// `fault`: agents that have nothing yet get nothing. `warning`: it is near.
+    /// `fault`: agents that have nothing yet get nothing. `warning`: it is near, or an option does not do what it says.
     pub severity: &'static str,
     /// What is wrong, and what would be right.
     pub text: String,

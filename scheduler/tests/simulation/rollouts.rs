@@ -16,6 +16,7 @@ use crate::environment::environment;
 /// The attribute of racks, where these are the domains.
 const RACK: &str = "rack";
 const RACKS: usize = 3;
+const MAX_PER_DOMAIN: &str = "CALICO_ROLLOUT_MAX_PER_DOMAIN";
 /// A change of it is refused.
 const NETWORK_NAME: &str = "CALICO_NETWORK_NAME";
 
@@ -62,6 +63,10 @@ pub fn configurations(
         all.extend(rates(random));
         if by_rack {
             all.push(("CALICO_ROLLOUT_DOMAIN_ATTRIBUTE", RACK.to_owned()));
+            // It is refused without a limit: this one is of more agents than there are.
+            if all.iter().all(|(name, _)| *name != MAX_PER_DOMAIN) {
+                all.push((MAX_PER_DOMAIN, "1000".to_owned()));
+            }
         }
         let hours = if has_windows { hours(random) } else { Hours::default() };
         if has_windows {
@@ -108,7 +113,7 @@ fn rates(random: &mut Random) -> Vec<(&'static str, String)> {
         ("CALICO_ROLLOUT_UNDO_DISABLED", (below(2) == 0).to_string()),
     ];
     if below(2) == 0 {
-        options.push(("CALICO_ROLLOUT_MAX_PER_DOMAIN", (1 + below(2)).to_string()));
+        options.push((MAX_PER_DOMAIN, (1 + below(2)).to_string()));
     }
     if below(5) < 2 {
         options.push(("CALICO_ROLLOUT_ON_FAILURE", "rollback".to_owned()));

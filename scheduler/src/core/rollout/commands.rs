@@ -236,7 +236,8 @@ impl Core {
             let why = format!("'{}' changes nothing: no step of {of} on {on} is such", verb.name());
             return Err(CommandError::Refused(why));
         }
-        Ok(format!("{}: {of} on {on}, {steps} steps", verb.name()))
+        let steps = if steps == 1 { "1 step" } else { &*format!("{steps} steps") };
+        Ok(format!("{}: {of} on {on}, {steps}", verb.name()))
     }
 
     /// How many steps of one agent it concerns.
@@ -263,7 +264,7 @@ impl Core {
         steps
     }
 
-    /// Orders something of an agent's steps.
+    /// Orders something of an agent's steps: of how many that was not ordered before.
     fn order(&self, verb: Verb, phase: Option<TaskType>, agent: &AgentRecord, orders: &mut Orders) -> usize {
         let ordered = concerned(phase).filter_map(|task_type| {
             let target = self.settings.specs.get(&task_type).map(|spec| &spec.target);
@@ -277,7 +278,8 @@ impl Core {
             };
             Some((task_type, order?))
         });
-        let ordered: Vec<(TaskType, Order)> = ordered.collect();
+        let is_new = |(task_type, order): &(TaskType, Order)| orders.get(task_type) != Some(order);
+        let ordered: Vec<(TaskType, Order)> = ordered.filter(is_new).collect();
         let steps = ordered.len();
         orders.extend(ordered);
         steps
@@ -308,13 +310,18 @@ impl Core {
         orders: &mut Orders,
     ) -> usize {
         let mut steps = 0;
-        for task_type in concerned(phase) {
+        // What is fetched is a step only of a rollout.
+        let fetched = TaskType::Prefetch;
+        let is_fetched = agent.place.is_some() && phase.is_none_or(|phase| phase == fetched);
+        for task_type in concerned(phase).chain(is_fetched.then_some(fetched)) {
             if let Some(task) = agent.tasks.get_mut(&task_type) {
                 steps += usize::from(retry(now, task));
             }
         }
         let failed = agent.place.as_ref().is_some_and(|place| place.failure.is_some());
-        if failed && (phase.is_none() || steps > 0) {
+        // A step that took too long waits for nothing, and is what the agent has failed with all the same.
+        let is_shown = |phase| self.changes(agent, phase) || self.is_behind_in(agent, phase);
+        if failed && (steps > 0 || phase.is_none_or(is_shown)) {
             agent.place = None;
             for (task_type, _) in agent.tasks.iter().filter(|(t, _)| self.is_behind_in(agent, **t)) {
                 orders.entry(*task_type).or_insert(Order::Again);

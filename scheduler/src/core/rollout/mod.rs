@@ -7,6 +7,7 @@
 //! with all of it for a while, or has failed (`failing.rs`). What is stored (`record.rs`) is enough for another scheduler to go on.
 
 mod commands;
+mod domains;
 mod failing;
 mod followed;
 mod gate;
@@ -24,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use commands::{Command, CommandError, Verb};
+pub(super) use domains::MAX_PER_DOMAIN;
 pub use news::RolloutNews;
 pub use record::{Earlier, GivenUp, Order, Place, Plan, RolloutRecord, Stage};
 pub(super) use rolling::{Rolling, has_failed};

@@ -1,7 +1,9 @@
 //! Rollouts: who begins when, what is done on an agent, what becomes of failures, and what operators command.
 
 mod commands;
+mod domains;
 mod failures;
+mod left_alone;
 mod refused;
 mod turns;
 mod windows;

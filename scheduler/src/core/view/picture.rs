@@ -4,6 +4,7 @@ use super::super::Core;
 use super::super::ids::{Scope, Timestamp};
 use super::super::listing::Presence;
 use super::super::progress::Next;
+use super::super::rollout::MAX_PER_DOMAIN;
 use super::super::spec::{Capacity, Spec};
 use super::super::state::{AgentRecord, Phase, Run, TaskRecord};
 use super::{
@@ -112,7 +113,12 @@ impl Core {
                 capacity.option, capacity.number, capacity.because
             ),
         });
-        faults.chain(warnings).collect()
+        let unlimited = self.without_domain().map(|text| FindingView {
+            check: MAX_PER_DOMAIN,
+            severity: "warning",
+            text,
+        });
+        faults.chain(warnings).chain(unlimited).collect()
     }
 
     fn recovery_view(&self) -> RecoveryView {

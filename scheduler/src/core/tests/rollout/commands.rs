@@ -188,7 +188,7 @@ fn a_retry_makes_what_waits_go_on_at_once() {
     script.reaches("a", TaskType::EtcdProxy);
     script.declines("b");
     let said = script.command(Plan::Deploy, Verb::Retry, None, None).unwrap();
-    assert_eq!(said, "retry: all task types on all agents, 1 steps");
+    assert_eq!(said, "retry: all task types on all agents, 1 step");
     script.reaches("b", TaskType::EtcdProxy);
 }
 
@@ -286,4 +286,50 @@ fn a_service_that_was_to_end_lives_on_until_what_its_latest_successor_needs_is_f
     script.ready("a", &new);
     script.wait(STABLE);
     assert_eq!((script.under_way(), &*script.target("a", NODE)), (vec![], "version 3 of calico-node"));
+}
+
+#[test]
+fn what_is_ordered_twice_changes_nothing() {
+    let mut script = installed(&rollout(|_| ()), &["a", "b"]);
+    for verb in [Verb::Skip, Verb::ForceComplete] {
+        let said = script.command(Plan::Update, verb, Some(NODE), Some("a")).unwrap();
+        assert_eq!(said, format!("{}: calico-node on a:5051, 1 step", verb.name()));
+        let refused = script.command(Plan::Update, verb, Some(NODE), Some("a")).unwrap_err();
+        assert!(refused.contains("changes nothing"), "{refused}");
+        // Elsewhere it is new.
+        let said = script.command(Plan::Update, verb, Some(NODE), None).unwrap();
+        assert_eq!(said, format!("{}: calico-node on all agents, 1 step", verb.name()));
+    }
+}
+
+#[test]
+fn a_fetch_that_has_failed_is_tried_again_by_the_step_that_is_shown() {
+    let settings = rollout(|rollout| (rollout.max_attempts, rollout.max_failures) = (1, 5));
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    let fetch = script.launches("a", TaskType::Prefetch);
+    script.failed("a", &fetch, "Command exited with status 69");
+    assert_eq!(script.core.view().rollout.failed, ["a:5051".into()]);
+    let refused = script.command(Plan::Update, Verb::Retry, Some(TaskType::Prefetch), Some("b")).unwrap_err();
+    assert!(refused.contains("changes nothing"), "{refused}");
+    script.command(Plan::Update, Verb::Retry, Some(TaskType::Prefetch), Some("a")).unwrap();
+    script.command(Plan::Update, Verb::Continue, None, None).unwrap();
+    script.replaces_node("a");
+}
+
+#[test]
+fn a_step_that_took_too_long_is_tried_again_by_itself() {
+    let settings = rollout(|rollout| (rollout.canary_count, rollout.max_failures) = (1, 5));
+    let mut script = updating(&settings, &["a", "b"], &[NODE]);
+    let old = script.task("a", NODE);
+    script.reaches("a", TaskType::Prefetch);
+    script.failed("a", &old, "Command terminated with signal Terminated");
+    let new = script.launches("a", NODE);
+    script.reports("a", &new, not_ready());
+    script.wait(Duration::from_mins(15));
+    assert_eq!(script.core.view().rollout.failed, ["a:5051".into()]);
+    // It is its step that is in error, and no other one.
+    let refused = script.command(Plan::Update, Verb::Retry, Some(TaskType::Cni), Some("a")).unwrap_err();
+    assert!(refused.contains("changes nothing"), "{refused}");
+    script.command(Plan::Update, Verb::Retry, Some(NODE), Some("a")).unwrap();
+    assert_eq!((script.core.view().rollout.failed.len(), script.under_way()), (0, vec!["a:5051"]));
 }
