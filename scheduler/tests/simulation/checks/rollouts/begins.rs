@@ -120,6 +120,8 @@ impl Rollouts {
     }
 
     fn canaries_first(&mut self, now: Duration, key: &AgentKey) {
+        // One whose host was rebuilt, or is known no longer, is none.
+        self.begun.retain(|key| self.agents.get(key).is_some_and(|agent| agent.settled > 0));
         let settings = &self.settings().rollout;
         if settings.strategy != RolloutStrategy::Canary {
             return;
@@ -128,8 +130,6 @@ impl Rollouts {
         let soaked = self.told_to_go_on
             || self.clocks_jumped
             || self.free_since + settings.canary_soak <= now + LAG && !self.begun.iter().any(is_busy);
-        // One whose host was rebuilt, or is known no longer, is none.
-        self.begun.retain(|key| self.agents.get(key).is_some_and(|agent| agent.settled > 0));
         let is_canary = !self.is_rest && self.begun.len() < settings.canary_count;
         let begun = &self.begun;
         assert!(
