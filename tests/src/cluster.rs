@@ -14,6 +14,7 @@ use crate::cgroups::Hierarchies;
 use crate::error::{Context, Error, Result};
 use crate::host::files::HostFiles;
 use crate::host::{self, Host};
+use crate::lock::{self, Lock};
 use crate::network::{self, Subnet};
 use crate::paths::{self, Paths, create_folder, write_atomically};
 use crate::process::{self, Identity};
@@ -22,7 +23,7 @@ use crate::running::Process;
 use crate::services;
 use crate::spec::{HostKind, MOST_HOSTS, Spec, check_name};
 use crate::state::{self, HostState, State};
-use crate::{base_image, capabilities, lock, mesos_build, preflight, programs, teardown};
+use crate::{base_image, capabilities, mesos_build, preflight, programs, teardown};
 
 /// A cluster that is up. One that `up` made is taken down when this is dropped, unless `keep` was called.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Cluster {
     pub fn up(spec: &Spec, progress: &Progress) -> Result<Self> {
         spec.check()?;
         preflight::check()?;
-        let _lock = lock::of_cluster(&spec.name)?;
+        let lock = lock::of_cluster(&spec.name)?;
         if let Ok(Some(state)) = state::load(&spec.name)
             && state.in_use()
         {
@@ -60,7 +61,7 @@ impl Cluster {
             base,
             owned: true,
         };
-        match cluster.start(progress) {
+        match cluster.start(progress, &lock) {
             Ok(()) => Ok(cluster),
             Err(error) => {
                 progress.line(format_args!(
@@ -350,8 +351,8 @@ impl Cluster {
     }
 
     /// All that `up` does once the name and the addresses are written down.
-    fn start(&self, progress: &Progress) -> Result<()> {
-        network::create(&self.name, self.subnet, self.spec.masters)?;
+    fn start(&self, progress: &Progress, lock: &Lock) -> Result<()> {
+        network::create(&self.name, self.subnet, self.spec.masters, lock)?;
         self.put_programs(progress)?;
         let hosts: Vec<HostState> = (1..=self.spec.agents)
             .map(|number| {

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,14 @@ use crate::paths;
 #[derive(Debug)]
 #[must_use = "the lock is given back when this is dropped"]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Lock {
+    /// The lock as a program's standard input: it is held until that has ended, too.
+    pub(crate) fn share(&self) -> Result<Stdio> {
+        Ok(self.file.try_clone().at("share", Path::new("a lock"))?.into())
+    }
 }
 
 /// Waits for the lock that every test on a real cluster holds, so that one runs at a time on a machine.
@@ -26,7 +34,7 @@ pub fn test_lock() -> Result<Lock> {
 pub(crate) fn wait(name: &str) -> Result<Lock> {
     let (path, file) = open(name)?;
     flock(&file, FlockOperation::LockExclusive).at("lock", &path)?;
-    Ok(Lock { _file: file })
+    Ok(Lock { file })
 }
 
 /// How long a lock may still be held by what a dead process has left: the child that it forked last holds the lock, too,
@@ -39,7 +47,7 @@ pub(crate) fn of_cluster(name: &str) -> Result<Lock> {
     let started = Instant::now();
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(Lock { _file: file }),
+            Ok(()) => return Ok(Lock { file }),
             Err(rustix::io::Errno::WOULDBLOCK) if started.elapsed() < AFTER_DEATH => {
                 thread::sleep(Duration::from_millis(20));
             }

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use crate::command::{command, ip, run};
 use crate::error::{Error, Result};
+use crate::lock::Lock;
 use crate::paths::Paths;
 use crate::state;
 
@@ -67,8 +68,9 @@ fn first_free(used: &[u8], in_kernel: &str) -> Option<u8> {
 }
 
 /// Makes the namespace with its bridge, and the way from the machine.
-pub(crate) fn create(name: &str, subnet: Subnet, masters: u8) -> Result<()> {
-    ip(&format!("netns add {name}"))?;
+pub(crate) fn create(name: &str, subnet: Subnet, masters: u8, lock: &Lock) -> Result<()> {
+    // Where we die meanwhile, whoever takes the cluster down waits until it is made.
+    run(command("ip", ["netns", "add", name]).stdin(lock.share()?))?;
     ip(&format!("-n {name} link set lo up"))?;
     ip(&format!("-n {name} link add {BRIDGE} type bridge"))?;
     for number in 1..=masters {

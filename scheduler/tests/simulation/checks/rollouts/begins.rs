@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use calico_scheduler::core::{
-    AgentKey, AgentRecord, ClusterRecord, Order, Phase, Plan, RolloutStrategy, TaskType, Timestamp,
+    AgentKey, AgentRecord, ClusterRecord, Order, Phase, Plan, RolloutStrategy, Stage, TaskType, Timestamp,
 };
 
 use super::{LAG, Racks, Rollouts};
@@ -121,7 +121,9 @@ impl Rollouts {
 
     fn canaries_first(&mut self, now: Duration, key: &AgentKey) {
         // One whose host was rebuilt, or is known no longer, is none.
-        self.begun.retain(|key| self.agents.get(key).is_some_and(|agent| agent.settled > 0));
+        if self.cluster.rollout.stage == Stage::Canary {
+            self.begun.retain(|key| self.agents.get(key).is_some_and(|agent| agent.settled > 0));
+        }
         let settings = &self.settings().rollout;
         if settings.strategy != RolloutStrategy::Canary {
             return;
