@@ -55,7 +55,9 @@ impl Core {
         for key in &ordered {
             self.edit(key, frame, |agent| {
                 let mut left = agent.orders.take();
-                left.iter_mut().for_each(|orders| orders.retain(|_, order| *order != Order::Again));
+                if let Some(orders) = &mut left {
+                    orders.retain(|_, order| *order != Order::Again);
+                }
                 agent.orders = left.filter(|orders| !orders.is_empty());
             });
         }

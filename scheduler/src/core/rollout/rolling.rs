@@ -19,6 +19,7 @@ use super::target::is_ordered;
 
 /// What is derived of the rollout, change by change.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each follows from something else")]
 pub(in super::super) struct Rolling {
     /// What targets stand for.
     pub known: FxHashMap<TargetHash, Spec>,
