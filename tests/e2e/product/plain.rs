@@ -130,7 +130,8 @@ fn agents_without_cni_are_given_it_by_one_restart_each_and_plugins_are_replaced_
     let during = task(&probe, host, "during", "short");
     during.wait_running(LIMIT).unwrap();
     sh(host, "rm -r /opt/cni");
-    assert!(apply(&cluster, host, "/root/newer").contains("make the directory /opt/cni"));
+    let said = apply(&cluster, host, "/root/newer");
+    assert!(said.contains("make the directory /opt/cni"), "{said}");
     assert!(apply(&cluster, host, "/root/newer").contains("nothing to do"));
     let refused =
         host.exec(&[INSTALLER, "cni", "undo", "--network-name", "calico", "--allow-restart"]).unwrap();

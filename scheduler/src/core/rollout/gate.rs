@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::Core;
 use super::super::frame::Frame;
 use super::super::ids::{AgentKey, Timestamp};
+use super::super::listing::Presence;
 use super::super::state::AgentRecord;
 use super::commands::retry;
 use super::news::RolloutNews;
@@ -115,8 +116,10 @@ impl Core {
         self.state.agents.get(key).is_none_or(|agent| agent.settled == 0)
     }
 
-    fn is_canary_down(&self) -> bool {
-        self.canaries().any(|agent| self.down_on(agent).next().is_some())
+    /// Whether a canary is not well. One that has gone away is no failure, as any other.
+    pub(in super::super) fn is_canary_down(&self) -> bool {
+        let mut here = self.canaries().filter(|agent| self.presence(&agent.key) == Some(&Presence::Active));
+        here.any(|agent| self.down_on(agent).next().is_some())
     }
 
     /// How a canary that was done has failed since, if one has.

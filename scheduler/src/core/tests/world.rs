@@ -425,7 +425,9 @@ impl World {
                     }),
                 };
                 network_wanted |= task_type == TaskType::Libnetwork && there;
-                let waits = task_type >= TaskType::CalicoNode && cluster_held;
+                // What the cluster waits for holds its agents up, and what has vanished there is found when they go on.
+                let is_done = record.tasks.get(&task_type).is_some_and(|record| record.phase.at_goal());
+                let waits = cluster_held && (task_type >= TaskType::CalicoNode || is_done);
                 if !there && !waits {
                     return Some(format!("{} has no {task_type}: {shown:?}", host.key));
                 }

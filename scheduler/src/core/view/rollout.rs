@@ -116,6 +116,11 @@ impl Core {
         self.why_closed(self.clock.now()).or_else(|| match rollout.stage {
             _ if !self.cluster_is_current() => Some("waits for the task types of the cluster".to_owned()),
             _ if !has_canaries => None,
+            Stage::Soak { .. } if self.is_canary_down() => Some(
+                "a canary is not well: the pause after the canaries (rollout.canary-soak) begins anew when it is, or ends by \
+                 the command continue"
+                    .to_owned(),
+            ),
             Stage::Soak { since } => Some(soak(since)),
             Stage::Canary if self.room().1 == 0 && self.rolling.under_way() > 0 => {
                 Some("waits for the canaries (rollout.canary-count)".to_owned())

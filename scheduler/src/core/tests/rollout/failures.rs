@@ -97,6 +97,7 @@ fn a_canary_that_dies_in_the_pause_after_it_begins_that_anew_and_one_that_cannot
     script.failed("a", &node, "Command terminated with signal Killed");
     script.wait(SOAK);
     assert_eq!((script.under_way(), script.core.view().rollout.stage), (vec![], "soak"));
+    assert!(script.core.view().rollout.held.unwrap().contains("a canary is not well"));
     script.reaches("a", NODE);
     script.wait(SOAK / 2);
     assert_eq!(script.under_way(), [""; 0], "not all of the pause since it is well again");
@@ -111,6 +112,19 @@ fn a_canary_that_dies_in_the_pause_after_it_begins_that_anew_and_one_that_cannot
     script.wait(Duration::from_hours(1));
     assert_eq!(script.under_way(), [""; 0]);
     script.command(Plan::Update, Verb::Continue, None, None).unwrap();
+    assert_eq!(script.under_way(), ["b:5051"]);
+}
+
+#[test]
+fn a_canary_that_goes_away_after_it_was_done_holds_nobody_up() {
+    let mut script = updating(&rollout(|_| ()), &["a", "b"], &[NODE]);
+    script.replaces_node("a");
+    let node = script.task("a", NODE);
+    script.failed("a", &node, "Command terminated with signal Killed");
+    script.agents(&["b"]);
+    script.wait(SECOND);
+    script.wait(SOAK);
+    script.wait(SECOND);
     assert_eq!(script.under_way(), ["b:5051"]);
 }
 
