@@ -105,10 +105,11 @@ impl Core {
         }
     }
 
-    /// The canaries, while the others wait for what becomes of them.
+    /// The canaries that are done, while the others wait for what becomes of them.
     fn canaries(&self) -> impl Iterator<Item = &AgentRecord> {
-        let canaries = self.state.cluster.rollout.canaries.iter();
-        canaries.filter_map(|key| self.state.agents.get(key)).map(|agent| &**agent)
+        let rollout = &self.state.cluster.rollout;
+        let canaries = rollout.canaries.iter().filter_map(|key| self.state.agents.get(key));
+        canaries.map(|agent| &**agent).filter(|agent| agent.settled >= rollout.number)
     }
 
     /// Whether the agent of an address has not been brought to any target yet.
@@ -124,9 +125,7 @@ impl Core {
 
     /// How a canary that was done has failed since, if one has.
     fn why_canary_failed(&self) -> Option<String> {
-        let number = self.number();
-        let of_now = self.canaries().filter(|agent| agent.settled >= number);
-        let mut failed = of_now.filter_map(|agent| Some((&agent.key, self.why_failed(agent)?)));
+        let mut failed = self.canaries().filter_map(|agent| Some((&agent.key, self.why_failed(agent)?)));
         failed.next().map(|(key, why)| format!("the canary {key} has failed after it was done: {why}"))
     }
 
@@ -187,9 +186,9 @@ impl Core {
         if !self.rolling.is_open || !self.cluster_is_current() {
             room = 0;
         }
-        // What an operator has ordered waits for room, and for what keeps all that runs from harm.
+        // What an operator has ordered waits for room alone, and for a place in which something may be done.
         let mut ordered = most.saturating_sub(self.rolling.under_way());
-        if matches!(self.closed_for(now), Some(Closed::Paused | Closed::MassFailure)) {
+        if self.state.cluster.rollout.paused.contains(&Plan::Update) {
             ordered = 0;
         }
         while ordered > 0
