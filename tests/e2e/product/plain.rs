@@ -119,7 +119,9 @@ fn agents_without_cni_are_given_it_by_one_restart_each_and_plugins_are_replaced_
     let said = labels(&cluster);
     assert_eq!(said.matches(&format!("...{}", &long[long.len() - 53..])).count(), 2, "{said}");
 
-    // By hand: another plugin while a task runs, whose end needs it; then all of them lost.
+    // By hand: another plugin while a task runs, whose end needs it; then all of them lost. A scheduler would put back what
+    // it has put there, and looks after each registration.
+    scheduler.process().kill().unwrap();
     let host = &hosts[0];
     for name in ["calico", "calico-ipam"] {
         std::fs::copy(programs::find(name).unwrap(), host.root().join("root").join(name)).unwrap();
@@ -152,7 +154,6 @@ fn agents_without_cni_are_given_it_by_one_restart_each_and_plugins_are_replaced_
     );
 
     // All of it is taken back, the flags with one more restart.
-    scheduler.process().kill().unwrap();
     let undone = host.exec(&undo).unwrap();
     assert!(undone.status.success(), "{}", String::from_utf8_lossy(&undone.stderr));
     let flags: Value = get_json(&format!("{agent}/flags")).unwrap();
