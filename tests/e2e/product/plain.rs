@@ -154,7 +154,10 @@ fn agents_without_cni_are_given_it_by_one_restart_each_and_plugins_are_replaced_
     );
 
     // All of it is taken back, the flags with one more restart.
-    let undone = host.exec(&undo).unwrap();
+    let undone = wait("the containers to be gone", LIMIT, || {
+        let undone = host.exec(&undo).unwrap();
+        (undone.status.code() != Some(75)).then_some(undone)
+    });
     assert!(undone.status.success(), "{}", String::from_utf8_lossy(&undone.stderr));
     let flags: Value = get_json(&format!("{agent}/flags")).unwrap();
     assert_eq!(flags["flags"].get("network_cni_config_dir"), None);
