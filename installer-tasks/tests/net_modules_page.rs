@@ -12,50 +12,25 @@ use std::path::PathBuf;
 use calico_installer::host::files::sha256_hex;
 use serde::Deserialize;
 
+#[path = "support/page.rs"]
+mod page;
 mod support;
+use page::{Block, OLD, blocks, page};
 use support::old::{Kind, Old};
 use support::text;
 
-/// At the end of the place of each block of ours.
-const OLD: &str = ", Mesos 0.28";
 /// From here on the shared part needs etcd and Docker, as every other way does.
 const SHARED_END: &str = "**What can be told before anything is changed**";
 
-/// A block of code, and the comment before it.
-struct Block {
-    place: String,
-    text: String,
-}
-
-fn blocks(page: &str) -> Vec<Block> {
-    let mut blocks = Vec::new();
-    let mut place = None;
-    let mut lines = page.lines();
-    while let Some(line) = lines.next() {
-        if let Some(comment) = line.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")) {
-            place = Some(comment.to_owned());
-        } else if line.starts_with("```") {
-            let code = lines.by_ref().take_while(|line| *line != "```");
-            let text = code.flat_map(|line| [line, "\n"]).collect();
-            blocks.push(Block { place: place.take().unwrap(), text });
-        }
-    }
-    blocks
-}
-
-fn page(name: &str) -> String {
-    fs::read_to_string(format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
-}
-
 /// The blocks of a page that are ours, with their places as others have them.
 fn ours(page: &str) -> Vec<Block> {
-    let strip = |Block { place, text }| Some(Block { place: place.strip_suffix(OLD)?.to_owned(), text });
+    let strip = |block: Block| Some(Block { place: block.place.strip_suffix(OLD)?.to_owned(), ..block });
     blocks(page).into_iter().filter_map(strip).collect()
 }
 
 /// Follows the page: the files that it has curl fetch are the host's `/scratch`.
 fn follow(host: &Old, block: &Block) {
-    let Block { place, text: code } = block;
+    let Block { place, text: code, language, line } = block;
     if let Some(file) = place.strip_prefix("file ").or_else(|| place.strip_prefix("more of ")) {
         let path = host.path(file.trim_start_matches('/'));
         let before =
@@ -63,9 +38,9 @@ fn follow(host: &Old, block: &Block) {
         fs::write(path, before + &filled(host, code)).unwrap();
         return;
     }
-    assert_eq!(place, "on every host");
+    assert_eq!((&**place, &**language), ("on every host", "sh"), "line {line}");
     let output = host.command(&["env", "FILES=file:///scratch", "sh", "-euc", code]).output().unwrap();
-    assert!(output.status.success(), "{code}\n{}", text(&output));
+    assert!(output.status.success(), "line {line}: {code}\n{}", text(&output));
 }
 
 /// The page's lines with this host's hashes.
@@ -149,7 +124,7 @@ struct IpAddress {
 #[test]
 fn the_app_of_the_usage_page_is_one_that_marathon_of_that_time_takes() {
     let own = ours(&page("usage.md"));
-    let [Block { place, text }] = &own[..] else { panic!("{} blocks", own.len()) };
+    let [Block { place, text, .. }] = &own[..] else { panic!("{} blocks", own.len()) };
     assert_eq!(place, "marathon app");
     let App { id, instances, cpus, mem, cmd, ip_address } = serde_json::from_str(text).unwrap();
     let IpAddress { groups, labels } = ip_address;

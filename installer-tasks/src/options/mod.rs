@@ -92,6 +92,13 @@ pub struct StepOptions {
     pub restarts: RestartOptions,
 }
 
+impl StepOptions {
+    /// The URL of the agent of this host.
+    pub async fn agent_url(&self, host: &Host) -> Result<Endpoint> {
+        self.agent.url(host, &self.etcd.upstream.endpoints).await
+    }
+}
+
 /// Where the record of what was changed is kept.
 #[derive(Debug, Clone, Args)]
 pub struct StateOptions {

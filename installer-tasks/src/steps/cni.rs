@@ -54,8 +54,7 @@ impl<'a> Cni<'a> {
     }
 
     async fn agent(&self, host: &Host) -> Result<Agent> {
-        let step = &self.options.step;
-        Ok(Agent::at(step.agent.url(host, &step.etcd.upstream.endpoints).await?))
+        Ok(Agent::at(self.options.step.agent_url(host).await?))
     }
 }
 

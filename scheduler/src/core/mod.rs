@@ -185,7 +185,7 @@ impl Core {
             self.change(frame, StateChange::Framework { id });
         }
         self.demand.subscribed();
-        self.end_again(now);
+        self.end_again();
         self.expect_offers(now);
         self.renew_turns(now);
         self.reconcile_all(now, frame);

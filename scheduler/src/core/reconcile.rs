@@ -116,6 +116,11 @@ impl Reconciliation {
         self.kills.insert(task, (agent, now.after(KILL_AGAIN))).is_none()
     }
 
+    /// The same, where the master has not been told by this scheduler: the next tick does.
+    pub fn kill_at_next_tick(&mut self, task: TaskId, agent: AgentId) {
+        self.kills.insert(task, (agent, Timestamp::default()));
+    }
+
     /// Whether this task is to end, and the master is told so until it has.
     pub fn kills(&self, task: &TaskId) -> bool {
         self.kills.contains_key(task)

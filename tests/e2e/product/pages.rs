@@ -4,6 +4,9 @@
 //! what it wrote last into that variable for all later blocks. Marathon is stood in for: an app is launched as Marathon
 //! would, on one host, and must run. What is of Mesos 0.28, which could not be had, is `installer-tasks/tests/net_modules_page.rs`'.
 
+#[path = "../../../installer-tasks/tests/support/page.rs"]
+mod page;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,6 +17,7 @@ use serde_json::Value;
 
 use crate::docker::{look, sh};
 use crate::wait;
+use page::{Block, page};
 
 /// How long a task may take to start: its network is made first.
 const START: Duration = Duration::from_mins(1);
@@ -22,40 +26,9 @@ const ALPINE: &str = "tar -h -C / -c usr/bin/sleep usr/bin/ping usr/bin/dash lib
                       $(ldd /usr/bin/sleep /usr/bin/ping /usr/bin/dash | grep -o '/lib/[^ ]*' | sort -u | cut -c2-) | \
                       docker import -c 'ENV PATH=/usr/bin' - alpine";
 
-/// A block of code, and the comment before it.
-struct Block {
-    place: String,
-    language: String,
-    text: String,
-    line: usize,
-}
-
-/// At the end of the place of what runs elsewhere.
-const OLD: &str = ", Mesos 0.28";
-
 /// The blocks of a page that are run here, in their order.
 fn blocks(page: &str) -> Vec<Block> {
-    let mut blocks = Vec::new();
-    let mut place = None;
-    let mut lines = page.lines().enumerate();
-    while let Some((number, line)) = lines.next() {
-        if let Some(comment) = line.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")) {
-            place = Some(comment.to_owned());
-        } else if let Some(language) = line.strip_prefix("```") {
-            let code = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```");
-            let text = code.flat_map(|line| [line, "\n"]).collect();
-            let place = place.take().unwrap_or_else(|| panic!("line {}: where is it run?", number + 1));
-            if !place.ends_with(OLD) {
-                blocks.push(Block { place, language: language.to_owned(), text, line: number + 1 });
-            }
-        }
-    }
-    blocks
-}
-
-/// The page of this name in `docs`.
-fn page(name: &str) -> String {
-    std::fs::read_to_string(format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    page::blocks(page).into_iter().filter(|block| !block.place.ends_with(page::OLD)).collect()
 }
 
 /// A Marathon app, as the pages have it.

@@ -1,7 +1,5 @@
 //! What is done on an agent that has a place in a rollout.
 
-use std::time::Duration;
-
 use super::super::Core;
 use super::super::frame::{Effect, Frame};
 use super::super::ids::{AgentId, AgentKey, TaskId, TaskType, Timestamp};
@@ -46,7 +44,7 @@ impl Core {
             if !self.still_ends(&agent) {
                 self.reconciliation.spare(&task);
             } else if !self.reconciliation.kills(&task) {
-                self.reconciliation.kill(at_next_tick(now), task, id);
+                self.reconciliation.kill_at_next_tick(task, id);
             }
         }
         let step = self.open_in_rollout(&agent).map(|(task_type, _)| task_type);
@@ -112,12 +110,12 @@ impl Core {
     }
 
     /// After a subscription: what is being ended is to end, whoever began that.
-    pub(in super::super) fn end_again(&mut self, now: Timestamp) {
+    pub(in super::super) fn end_again(&mut self) {
         let agents = self.rolling.held.keys().filter_map(|key| self.state.agents.get(key));
         let agents = agents.filter(|agent| self.still_ends(agent));
         let tasks: Vec<_> = agents.filter_map(|agent| Self::to_be_ended(agent)).collect();
         for (task, id) in tasks {
-            self.reconciliation.kill(at_next_tick(now), task, id);
+            self.reconciliation.kill_at_next_tick(task, id);
         }
     }
 
@@ -214,9 +212,4 @@ impl Core {
         self.rolling.touched.remove(key);
         frame.tell(RolloutNews::AgentUpdated { agent: key.clone(), took });
     }
-}
-
-/// So that the next tick tells the master.
-fn at_next_tick(now: Timestamp) -> Timestamp {
-    now.before(Duration::from_mins(1))
 }

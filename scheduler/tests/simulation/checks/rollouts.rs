@@ -229,12 +229,12 @@ impl Rollouts {
                 self.meant.extend(launched.map(|(task_type, it)| ((agent.id.clone(), task_type), it)));
             }
             let since = |agent: &AgentRecord| agent.holds().map(|place| place.since);
-            let held = old.is_some_and(|old| old.holds().is_some());
+            let holds = since(agent).is_some();
+            let before = old.and_then(since);
             // What goes back may begin again where it has failed.
-            let anew = held && agent.holds().is_some() && old.and_then(since) != since(agent);
-            match (held, agent.holds().is_some()) {
+            let held = before.is_some() && (!holds || before == since(agent));
+            match (held, holds) {
                 (false, true) => self.begins(now, agent, old, (cluster_before, racks)),
-                (true, true) if anew => self.begins(now, agent, old, (cluster_before, racks)),
                 (true, false) if agent.place.is_some() => {
                     self.fails(now, agent, old.unwrap_or(agent));
                     failed.push(agent);
@@ -251,7 +251,7 @@ impl Rollouts {
                     self.skipped.remove(&slot);
                 }
             }
-            if held || agent.holds().is_some() {
+            if held || holds {
                 self.placed.insert(agent.id.clone(), now);
             }
         }

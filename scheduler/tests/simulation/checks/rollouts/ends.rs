@@ -209,11 +209,11 @@ impl Rollouts {
             Phase::Backoff { .. } => record.failures >= most,
             _ => false,
         };
-        let canaries = before.canaries.iter().filter_map(|key| self.agents.get(key));
+        let mut canaries = before.canaries.iter().filter_map(|key| self.agents.get(key));
         let dead = |agent: &AgentRecord| {
             agent.tasks.values().any(is_dead)
                 || agent.disruption.as_ref().is_some_and(|disruption| disruption.failure.is_some())
         };
-        matches!(before.stage, Stage::Soak { .. }) && canaries.into_iter().any(dead)
+        matches!(before.stage, Stage::Soak { .. }) && canaries.any(dead)
     }
 }
