@@ -21,6 +21,8 @@ use crate::state::{Store, StoreError, Tenure};
 use crate::tasks::TaskTypes;
 
 const TICK: Duration = Duration::from_secs(1);
+/// When nothing was decided for so long, the core is told.
+const UNATTENDED: Duration = Duration::from_secs(30);
 /// After a failed commit.
 const COMMIT_AGAIN: Duration = Duration::from_secs(2);
 /// Inputs that are decided together and stored with one commit.
@@ -132,6 +134,8 @@ pub struct Driver<S, L, C> {
     inventory_wanted: Arc<Notify>,
     reads: Arc<Semaphore>,
     pulse: Pulse,
+    /// When anything was decided last, by the machine's clock.
+    attended: Timestamp,
     _background: JoinSet<()>,
 }
 
@@ -164,6 +168,7 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
         // It holds the link, and so the subscription: both end with the loop.
         let mut background = JoinSet::new();
         background.spawn(inventory);
+        let attended = clock.now();
         let driver = Self {
             core,
             store,
@@ -180,6 +185,7 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
             inventory_wanted,
             reads: Arc::new(Semaphore::new(READS)),
             pulse,
+            attended,
             _background: background,
         };
         (driver, handle)
@@ -224,6 +230,11 @@ impl<S: Store, L: Link, C: Clock> Driver<S, L, C> {
             let mut batch = Frame::default();
             let mut effects = Vec::new();
             let mut answer = None;
+            let before = std::mem::replace(&mut self.attended, self.clock.now());
+            if self.attended.since(before) > UNATTENDED {
+                warn!("nothing was decided since {before}");
+                inputs.insert(0, (self.stream, Input::Unattended));
+            }
             for (stream, input) in inputs {
                 let frame = self.core.handle(self.clock.now(), input);
                 batch.changes.extend(frame.changes);

@@ -38,6 +38,10 @@ fn main() {
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let is_wanted = |part: &str| wanted.is_empty() || wanted.iter().any(|name| name == part);
     let mut rows = Vec::new();
+    // Their memory is that of the process: nothing was in it before.
+    if is_wanted("rollouts") {
+        rows.extend(rollouts::rows());
+    }
     if is_wanted("offers") {
         let mut criterion = Criterion::default().with_measurement(cpu::CpuTime).output_directory(&results());
         offers::measure(&mut criterion);
@@ -45,9 +49,6 @@ fn main() {
     }
     if is_wanted("growth") {
         rows.extend(offers::growth());
-    }
-    if is_wanted("rollouts") {
-        rows.extend(rollouts::rows());
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     if is_wanted("store") {

@@ -1,6 +1,5 @@
 //! The scheduler's own program, and what the kernel tells of it.
 
-use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -45,24 +44,25 @@ impl Scheduler {
         self.child.wait().unwrap();
     }
 
-    fn file(&self, name: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/{name}", self.child.id()))
-    }
-
     /// Resident memory in MB (2^20 bytes): now, and at most so far.
     pub fn memory(&self) -> (f64, f64) {
-        let status = std::fs::read_to_string(self.file("status")).unwrap();
-        let megabytes = |name: &str| {
-            let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-            line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
-        };
-        (megabytes("VmRSS:"), megabytes("VmHWM:"))
+        memory_of(&self.child.id().to_string())
     }
 
     /// Its processor time.
     pub fn cpu(&self) -> Duration {
         cpu_of(&self.child.id().to_string())
     }
+}
+
+/// Resident memory of a process in MB (2^20 bytes): now, and at most so far.
+pub fn memory_of(process: &str) -> (f64, f64) {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let megabytes = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+    };
+    (megabytes("VmRSS:"), megabytes("VmHWM:"))
 }
 
 /// Processor time of all threads of a process, to the nanosecond. Its threads live as long as it.

@@ -13,6 +13,7 @@ use calico_scheduler::mesos::{Record, read};
 
 use crate::cluster::{NOW, Progress, hostname, inventory, offers_of, state, tasks_with};
 use crate::cpu;
+use crate::process::memory_of;
 use crate::table::{Goal, Row};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -55,6 +56,7 @@ fn of(agents: usize) -> Vec<Row> {
             Goal::AtMost(1.02),
         ),
         row("the core's processor time", spent.as_secs_f64(), "s", Goal::None),
+        row("memory of core and simulated agents", memory_of("self").1, "MB", Goal::None),
         row(
             "the core's processor time, a step",
             spent.as_secs_f64() * 1e6 / f64::from(u32::try_from(agents).unwrap()) / 2.0,

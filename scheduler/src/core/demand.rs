@@ -220,7 +220,11 @@ impl Core {
         self.demand.revive |= self.demand.cluster == Turn::Launchable && sent_away;
         let stands = self.cluster_stands();
         if self.demand.cluster_stood != stands {
-            self.demand.cluster_stood = stands;
+            let stood = std::mem::replace(&mut self.demand.cluster_stood, stands);
+            // What is done no more is waited for by others than before: seldom, so that all may be looked through.
+            if stood.0.iter().zip(&self.demand.cluster_stood.0).any(|(before, now)| *before && !now) {
+                return self.reconsider_all();
+            }
             for key in std::mem::take(&mut self.demand.behind) {
                 self.reconsider(&key);
             }

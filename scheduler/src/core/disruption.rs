@@ -201,7 +201,8 @@ impl Core {
         if self.index.disruptions.len() == 0 || self.inventory.is_none() || self.doubts(now) {
             return;
         }
-        let due = self.index.disruptions.until(now.before(self.settings.agent_timeout));
+        let Some(due_by) = self.too_late(now) else { return };
+        let due = self.index.disruptions.until(due_by);
         let is_open = |key: &&AgentKey| {
             self.settling.0.get(key).is_none() && self.presence(key) != Some(&Presence::Recovering)
         };
@@ -209,6 +210,13 @@ impl Core {
         for key in due {
             self.give_up(now, &key, frame);
         }
+    }
+
+    /// What began then or before, and is not over, took longer than `rollout.agent-timeout`; none while nothing has. Without a
+    /// master nobody can do anything, and what is done while nobody listens is heard of later.
+    pub(super) fn too_late(&self, now: Timestamp) -> Option<Timestamp> {
+        let due_by = now.before(self.settings.agent_timeout);
+        self.attended_since().filter(|since| *since <= due_by).map(|_| due_by)
     }
 
     fn give_up(&mut self, now: Timestamp, key: &AgentKey, frame: &mut Frame) {

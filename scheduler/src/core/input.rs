@@ -31,6 +31,9 @@ pub enum Input {
     Tick,
     /// The subscription is lost, and with it every offer.
     Disconnected,
+    /// Nothing was decided for a while: state could not be stored, the process stood still, or the clock was set. What
+    /// happened meanwhile is yet to be told.
+    Unattended,
 }
 
 /// What the master says.

@@ -134,6 +134,10 @@ impl Core {
     pub fn handle(&mut self, now: Timestamp, input: Input) -> Frame {
         let now = self.clock.tell(now);
         let mut frame = Frame::default();
+        if input == Input::Unattended {
+            // Before anything is too late.
+            self.attend(now);
+        }
         self.expire_recoveries(now);
         self.expire_disruptions(now, &mut frame);
         match input {
@@ -141,7 +145,7 @@ impl Core {
             Input::Event(Event::Offers(offers)) => self.offers(now, offers, &mut frame),
             Input::Event(Event::Update(update)) => self.update(now, update, &mut frame),
             // No offer is kept, so none can be rescinded; what a failure means comes with the tasks' updates.
-            Input::Event(Event::Rescind(_)) => {}
+            Input::Event(Event::Rescind(_)) | Input::Unattended => {}
             Input::Event(Event::TakesConstraints) => self.demand.takes_constraints(),
             Input::Event(Event::InverseOffers(offers)) => self.inverse_offers(offers, &mut frame),
             Input::Event(Event::RescindInverseOffer(offer)) => self.inverse_offer_rescinded(&offer),

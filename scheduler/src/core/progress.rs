@@ -108,6 +108,9 @@ impl Core {
             Some((_, next)) => (next, false),
             None => (Next::Complete, false),
         };
+        if let Some(why) = self.lost(agent, &next) {
+            return (Next::Held(why), false);
+        }
         match (&next, self.paused(agent)) {
             (Next::Launch(..) | Next::End(_), Some(why)) => {
                 // A pause of the update keeps no service dead.
@@ -117,6 +120,16 @@ impl Core {
             (Next::Complete, _) => (self.next_look(agent), false),
             _ => (next, behind),
         }
+    }
+
+    /// Why what comes next cannot be done, where nobody knows what it is.
+    fn lost(&self, agent: &AgentRecord, next: &Next) -> Option<String> {
+        let (task_type, spec) = match next {
+            Next::Launch(task_type, _) => (task_type, self.spec_on(agent, *task_type)),
+            Next::End(task_type) => (task_type, self.wanted_of(*task_type)),
+            _ => return None,
+        };
+        spec.filter(|spec| spec.lost).map(|spec| why_lost(*task_type, spec))
     }
 
     /// Why nothing is launched on an agent whatever is missing there.
@@ -214,6 +227,7 @@ impl Core {
             };
             match next {
                 Next::Complete => {}
+                Next::Launch(..) if spec.lost => return Next::Held(why_lost(task_type, spec)),
                 next @ Next::Launch(..) => {
                     return self.waits_beside(task_type, spec).map_or(next, Next::Held);
                 }
@@ -251,9 +265,11 @@ impl Core {
         Some(format!("{task_type} waits for the first {beside} to be ready"))
     }
 
-    /// The first task type of the cluster that this one waits for. What was there before does not wait again.
+    /// The first task type of the cluster that this one waits for. What was there before does not wait again, and what was ended
+    /// gets its successor.
     fn prerequisite(&self, agent: &AgentRecord, task_type: TaskType) -> Option<TaskType> {
-        if Self::plan_of(agent) == Plan::Recovery {
+        let half_done = agent.holds().is_some_and(|place| place.gap.is_some());
+        if half_done || Self::plan_of(agent) == Plan::Recovery {
             return None;
         }
         self.spec_on(agent, task_type)?.after.iter().copied().find(|task_type| {
@@ -305,6 +321,15 @@ impl Core {
             | Phase::Skipped { .. } => Next::Complete,
         }
     }
+}
+
+/// Why a target cannot be launched of which nobody knows what it stands for.
+fn why_lost(task_type: TaskType, spec: &Spec) -> String {
+    format!(
+        "{task_type} is left as it is: what was stored of its target {} cannot be read. Allow what is refused, or set it \
+         back, or run the version of before",
+        spec.target
+    )
 }
 
 /// What an operator must allow for a step that needs a restart.

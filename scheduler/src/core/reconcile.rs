@@ -36,7 +36,7 @@ pub(super) struct Reconciliation {
     newest: Option<Timestamp>,
     began: Option<Timestamp>,
     /// Since when the master tells us what happens.
-    subscribed: Option<Timestamp>,
+    attended: Option<Timestamp>,
     /// When launches that nothing was heard of, and tasks that are not at their goal, may run out of time.
     timeouts: BTreeMap<Timestamp, FxHashSet<TaskId>>,
     /// Tasks that must end, and when they are told again.
@@ -149,13 +149,18 @@ impl Core {
         self.reconciliation.next_implicit = Some(now.after(self.settings.reconcile_interval));
         self.reconciliation.began.get_or_insert(now);
         self.reconciliation.patient_until = None;
-        self.reconciliation.subscribed = Some(now);
+        self.attend(now);
         self.ask(now, frame);
     }
 
-    /// Since when there is a subscription, if there is one.
-    pub(super) fn subscribed_since(&self) -> Option<Timestamp> {
-        self.reconciliation.subscribed.filter(|_| self.demand.is_subscribed())
+    /// Since when what the master says is heard without a gap, if it is.
+    pub(super) fn attended_since(&self) -> Option<Timestamp> {
+        self.reconciliation.attended.filter(|_| self.demand.is_subscribed())
+    }
+
+    /// Nobody's time has gone by in which nothing was heard.
+    pub(super) fn attend(&mut self, now: Timestamp) {
+        self.reconciliation.attended = Some(now);
     }
 
     pub(super) fn reconciliation_tick(&mut self, now: Timestamp, frame: &mut Frame) {
@@ -270,10 +275,10 @@ impl Core {
         }
     }
 
-    /// When a task that is at its beginning since then is given up. What happens while there is no subscription is heard
-    /// of later, one update after the other: so nobody's time begins before this subscription.
+    /// When a task that is at its beginning since then is given up. What happens while nobody listens is heard of later, one
+    /// update after the other: so nobody's time begins before that.
     fn goal_deadline(&self, since: Timestamp) -> Timestamp {
-        since.max(self.reconciliation.subscribed.unwrap_or_default()).after(self.settings.task_timeout)
+        since.max(self.reconciliation.attended.unwrap_or_default()).after(self.settings.task_timeout)
     }
 
     /// Sees to it that a task that is at its beginning comes to its goal in time, or is ended: a fetch or an installer

@@ -161,6 +161,8 @@ pub struct Spec {
     pub most_agents: Option<MostAgents>,
     /// The oldest Mesos that it works with.
     pub min_mesos: MesosVersion,
+    /// Whether nobody knows any more what its target stands for: what has it is left as it is.
+    pub lost: bool,
 }
 
 impl Spec {
@@ -177,6 +179,7 @@ impl Spec {
             restart: None,
             most_agents: None,
             min_mesos: MesosVersion(1, 0),
+            lost: false,
         }
     }
 

@@ -22,6 +22,7 @@ mod view;
 mod world;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::resources::tests::scalar;
 use super::*;

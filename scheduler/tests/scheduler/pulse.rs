@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use calico_scheduler::driver::SystemClock;
 use calico_scheduler::state::etcd::Candidate;
 use calico_scheduler::state::{Opener, StoreError};
 use mesos_v1::scheduler::call;
@@ -46,7 +47,7 @@ async fn a_loop_that_stores_thousands_of_agents_slowly_and_sends_as_many_calls_i
     let agents = link::agents(AGENTS);
     let started = Instant::now();
     let store = (opened.store, opened.state, opened.tenure.clone());
-    let mut running = link::start(store, agents.clone(), Duration::from_millis(20)).await;
+    let mut running = link::start(store, agents.clone(), Duration::from_millis(20), SystemClock).await;
     // After the list is stored.
     calls(&mut running, call::Type::Revive, 1).await;
     assert!(started.elapsed() > Duration::from_mins(1), "it was not slow: {:?}", started.elapsed());

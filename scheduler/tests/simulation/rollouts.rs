@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use calico_scheduler::config::Config;
-use calico_scheduler::core::{AgentKey, Command, Plan, Settings, TaskType, Verb};
+use calico_scheduler::core::{AgentKey, Command, Plan, Scope, Settings, TaskType, Verb};
 use calico_scheduler::lead::Program;
 use fake_master::{AgentSpec, End, Random};
 use mesos_v1::domain_info::{FaultDomain, fault_domain};
@@ -131,7 +131,7 @@ fn change(random: &mut Random, version: u64) -> (&'static str, String) {
         4 => ".bad-fetch",
         _ => "",
     };
-    match random.below(16) {
+    match random.below(18) {
         0..=4 => ("CALICO_NODE_IMAGE", format!("calico/node:v4.{version}{how}")),
         5..=7 => ("CALICO_LIBNETWORK_IMAGE", format!("calico/libnetwork-plugin:v2.{version}{how}")),
         8 | 9 => {
@@ -142,6 +142,13 @@ fn change(random: &mut Random, version: u64) -> (&'static str, String) {
         12 => ("CALICO_CALICO_NODE_MEM", (200 + version).to_string()),
         13 => ("CALICO_LIBNETWORK_ENABLE", (random.below(2) == 0).to_string()),
         14 => ("CALICO_CNI_ENABLE", (random.below(2) == 0).to_string()),
+        15 | 16 => {
+            // An install has no readiness.
+            let how = if how == ".bad-check" { ".bad-exit-75" } else { how };
+            let artifact =
+                format!("http://10.0.0.9:8080/calicoctl-{version}{how}#sha256={}", "cd".repeat(32));
+            ("CALICO_ARTIFACTS_CALICOCTL", artifact)
+        }
         _ => (NETWORK_NAME, format!("calico-{version}")),
     }
 }
@@ -177,7 +184,9 @@ pub fn is_bad(task: &TaskInfo) -> Option<Bad> {
         _ if fetches => Bad::Ends(End::Code(69)),
         _ => Bad::NeverReady,
     };
-    (hasher.finish() % 1000 < 350).then_some(end)
+    // What is done once is bad wherever it is done.
+    let of_cluster = TaskType::ALL.iter().any(|t| t.scope() == Scope::Cluster && t.name() == task.name);
+    (of_cluster || hasher.finish() % 1000 < 350).then_some(end)
 }
 
 /// The `number`-th agent, in its rack: that is told as an attribute, and as its zone.

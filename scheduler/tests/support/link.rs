@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use calico_scheduler::config::{Config, Server};
 use calico_scheduler::core::{Agent, AgentKey, Core, Event, FrameworkId, Standing, State, TaskId};
-use calico_scheduler::driver::{Driver, Handle, SystemClock};
+use calico_scheduler::driver::{Clock, Driver, Handle};
 use calico_scheduler::lead::Program;
 use calico_scheduler::mesos::{ClientEvent, Link, OperatorError, Record, StreamNumber, read};
 use calico_scheduler::state::{Store, Tenure};
@@ -107,6 +107,7 @@ pub async fn start(
     (store, state, tenure): (impl Store + 'static, State, Tenure),
     agents: Vec<Agent>,
     takes: Duration,
+    clock: impl Clock,
 ) -> Loop {
     let program = Program::new(&Config::from_env(&environment(&[POOL])).unwrap());
     let (sent, calls) = mpsc::unbounded_channel();
@@ -119,7 +120,7 @@ pub async fn start(
         program.framework.roles,
         program.inventory_interval,
         (Master { agents: agents.into(), calls: sent, takes }, event_queue),
-        SystemClock,
+        clock,
     );
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { drop(driver.run().await) });

@@ -54,6 +54,8 @@ fn changes_come_to_agents_in_order_at_a_rate_and_stop_when_one_fails() {
     an_image_that_ends_at_once_is_taken_back(&mut story, &failed);
     story.act("an image that works");
     an_image_that_works_follows_in_order(&mut story);
+    story.act("a change that is not safe");
+    a_change_that_is_not_safe_is_refused_and_what_dies_comes_back_as_it_was(&mut story);
     story.act("windows");
     a_changed_option_and_a_disabled_service_wait_for_their_window(&mut story);
     nothing_was_interrupted(&story, &counters);
@@ -261,6 +263,37 @@ fn efficiency(story: &Story<'_>, spans: &[Span]) {
         length / by_tasks
     );
     assert!(length / by_places < 1.5, "{events:#?}");
+}
+
+/// Another name of the network, and another image with it: neither is followed.
+fn a_change_that_is_not_safe_is_refused_and_what_dies_comes_back_as_it_was(story: &mut Story<'_>) {
+    let before = framework(story.cluster);
+    let image = story.cluster.next_node_image();
+    story.reconfigure(&[("CALICO_NETWORK_NAME", "blue"), ("CALICO_NODE_IMAGE", &image)]);
+    let rollout = story.until("the refusal", ROLLOUT, |rollout| rollout["refused"][0].is_string());
+    assert_eq!((&rollout["number"], &rollout["waiting"]), (&json!(6), &json!(0)), "{rollout}");
+    let (status, plan) = story.update();
+    let why = plan["errors"].to_string();
+    assert_eq!(status, 417, "{plan}");
+    for part in
+        ["network.name would change from 'calico' to 'blue'", "add network.name to rollout.allow-unsafe"]
+    {
+        assert!(why.contains(part), "'{part}' is not in: {why}");
+    }
+    let host = &story.hosts[2];
+    sh(host, "docker kill calico-node");
+    wait("another node", INSTALL, || {
+        let after = framework(story.cluster);
+        let mut new = after.doing().filter(|task| before.tasks.iter().all(|old| old.id != task.id));
+        assert!(new.all(|task| task.name == "calico-node"), "{after:#?}");
+        let running = "docker inspect -f '{{.State.Running}} {{.Config.Image}}' calico-node || true";
+        (sh(host, running) == format!("true {}", story.cluster.node_image())).then_some(())
+    });
+    // What is set back was never left: it is no rollout.
+    let image = story.cluster.node_image();
+    story.reconfigure(&[("CALICO_NETWORK_NAME", "calico"), ("CALICO_NODE_IMAGE", &image)]);
+    story.completes(6);
+    deployed(&story.scheduler, 5);
 }
 
 /// A window of one minute, in two hours; and when it begins, as the API says that.

@@ -104,7 +104,7 @@ impl Core {
         }
         let answer = match command.verb {
             Verb::Start | Verb::Stop | Verb::Pause | Verb::Resume | Verb::Continue => {
-                self.command_plan(command, frame)
+                self.command_plan(now, command, frame)
             }
             Verb::Forget => self.command_forget(now, command, frame),
             Verb::Restart
@@ -118,7 +118,12 @@ impl Core {
         Ok(answer)
     }
 
-    fn command_plan(&mut self, command: &Command, frame: &mut Frame) -> Result<String, CommandError> {
+    fn command_plan(
+        &mut self,
+        now: Timestamp,
+        command: &Command,
+        frame: &mut Frame,
+    ) -> Result<String, CommandError> {
         let (plan, verb) = (command.plan, command.verb);
         if command.phase.is_some() || command.agent.is_some() {
             let why = format!("'{}' is of a whole plan: leave out phase and step", verb.name());
@@ -147,7 +152,12 @@ impl Core {
         if rollout == *before {
             return Err(CommandError::Refused(self.why_unchanged(plan, verb)));
         }
+        let goes_on = before.halted.is_some() && rollout.halted.is_none();
         self.edit_rollout(frame, |stored| *stored = rollout);
+        if goes_on {
+            // What has failed for the cluster is what all agents wait for.
+            self.retry_in_cluster(now, None, frame);
+        }
         self.reconsider_all();
         Ok(format!("{}: the plan {plan}", verb.name()))
     }
@@ -343,7 +353,12 @@ impl Core {
         })
     }
 
-    fn retry_in_cluster(&mut self, now: Timestamp, phase: Option<TaskType>, frame: &mut Frame) -> usize {
+    pub(super) fn retry_in_cluster(
+        &mut self,
+        now: Timestamp,
+        phase: Option<TaskType>,
+        frame: &mut Frame,
+    ) -> usize {
         let tasks = self.state.cluster.tasks.iter().filter(|(t, _)| phase.is_none_or(|phase| phase == **t));
         let tasks: Vec<(TaskType, TaskRecord)> = tasks.map(|(t, record)| (*t, record.clone())).collect();
         let mut steps = 0;

@@ -6,7 +6,7 @@ use super::super::ids::{AgentKey, TaskType, Timestamp};
 use super::super::index::Limit;
 use super::super::listing::Presence;
 use super::super::progress::Next;
-use super::super::state::{AgentRecord, Phase, Slot};
+use super::super::state::{AgentRecord, Phase, Slot, TaskRecord};
 use super::news::RolloutNews;
 use super::record::{RolloutRecord, Stage};
 
@@ -16,22 +16,55 @@ impl Core {
         if let Some(why) = agent.disruption.as_ref().and_then(|disruption| disruption.failure.clone()) {
             return Some(why);
         }
-        let attempts = self.settings.rollout.max_attempts;
         agent.tasks.iter().find_map(|(task_type, record)| {
             let spec = self.spec_on(agent, *task_type)?;
             if record.target.as_ref() != Some(&spec.target) || Self::is_left_out(agent, *task_type, spec) {
                 return None;
             }
-            let reason = record.failure.as_deref().unwrap_or("no reason was given");
-            match record.phase {
-                Phase::Held { .. } => Some(format!("{task_type}: {reason}")),
-                Phase::Backoff { .. } if record.failures >= attempts => Some(format!(
-                    "{task_type} failed {} times in a row (rollout.max-attempts): {reason}",
-                    record.failures
-                )),
-                _ => None,
-            }
+            self.why_given_up(*task_type, record)
         })
+    }
+
+    /// Why a step is not tried any more, if it is not.
+    fn why_given_up(&self, task_type: TaskType, record: &TaskRecord) -> Option<String> {
+        let reason = record.failure.as_deref().unwrap_or("no reason was given");
+        match record.phase {
+            Phase::Held { .. } => Some(format!("{task_type}: {reason}")),
+            Phase::Backoff { .. } if record.failures >= self.settings.rollout.max_attempts => Some(format!(
+                "{task_type} failed {} times in a row (rollout.max-attempts): {reason}",
+                record.failures
+            )),
+            _ => None,
+        }
+    }
+
+    /// Task types of the cluster that have failed in an update. Where all are installed first nothing is to be lost, and it is
+    /// tried for ever.
+    pub(super) fn judge_cluster(&mut self, now: Timestamp, frame: &mut Frame) {
+        let (rollout, rolling) = (&self.state.cluster.rollout, &self.rolling);
+        let updates = rolling.waits() || rolling.under_way() > 0 || rolling.arrived;
+        if rollout.number <= 1 || rollout.complete || !updates {
+            return;
+        }
+        let mut failed: Vec<(TaskType, TaskRecord, String)> = Vec::new();
+        for (task_type, record) in &self.state.cluster.tasks {
+            let spec = self.settings.specs.get(task_type).filter(|spec| spec.enabled);
+            if spec.is_some_and(|spec| record.target.as_ref() == Some(&spec.target))
+                && let Some(why) = self.why_given_up(*task_type, record)
+            {
+                failed.push((*task_type, record.clone(), why));
+            }
+        }
+        let Some(why) = failed.first().map(|(.., why)| why.clone()) else { return };
+        for (task_type, record, _) in failed {
+            if matches!(record.phase, Phase::Backoff { .. }) {
+                let record = TaskRecord { phase: Phase::Held { since: now }, ..record };
+                self.put(frame, &Slot::Cluster(task_type), record);
+            }
+        }
+        if self.state.cluster.rollout.halted.is_none() {
+            self.end_in_failure(now, why, frame);
+        }
     }
 
     /// An agent has failed: its place is free, it waits for an operator or another target. What runs there goes on.
@@ -89,12 +122,7 @@ impl Core {
     /// for one who drains its host.
     pub(super) fn expire_places(&mut self, now: Timestamp, frame: &mut Frame) {
         self.rolling.held.not_after(now);
-        // Without a master nobody can do anything; and nobody's time begins before there is one.
-        let Some(subscribed) = self.subscribed_since().filter(|_| !self.doubts(now)) else { return };
-        let due_by = now.before(self.settings.agent_timeout);
-        if subscribed > due_by {
-            return;
-        }
+        let Some(due_by) = self.too_late(now).filter(|_| !self.doubts(now)) else { return };
         let due = self.rolling.held.until(due_by);
         let due: Vec<AgentKey> = due.cloned().collect();
         for key in due {
@@ -122,7 +150,9 @@ impl Core {
             Some(Presence::Deactivated | Presence::Draining { .. }) => return true,
             _ => return false,
         }
-        match self.next_on(agent) {
+        let (next, waits_for_cluster) = self.outlook(agent);
+        match next {
+            _ if waits_for_cluster => true,
             Next::Launch(..) if self.maintenance.holds(now, &agent.id.0, self.settings.maintenance_lead) => {
                 true
             }

@@ -42,8 +42,12 @@ impl Wanted {
     ) -> Self {
         let specs = earlier.targets.iter().filter_map(|(task_type, target)| {
             let like = like(settings, *task_type);
-            let before = definitions.get(target).map(|definition| spec(target, definition, like));
-            Some((*task_type, before.or_else(|| like.cloned())?))
+            let spec = match definitions.get(target) {
+                Some(definition) => spec(target, definition, like),
+                // What the operator wants instead is what must not be launched.
+                None => Spec { target: target.clone(), lost: like?.target != *target, ..like?.clone() },
+            };
+            Some((*task_type, spec))
         });
         let (undo, specs) = specs.partition(|(task_type, _)| earlier.undone.contains(task_type));
         Self { specs, undo, guarded: earlier.guarded.clone() }

@@ -33,6 +33,7 @@ impl Core {
             self.look_at(now, &key, frame);
         }
         self.expire_places(now, frame);
+        self.judge_cluster(now, frame);
         while let Some(key) = self.rolling.settling.pop_until(now.before(self.settings.stability)) {
             self.arrive(now, &key, frame);
         }
@@ -74,9 +75,7 @@ impl Core {
                 let holds = |key: &AgentKey| self.state.agents.get(key).is_some_and(|a| a.holds().is_some());
                 let done = |key: &AgentKey| !holds(key) && !self.rolling.ranked.contains_key(key);
                 let all_begun = rollout.canaries.len() >= self.settings.rollout.canary_count
-                    || !rollout.canaries.is_empty()
-                        && self.rolling.waiting() == 0
-                        && self.rolling.returning.is_empty();
+                    || !rollout.canaries.is_empty() && !self.rolling.waits();
                 if all_begun && rollout.halted.is_none() && rollout.canaries.iter().all(done) {
                     self.edit_rollout(frame, |rollout| rollout.stage = Stage::Soak { since: now });
                     let wait = self.settings.rollout.canary_soak;
@@ -117,10 +116,11 @@ impl Core {
         self.state.agents.get(key).is_none_or(|agent| agent.settled == 0)
     }
 
-    /// Whether a canary is not well. One that has gone away is no failure, as any other.
+    /// Whether a canary is not well, or has its place again. One that has gone away is no failure, as any other.
     pub(in super::super) fn is_canary_down(&self) -> bool {
-        let mut here = self.canaries().filter(|agent| self.presence(&agent.key) == Some(&Presence::Active));
-        here.any(|agent| self.down_on(agent).next().is_some())
+        let is_here = |agent: &AgentRecord| self.presence(&agent.key) == Some(&Presence::Active);
+        self.canaries()
+            .any(|agent| agent.holds().is_some() || is_here(agent) && self.down_on(agent).next().is_some())
     }
 
     /// How a canary that was done has failed since, if one has.

@@ -78,6 +78,8 @@ impl Core {
             frame.tell(RolloutNews::Begins { number: rollout.number, changed });
         }
         self.replace_rollout(rollout, frame);
+        // As agents are: what failed before is tried with the new target.
+        self.retry_in_cluster(now, None, frame);
     }
 
     /// A rollout that comes after all that there were.

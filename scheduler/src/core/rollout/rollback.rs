@@ -13,13 +13,15 @@ use super::record::{Earlier, GivenUp, Order, RolloutRecord, Stage};
 use super::settings::OnFailure;
 
 impl Core {
-    /// No agent waits any more, none has its place, none has failed.
+    /// No agent waits any more, none has its place, none has failed; and the cluster has what is done once.
     pub(super) fn complete(&mut self, frame: &mut Frame) {
         let rollout = &self.state.cluster.rollout;
         let rolling = &self.rolling;
-        let waits = rolling.waiting() > 0 || !rolling.returning.is_empty();
-        let is_over = !waits && rolling.under_way() == 0 && rolling.failed.is_empty();
+        let is_over = !rolling.waits() && rolling.under_way() == 0 && rolling.failed.is_empty();
         if rollout.complete || !rolling.arrived || !is_over || rollout.halted.is_some() {
+            return;
+        }
+        if !self.cluster_is_current() {
             return;
         }
         let number = rollout.number;
@@ -100,6 +102,7 @@ impl Core {
             ..self.next_rollout(now)
         };
         self.replace_rollout(rollout, frame);
+        self.retry_in_cluster(now, None, frame);
         // What is under way is so for another target: its time begins now.
         let held: Vec<AgentKey> = self.rolling.held.keys().cloned().collect();
         for key in held {

@@ -85,6 +85,11 @@ impl Rolling {
         self.ranked.len()
     }
 
+    /// Whether any does, or will when it has registered with a new master.
+    pub(super) fn waits(&self) -> bool {
+        self.waiting() > 0 || !self.returning.is_empty()
+    }
+
     /// The agents that wait because an operator has ordered something there.
     pub fn ordered(&self) -> Vec<AgentKey> {
         let waiting = self.waiting.values().flatten();

@@ -1,5 +1,6 @@
 //! Rollouts: who begins when, what is done on an agent, what becomes of failures, and what operators command.
 
+mod cluster;
 mod commands;
 mod domains;
 mod failures;

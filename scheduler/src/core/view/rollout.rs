@@ -117,8 +117,8 @@ impl Core {
             _ if !self.cluster_is_current() => Some("waits for the task types of the cluster".to_owned()),
             _ if !has_canaries => None,
             Stage::Soak { .. } if self.is_canary_down() => Some(
-                "a canary is not well: the pause after the canaries (rollout.canary-soak) begins anew when it is, or ends by \
-                 the command continue"
+                "a canary is not well, or has its place again: the pause after the canaries (rollout.canary-soak) begins anew \
+                 when it is done, or ends by the command continue"
                     .to_owned(),
             ),
             Stage::Soak { since } => Some(soak(since)),

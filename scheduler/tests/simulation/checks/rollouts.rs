@@ -458,7 +458,11 @@ impl Rollouts {
     /// The master says of a task how it stands.
     pub fn status(&mut self, id: &TaskId, status: &TaskStatus) {
         let state = status.state();
-        if let Some(agent) = status.agent_id.as_ref().filter(|_| !is_alive(state)) {
+        // What must be done once is done elsewhere when its agent is lost.
+        let is_over = !is_alive(state)
+            || state == TaskState::TaskUnreachable
+                && id.task_type().is_some_and(|task_type| task_type.scope() == Scope::Cluster);
+        if let Some(agent) = status.agent_id.as_ref().filter(|_| is_over) {
             let end = (AgentId::from(agent.value.clone()), state, exit_status(status));
             self.failed.entry(id.clone()).or_insert(end);
         }

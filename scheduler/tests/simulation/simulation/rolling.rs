@@ -190,8 +190,16 @@ impl Simulation {
         let rollout = &rollouts.cluster().rollout;
         let refused = !view.rollout.refused.is_empty();
         let wanted = self.wanted();
-        if let Some(agent) = rollouts.agents().find(|agent| agent.holds().is_some()) {
+        let init = rollouts.cluster().tasks.get(&TaskType::ClusterInit);
+        let target = &wanted.specs[&TaskType::ClusterInit].target;
+        let is_ready = init.is_some_and(|it| it.phase.at_goal() && it.target.as_ref() == Some(target));
+        let holding = rollouts.agents().find(|agent| agent.holds().is_some());
+        // Where it has failed for the cluster, who has begun waits for that.
+        if let Some(agent) = holding.filter(|_| is_ready || rollout.halted.is_none()) {
             return Some(format!("{} has its place", agent.key));
+        }
+        if !is_ready && rollout.halted.is_none() {
+            return Some(format!("cluster-init has not {target}: {init:?}; {:?}", view.rollout));
         }
         let mut some_failed = false;
         for agent in self.world.get_agents().agents.iter().filter(|agent| agent.active) {

@@ -116,6 +116,21 @@ fn a_canary_that_dies_in_the_pause_after_it_begins_that_anew_and_one_that_cannot
 }
 
 #[test]
+fn a_canary_that_is_at_work_again_begins_the_pause_after_it_anew() {
+    let mut script = updating(&rollout(|_| ()), &["a", "b"], &[NODE]);
+    script.replaces_node("a");
+    script.command(Plan::Update, Verb::Restart, Some(TaskType::Cni), Some("a")).unwrap();
+    script.wait(SOAK);
+    assert_eq!(script.under_way(), ["a:5051"]);
+    script.reaches("a", TaskType::Cni);
+    script.wait(STABLE);
+    script.wait(SOAK.saturating_sub(SECOND));
+    assert_eq!(script.under_way(), [""; 0]);
+    script.wait(2 * SECOND);
+    assert_eq!(script.under_way(), ["b:5051"]);
+}
+
+#[test]
 fn a_canary_that_goes_away_after_it_was_done_holds_nobody_up() {
     let mut script = updating(&rollout(|_| ()), &["a", "b"], &[NODE]);
     script.replaces_node("a");
@@ -142,6 +157,21 @@ fn nobody_s_time_passes_without_a_master_nor_while_its_host_is_drained() {
     script.send(Input::Agents(agents));
     script.wait(Duration::from_hours(2));
     assert_eq!((script.under_way(), script.core.view().rollout.failed.len()), (vec!["a:5051"], 0));
+}
+
+#[test]
+fn nobody_s_time_passes_while_nothing_is_decided() {
+    let mut script = updating(&rollout(|_| ()), &["a", "b"], &[NODE]);
+    script.launches("a", TaskType::Prefetch);
+    script.wait(Duration::from_mins(5));
+    // The clock was set, or state could not be stored for a while.
+    script.now = script.now.after(Duration::from_hours(1));
+    script.send(Input::Unattended);
+    script.wait(Duration::from_mins(14));
+    assert_eq!(script.under_way(), ["a:5051"]);
+    script.wait(Duration::from_mins(1));
+    let halted = script.core.view().rollout.held.unwrap();
+    assert!(halted.starts_with("halted") && halted.contains("rollout.agent-timeout"), "{halted}");
 }
 
 #[test]

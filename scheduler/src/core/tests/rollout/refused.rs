@@ -87,3 +87,37 @@ fn what_a_refused_configuration_has_no_more_needs_of_others_what_it_did() {
     script.declines("b");
     assert!(script.agent_view("b").reason.contains("libnetwork is skipped: needs docker-cluster-store"));
 }
+
+#[test]
+fn a_refused_configuration_is_not_launched_either_where_nobody_knows_what_it_was_before() {
+    let guarded = |name: &str| BTreeMap::from([("network.name".to_owned(), name.to_owned())]);
+    let settings = rollout(|rollout| rollout.guarded = guarded("calico"));
+    let mut script = Script::with_agents(settings.clone(), &["a"]);
+    script.install("a");
+    let mut refused = changed(settings, &[NODE], 2);
+    refused.rollout.guarded = guarded("blue");
+    // As a scheduler leaves it that cannot read one.
+    let definitions = script.stored.cluster.definitions.iter();
+    let left = definitions.filter(|(_, definition)| definition.task_type != NODE);
+    script.stored.cluster.definitions = Arc::new(left.map(|(t, d)| (t.clone(), d.clone())).collect());
+    script.restart_with(refused);
+    script.resumes(&["a"]);
+    script.tells(&["a"]);
+    for task_type in [NODE, TaskType::EtcdProxy] {
+        let task = script.task("a", task_type);
+        script.failed("a", &task, "Command terminated with signal Killed");
+    }
+    script.wait(SECOND);
+    // What is as it was is launched as ever.
+    script.reaches("a", TaskType::EtcdProxy);
+    script.declines("a");
+    let reason = script.agent_view("a").reason;
+    assert!(
+        reason.contains("calico-node is left as it is") && reason.contains("target of calico-node"),
+        "{reason}"
+    );
+    script.agents(&["a", "b"]);
+    script.reaches("b", TaskType::EtcdProxy);
+    script.reaches("b", TaskType::Cni);
+    script.declines("b");
+}

@@ -13,6 +13,7 @@ use super::slow::delayed;
 use super::*;
 use crate::api::{Role, router};
 use crate::config::EtcdLocation;
+use crate::driver::SystemClock;
 use crate::link::{self, Loop};
 use crate::mesos::Condition;
 use crate::state::{Opened, Opener};
@@ -55,7 +56,8 @@ async fn an_etcd_without_space_stops_all_effects_is_told_of_and_all_goes_on_when
     let server = Server::start(&["--quota-backend-bytes", "4000000"]).await;
     let (Opened { store, state, tenure, .. }, report) = open(server.location.clone()).await;
     let agents = link::agents(1);
-    let mut running = link::start((store, state, tenure.clone()), agents.clone(), Duration::ZERO).await;
+    let mut running =
+        link::start((store, state, tenure.clone()), agents.clone(), Duration::ZERO, SystemClock).await;
     let api = health(&running, report.clone()).await;
     next(&mut running, call::Type::Revive).await;
     let mut etcd = server.client().await.unwrap();
@@ -103,7 +105,7 @@ async fn a_list_of_1700_agents_is_stored_in_an_etcd_that_takes_2_s_for_each_answ
     location.members = vec![delayed(location.members[0].clone()).await];
     let (Opened { store, state, tenure, .. }, report) = open(location).await;
     let (started, agents) = (Instant::now(), link::agents(1700));
-    let mut running = link::start((store, state, tenure.clone()), agents, Duration::ZERO).await;
+    let mut running = link::start((store, state, tenure.clone()), agents, Duration::ZERO, SystemClock).await;
     let revives = async { while running.calls.recv().await.unwrap().r#type() != call::Type::Revive {} };
     tokio::pin!(revives);
     while timeout(Duration::from_millis(50), &mut revives).await.is_err() {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use calico_scheduler::core::{
-    AgentKey, AgentRecord, ClusterRecord, OnFailure, Phase, RolloutRecord, Run, Stage, TaskRecord, TaskType,
-    Timestamp,
+    AgentId, AgentKey, AgentRecord, ClusterRecord, OnFailure, Phase, RolloutRecord, Run, Scope, Stage,
+    TaskRecord, TaskType, Timestamp,
 };
 use mesos_v1::TaskState;
 
@@ -14,6 +14,16 @@ use crate::checks::is_step;
 
 /// So many launches in a row that never ran are one failure.
 const DROPS: usize = 4;
+
+/// Why a rollout has failed, when that is a task type of the cluster.
+fn of_cluster(why: &str) -> Option<&str> {
+    let first = ["what was ordered on ", "it cannot be rolled back, "];
+    let cause = first.iter().fold(why, |why, first| {
+        why.split_once("; ").filter(|_| why.starts_with(first)).map_or(why, |(_, rest)| rest)
+    });
+    let mut types = TaskType::ALL.into_iter().filter(|task_type| task_type.scope() == Scope::Cluster);
+    types.any(|task_type| cause.starts_with(task_type.name())).then_some(cause)
+}
 
 impl Rollouts {
     /// An agent's place is free, and it has not failed.
@@ -83,17 +93,24 @@ impl Rollouts {
             assert!(is_due || self.clocks_jumped, "{key} has failed at {now:?}, due at {due:?}: {why}");
             return;
         }
+        self.is_given_up(why, Some(old));
+    }
+
+    /// A step of an agent, or of the cluster, is not tried any more: it has failed as its reason says.
+    fn is_given_up(&self, why: &str, agent: Option<&AgentRecord>) {
+        let key = agent.map_or("the cluster", |agent| &*agent.key.0);
         let type_of = |task_type: &TaskType| why.starts_with(task_type.name());
         let task_type = TaskType::ALL.into_iter().find(type_of).unwrap_or_else(|| panic!("{key}: {why}"));
+        let is_its = |id: &AgentId| agent.is_none_or(|agent| agent.id == *id);
         let theirs = self
             .failed
             .iter()
-            .filter(|(id, (failed_on, ..))| *failed_on == old.id && id.task_type() == Some(task_type));
+            .filter(|(id, (failed_on, ..))| is_its(failed_on) && id.task_type() == Some(task_type));
         let ends: Vec<_> = theirs.map(|(_, (_, state, code))| (*state, *code)).collect();
         if why.contains("rollout.max-attempts") {
             let dropped = ends.iter().filter(|(state, _)| *state == TaskState::TaskDropped).count();
             let failed = ends.len() - dropped + dropped / DROPS;
-            let most = settings.rollout.max_attempts;
+            let most = self.settings().rollout.max_attempts;
             let enough = failed >= usize::try_from(most).unwrap();
             assert!(enough, "{key} has failed with {failed} attempts of {most}: {why}");
         } else {
@@ -126,6 +143,21 @@ impl Rollouts {
         }
     }
 
+    /// What has failed for the cluster is not tried for ever while an agent has its place.
+    fn cluster_goes_on(&self, now: Duration, before: &ClusterRecord) {
+        let holds = self.agents.values().any(|agent| agent.holds().is_some());
+        if !holds || !self.is_informed(now) {
+            return;
+        }
+        let (most, targets) = (self.settings().rollout.max_attempts, &self.cluster.rollout.targets);
+        for (task_type, record) in &self.cluster.tasks {
+            let changed = before.tasks.get(task_type) != Some(record);
+            let is_current = record.target.is_some() && targets.get(task_type) == record.target.as_ref();
+            let tries = matches!(record.phase, Phase::Backoff { .. }) && record.failures >= most;
+            assert!(!(changed && is_current && tries), "{task_type} goes on: {record:?}");
+        }
+    }
+
     /// With the agents that have `failed` it halts, or goes back, when it should, and not otherwise.
     pub(super) fn halts(
         &self,
@@ -134,6 +166,7 @@ impl Rollouts {
         canaries: &[AgentKey],
         (before_agents, cluster_before): (&BTreeMap<AgentKey, AgentRecord>, &ClusterRecord),
     ) {
+        self.cluster_goes_on(now, cluster_before);
         let (before, rollout) = (&cluster_before.rollout, &self.cluster.rollout);
         let most = self.settings().rollout.max_failures;
         let number = self.agents.values().filter(|agent| has_failed(agent, before.number)).count();
@@ -150,7 +183,14 @@ impl Rollouts {
             return;
         }
         let has_to = !failed.is_empty() && (number >= most || is_stage(rollout));
-        let may = !failed.is_empty() && (has_to || is_stage(before)) || self.died_later(before);
+        let halts = rollout.halted.as_deref().filter(|_| before.halted.is_none());
+        let for_cluster = halts.and_then(of_cluster);
+        if let Some(why) = for_cluster {
+            self.is_given_up(why, None);
+        }
+        let may = !failed.is_empty() && (has_to || is_stage(before))
+            || self.died_later(before)
+            || for_cluster.is_some();
         if has_to && before.halted.is_none() {
             assert!(
                 rollout.halted.is_some(),
@@ -178,6 +218,9 @@ impl Rollouts {
         if given_up.why.contains("has failed after it was done") {
             assert!(self.died_later(before), "nobody has died since: {}", given_up.why);
             return;
+        }
+        if let Some(why) = of_cluster(&given_up.why) {
+            return self.is_given_up(why, None);
         }
         let earlier = before.before.as_ref().map(|earlier| &earlier.targets);
         assert_eq!(earlier, Some(&self.cluster.rollout.targets), "it goes back to what was not there before");
