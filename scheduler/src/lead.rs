@@ -79,7 +79,7 @@ impl Program {
     }
 
     /// What can be launched where earlier configurations `defined` these targets: they are on agents still. What cannot be
-    /// read is left out there, and what had it gets the operator's target when it breaks.
+    /// read is left out there: what had it gets the operator's target when it breaks, unless that is refused.
     pub fn launchable(&self, defined: &mut Arc<BTreeMap<TargetHash, Definition>>) -> Arc<TaskTypes> {
         let (tasks, unreadable) = self.tasks.learn(defined);
         for target in unreadable {

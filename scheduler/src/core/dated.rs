@@ -57,6 +57,12 @@ impl<K: Clone + Ord> Dated<K> {
         Some(key)
     }
 
+    /// All moments become `now`.
+    pub fn renew(&mut self, now: Timestamp) {
+        self.moments.values_mut().for_each(|at| *at = now);
+        self.order = self.moments.keys().map(|key| (now, key.clone())).collect();
+    }
+
     /// Moments that are yet to come become `now`: a clock was set back since.
     pub fn not_after(&mut self, now: Timestamp) {
         while let Some((at, key)) = self.order.pop_last() {

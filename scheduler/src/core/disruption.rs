@@ -23,6 +23,13 @@ use super::state::{AgentRecord, Disruption, Phase, Slot, StateChange, TaskRecord
 #[derive(Debug, Default)]
 pub(super) struct Settling(Dated<AgentKey>);
 
+impl Settling {
+    /// What they were before is not known to have lasted.
+    pub fn renew(&mut self, now: Timestamp) {
+        self.0.renew(now);
+    }
+}
+
 /// Whether the next launch of a task type may restart what it must.
 pub(super) fn is_disruptive(spec: &Spec, record: Option<&TaskRecord>) -> bool {
     let Some(record) = record else { return false };
@@ -277,7 +284,7 @@ impl Core {
         let down = specs.filter(|(t, _)| agent.tasks.get(t).is_some_and(|record| record.reached));
         let mut nexts = down
             .filter(|(t, spec)| self.skipped(**t, spec, agent).is_none())
-            .filter(|(t, spec)| !Self::is_left_out(agent, **t, spec))
+            .filter(|(t, spec)| !spec.lost && !Self::is_left_out(agent, **t, spec))
             .map(|(t, spec)| Self::next_in(*t, spec, agent.tasks.get(t)));
         nexts.find(|next| matches!(next, Next::Launch(..)))
     }

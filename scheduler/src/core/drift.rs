@@ -155,7 +155,7 @@ impl Core {
             && record.looked_at.round != self.state.cluster.checks.number
             && spec.is_some_and(|spec| {
                 let is_of = |target: &TargetHash| *target == spec.target;
-                spec.goal == Goal::Finished && record.target.as_ref().map_or(is_free, is_of)
+                spec.goal == Goal::Finished && !spec.lost && record.target.as_ref().map_or(is_free, is_of)
             })
     }
 

@@ -174,6 +174,14 @@ impl Core {
         frame
     }
 
+    /// Nothing was heard for a while: nobody's time has gone by, and who was well must be so anew.
+    fn attend(&mut self, now: Timestamp) {
+        self.reconciliation.attend(now);
+        self.index.recoveries.renew(now);
+        self.settling.renew(now);
+        self.rolling.attend(now);
+    }
+
     /// What is stored.
     pub fn state(&self) -> &State {
         &self.state

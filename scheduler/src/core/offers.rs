@@ -274,7 +274,10 @@ impl Core {
             frame.effects.push(Effect::Reserve { offer, resources, refuse });
             return Ok(());
         }
-        let reached = before.is_some_and(|record| record.reached);
+        let reached = before.is_some_and(|record| {
+            // With another target it is done anew, once, and nothing is down before that.
+            record.reached && (place.is_some() || record.target.as_ref() == Some(&target))
+        });
         // What another configuration did does not count against this one.
         let before = before.filter(|record| record.target.as_ref() == Some(&target));
         let (failures, failure) =

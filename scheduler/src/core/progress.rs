@@ -101,15 +101,18 @@ impl Core {
             return (why_not, false);
         }
         let (next, behind) = match self.open(agent) {
-            Some((task_type, next @ Next::Launch(..))) => match self.prerequisite(agent, task_type) {
-                Some(missing) => (self.behind(task_type, missing), true),
-                None => (next, false),
-            },
+            Some((task_type, next @ (Next::Launch(..) | Next::End(_)))) => {
+                match self.prerequisite(agent, task_type) {
+                    Some(missing) => (self.behind(task_type, missing), true),
+                    None => (next, false),
+                }
+            }
             Some((_, next)) => (next, false),
             None => (Next::Complete, false),
         };
         if let Some(why) = self.lost(agent, &next) {
-            return (Next::Held(why), false);
+            // Others that have died come back.
+            return (self.meanwhile(agent).unwrap_or(Next::Held(why)), false);
         }
         match (&next, self.paused(agent)) {
             (Next::Launch(..) | Next::End(_), Some(why)) => {
@@ -265,11 +268,12 @@ impl Core {
         Some(format!("{task_type} waits for the first {beside} to be ready"))
     }
 
-    /// The first task type of the cluster that this one waits for. What was there before does not wait again, and what was ended
-    /// gets its successor.
+    /// The first task type of the cluster that this one waits for. What was there before does not wait again: what has died, or
+    /// was ended for its successor.
     fn prerequisite(&self, agent: &AgentRecord, task_type: TaskType) -> Option<TaskType> {
-        let half_done = agent.holds().is_some_and(|place| place.gap.is_some());
-        if half_done || Self::plan_of(agent) == Plan::Recovery {
+        let was_there = agent.tasks.get(&task_type).is_some_and(TaskRecord::is_down)
+            || agent.holds().is_some_and(|place| place.gap.is_some());
+        if was_there || Self::plan_of(agent) == Plan::Recovery {
             return None;
         }
         self.spec_on(agent, task_type)?.after.iter().copied().find(|task_type| {
@@ -326,8 +330,8 @@ impl Core {
 /// Why a target cannot be launched of which nobody knows what it stands for.
 fn why_lost(task_type: TaskType, spec: &Spec) -> String {
     format!(
-        "{task_type} is left as it is: what was stored of its target {} cannot be read. Allow what is refused, or set it \
-         back, or run the version of before",
+        "{task_type} is left as it is: what was stored of its target {} cannot be read. Set back what is refused, or allow it; \
+         after a rollback, restart the plan update",
         spec.target
     )
 }

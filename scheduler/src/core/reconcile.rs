@@ -126,6 +126,11 @@ impl Reconciliation {
         self.kills.contains_key(task)
     }
 
+    /// What the master says is heard without a gap from now on.
+    pub fn attend(&mut self, now: Timestamp) {
+        self.attended = Some(now);
+    }
+
     /// This task has ended, or may live on. Whether it was to be killed.
     pub fn spare(&mut self, task: &TaskId) -> bool {
         self.kills.remove(task).is_some()
@@ -149,18 +154,13 @@ impl Core {
         self.reconciliation.next_implicit = Some(now.after(self.settings.reconcile_interval));
         self.reconciliation.began.get_or_insert(now);
         self.reconciliation.patient_until = None;
-        self.attend(now);
+        self.reconciliation.attend(now);
         self.ask(now, frame);
     }
 
     /// Since when what the master says is heard without a gap, if it is.
     pub(super) fn attended_since(&self) -> Option<Timestamp> {
         self.reconciliation.attended.filter(|_| self.demand.is_subscribed())
-    }
-
-    /// Nobody's time has gone by in which nothing was heard.
-    pub(super) fn attend(&mut self, now: Timestamp) {
-        self.reconciliation.attended = Some(now);
     }
 
     pub(super) fn reconciliation_tick(&mut self, now: Timestamp, frame: &mut Frame) {

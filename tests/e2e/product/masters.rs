@@ -14,7 +14,7 @@ use crate::{INSTALL, deployed, wait};
 const PRINCIPAL: &str = "calico-framework";
 
 /// How long there is no leader: many of our attempts, and of the agents'.
-const LEADERLESS: Duration = Duration::from_mins(1);
+const LEADERLESS: Duration = Duration::from_secs(25);
 
 /// The number of the master that leads; none while none does.
 fn leader(cluster: &Cluster) -> Option<usize> {

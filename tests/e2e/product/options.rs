@@ -1,4 +1,5 @@
-//! An install with options that are not the defaults, on an etcd that speaks TLS, and its CNI part taken back by hand.
+//! An install with options that are not the defaults, on an etcd that speaks TLS, directly and through proxies, and its CNI
+//! part taken back by hand.
 
 use std::time::Duration;
 
@@ -35,7 +36,9 @@ impl EtcdWithTls {
 
     fn start(cluster: &Cluster, host: &Host<'_>) -> Self {
         let address = host.address();
-        let made = rcgen::generate_simple_self_signed([address.to_string()]).unwrap();
+        // As it is reached itself, and through a gateway.
+        let names = [address.to_string(), "127.0.0.1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
         let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         for (name, text) in Self::FILES.into_iter().zip([&cert, &cert, &key]) {
             cluster.set_artifact(name, text.as_bytes()).unwrap();
@@ -59,17 +62,30 @@ impl EtcdWithTls {
         json!({"proxy": "direct", "endpoints": self.url, "ca": ca, "cert": cert, "key": key})
     }
 
-    /// Calico's data is there and nowhere else; plugins are told of files that only root reads, and nobody else of the key.
-    fn is_used(&self, cluster: &Cluster, host: &Host<'_>) {
+    /// Plugins reach it at `endpoint`: with TLS through files that only root reads, without it through none.
+    fn is_reached(host: &Host<'_>, endpoint: &str) {
         let config =
             sh(host, "cat $(find /opt/mesosphere/etc/dcos/network/cni /etc/cni/net.d -name blue.conf)");
         let config: Value = serde_json::from_str(&config).unwrap();
-        assert_eq!(config["etcd_endpoints"], *self.url);
+        assert_eq!(config["etcd_endpoints"], *endpoint);
+        if endpoint.starts_with("http:") {
+            assert_eq!(config["etcd_key_file"], Value::Null);
+            assert_eq!(
+                sh(host, "ls /var/lib/calico-dcos/etcd/cni 2>/dev/null || true"),
+                "",
+                "files of before"
+            );
+            return;
+        }
         for (field, name) in [("ca_cert", "ca.pem"), ("cert", "cert.pem"), ("key", "key.pem")] {
             let file = config[format!("etcd_{field}_file")].as_str().unwrap();
             assert!(file.starts_with("/var/lib/calico-dcos/etcd/cni/") && file.ends_with(name), "{config}");
             assert_eq!(sh(host, &format!("stat -c '%a %U' {file}")), "600 root");
         }
+    }
+
+    /// Calico's data is there and nowhere else, and nobody is told of the key.
+    fn is_used(&self, cluster: &Cluster, host: &Host<'_>) {
         let keys = format!(
             "ETCDCTL_API=3 etcdctl get --prefix --keys-only /calico --endpoints {}",
             cluster.etcd_endpoint()
@@ -82,17 +98,20 @@ impl EtcdWithTls {
 }
 
 #[test]
-fn another_network_on_an_etcd_with_tls_without_a_proxy_works_and_its_plugins_are_taken_back() {
+fn another_network_on_an_etcd_with_tls_without_a_proxy_and_through_proxies_works_and_its_plugins_are_taken_back()
+ {
     let (_lock, cluster) = up("e2e-options");
     let hosts = cluster.hosts().unwrap();
+    let pace = json!({"strategy": "parallel", "max-concurrent-agents": "2", "stability": "1s"});
     let before: Vec<String> = hosts.iter().map(cni).collect();
     let etcd = EtcdWithTls::start(&cluster, &hosts[1]);
     let options = json!({
         "etcd": etcd.options(&cluster),
         "network": {"name": "blue", "pool-cidr": "10.20.0.0/24", "block-size": 28, "encapsulation": "none", "mtu": "1400"},
         "agents": {"exclude": format!("{}", hosts[1].address())},
+        "rollout": pace,
     });
-    let scheduler = product::install(&cluster, &options).unwrap();
+    let mut scheduler = product::install(&cluster, &options).unwrap();
     deployed(&scheduler, 2);
 
     // What is disabled is no step; the agent that is excluded has nothing of ours.
@@ -107,19 +126,34 @@ fn another_network_on_an_etcd_with_tls_without_a_proxy_works_and_its_plugins_are
     assert_eq!(cni(&hosts[1]), before[1]);
 
     let with_calico = [hosts[0].address().to_string(), hosts[2].address().to_string()];
-    let mut proofs = Vec::new();
-    proof::prove_on(
-        &cluster,
-        "blue",
-        |host| with_calico.contains(&host.address().to_string()),
-        |proof| {
-            proofs.push(proof.to_string());
-        },
-    )
-    .unwrap();
-    assert!(proofs.len() == 4 && proofs.iter().all(|proof| proof.contains("10.20.0.")), "{proofs:#?}");
+    let proves = || {
+        let mut proofs = Vec::new();
+        let has_calico = |host: &Host<'_>| with_calico.contains(&host.address().to_string());
+        proof::prove_on(&cluster, "blue", has_calico, |proof| proofs.push(proof.to_string())).unwrap();
+        assert!(proofs.len() == 4 && proofs.iter().all(|proof| proof.contains("10.20.0.")), "{proofs:#?}");
+    };
+    proves();
     for host in [&hosts[0], &hosts[2]] {
+        EtcdWithTls::is_reached(host, &etcd.url);
         etcd.is_used(&cluster, host);
+    }
+
+    // The same etcd through a proxy that speaks TLS for its clients, and through one that lets them do it.
+    let modes = [("grpc-proxy", "http://127.0.0.1:2379"), ("gateway", "https://127.0.0.1:2379")];
+    for (number, (mode, endpoint)) in (2..).zip(modes) {
+        scheduler.process().kill().unwrap();
+        scheduler.restart_with(&[("CALICO_ETCD_PROXY", mode)]).unwrap();
+        wait(mode, Duration::from_mins(2), || {
+            let (_, rollout) = scheduler.api().get("/v1/rollout").ok()?;
+            (rollout["number"] == number && rollout["stage"] == "complete").then_some(())
+        });
+        proves();
+        for host in [&hosts[0], &hosts[2]] {
+            EtcdWithTls::is_reached(host, endpoint);
+            etcd.is_used(&cluster, host);
+            let runs = sh(host, "pgrep -af 'etcd (gateway|grpc-proxy)'");
+            assert!(runs.contains(mode), "{runs}");
+        }
     }
 
     let uri = cluster.artifact("installer").unwrap();

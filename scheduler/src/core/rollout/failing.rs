@@ -38,16 +38,18 @@ impl Core {
         }
     }
 
-    /// Task types of the cluster that have failed in an update. Where all are installed first nothing is to be lost, and it is
-    /// tried for ever.
+    /// Task types of the cluster that others wait for, and that have failed in an update. Where all are installed first nothing
+    /// is to be lost, and it is tried for ever; so is what was done and has vanished since.
     pub(super) fn judge_cluster(&mut self, now: Timestamp, frame: &mut Frame) {
-        let (rollout, rolling) = (&self.state.cluster.rollout, &self.rolling);
-        let updates = rolling.waits() || rolling.under_way() > 0 || rolling.arrived;
-        if rollout.number <= 1 || rollout.complete || !updates {
+        if self.state.cluster.rollout.complete || !self.is_update() {
             return;
         }
         let mut failed: Vec<(TaskType, TaskRecord, String)> = Vec::new();
         for (task_type, record) in &self.state.cluster.tasks {
+            let is_awaited = self.settings.specs.values().any(|spec| spec.after.contains(task_type));
+            if !is_awaited || record.is_down() {
+                continue;
+            }
             let spec = self.settings.specs.get(task_type).filter(|spec| spec.enabled);
             if spec.is_some_and(|spec| record.target.as_ref() == Some(&spec.target))
                 && let Some(why) = self.why_given_up(*task_type, record)
@@ -143,7 +145,7 @@ impl Core {
         }
     }
 
-    fn waits_its_turn(&self, now: Timestamp, agent: &AgentRecord) -> bool {
+    pub(super) fn waits_its_turn(&self, now: Timestamp, agent: &AgentRecord) -> bool {
         match self.presence(&agent.key) {
             Some(Presence::Active) => {}
             // Its operator wants nothing new there for now.
@@ -188,9 +190,12 @@ impl Core {
         explained: &str,
         frame: &mut Frame,
     ) {
-        let Slot::Agent(key, _) = slot else { return };
         let explain = |why: &str| why.replacen(known, explained, 1);
-        let is_its = |why: &&str| why.contains(&*key.0) && why.ends_with(known);
+        let name = match slot {
+            Slot::Cluster(task_type) => task_type.name(),
+            Slot::Agent(key, _) => &*key.0,
+        };
+        let is_its = |why: &&str| why.contains(name) && why.ends_with(known);
         let RolloutRecord { halted, given_up, .. } = &self.state.cluster.rollout;
         let halted = halted.as_deref().filter(is_its).map(explain);
         let given_up = given_up.as_ref().map(|given_up| &*given_up.why).filter(is_its).map(explain);
@@ -202,6 +207,7 @@ impl Core {
                 }
             });
         }
+        let Slot::Agent(key, _) = slot else { return };
         let of_agent = self.state.agents.get(key).and_then(|agent| agent.place.as_ref()?.failure.as_ref());
         let Some(failure) = of_agent.filter(|failure| failure.ends_with(known)).cloned() else { return };
         self.edit(key, frame, |agent| {

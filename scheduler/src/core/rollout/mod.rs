@@ -78,8 +78,10 @@ impl Core {
             frame.tell(RolloutNews::Begins { number: rollout.number, changed });
         }
         self.replace_rollout(rollout, frame);
-        // As agents are: what failed before is tried with the new target.
-        self.retry_in_cluster(now, None, frame);
+        if self.number() > 1 {
+            // As agents are: what failed before is tried with the new target.
+            self.retry_in_cluster(now, None, frame);
+        }
     }
 
     /// A rollout that comes after all that there were.
@@ -121,6 +123,12 @@ impl Core {
         let mut cluster = self.state.cluster.clone();
         edit(&mut cluster.rollout);
         self.change(frame, StateChange::Cluster(cluster.into()));
+    }
+
+    /// Whether the rollout is an update: some agent was complete before it.
+    pub(super) fn is_update(&self) -> bool {
+        let rolling = &self.rolling;
+        self.number() > 1 && (rolling.arrived || rolling.under_way() > 0 || rolling.waits())
     }
 
     /// Whether the task types of the cluster that others wait for have the operator's target.

@@ -56,6 +56,12 @@ impl Core {
             });
             self.rolling.touched.remove(key);
         }
+        // What it has waited for does not count as its own time.
+        if self.waits_its_turn(now, &agent) {
+            self.rolling.idle.insert(key.clone());
+        } else if self.rolling.idle.remove(key) {
+            self.rolling.held.insert(key.clone(), now);
+        }
         if self.has_arrived(&agent) {
             if self.rolling.settling.get(key).is_none() {
                 self.rolling.settling.insert(key.clone(), now);

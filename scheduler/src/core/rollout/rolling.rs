@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::super::Core;
 use super::super::dated::Dated;
-use super::super::ids::{AgentKey, TargetHash};
+use super::super::ids::{AgentKey, TargetHash, Timestamp};
 use super::super::input::Agent;
 use super::super::listing::Presence;
 use super::super::progress::Next;
@@ -31,7 +31,7 @@ pub(in super::super) struct Rolling {
     pub begins: bool,
     /// Whether agents may begin.
     pub is_open: bool,
-    /// Whether a canary has been down in the pause after it, which begins anew then.
+    /// Whether a canary has been down in the pause after it, or may have been: that begins anew then.
     pub(super) was_down: bool,
     /// Whether no window is open.
     pub is_shut: bool,
@@ -53,6 +53,8 @@ pub(in super::super) struct Rolling {
     pub(super) arrived: bool,
     /// Agents with a place, or whose first install is complete, that have changed in this frame.
     pub(super) touched: BTreeSet<AgentKey>,
+    /// Agents that hold a place and wait for others, or for an operator: their step's time does not pass.
+    pub(super) idle: BTreeSet<AgentKey>,
     /// Agents that hold a place and have nothing to do any more, and since when.
     pub(super) settling: Dated<AgentKey>,
 }
@@ -70,6 +72,12 @@ pub(super) enum Rank {
 }
 
 impl Rolling {
+    /// Nothing was heard for a while: who was well must be so anew, canaries in the pause after them, too.
+    pub fn attend(&mut self, now: Timestamp) {
+        self.settling.renew(now);
+        self.was_down = true;
+    }
+
     /// How many places are held.
     pub fn under_way(&self) -> usize {
         self.held.len()
@@ -159,6 +167,7 @@ impl Rolling {
             }
             (Some(_), None) => {
                 self.held.remove(key);
+                self.idle.remove(key);
                 self.settling.remove(key);
             }
         }

@@ -212,7 +212,10 @@ impl Core {
             slot: agent.disrupted().map(|disruption| SlotView {
                 task_type: disruption.task_type,
                 since: disruption.since,
-                until: disruption.since.after(self.settings.agent_timeout),
+                until: self
+                    .attended_since()
+                    .map_or(disruption.since, |at| at.max(disruption.since))
+                    .after(self.settings.agent_timeout),
             }),
             waits_for_slot,
             rollout: self.place_view(agent),

@@ -74,7 +74,10 @@ impl Core {
     pub(super) fn rollout_view(&self, held: Option<String>) -> RolloutView {
         let rollout = &self.state.cluster.rollout;
         let failed: Vec<AgentKey> = self.rolling.failed().iter().cloned().collect();
-        let is_over = self.rolling.under_way() == 0 && self.rolling.waiting() == 0 && failed.is_empty();
+        let is_over = self.rolling.under_way() == 0
+            && self.rolling.waiting() == 0
+            && failed.is_empty()
+            && !self.waits_for_cluster();
         let (stage, soak_until) = match rollout.stage {
             _ if self.inventory.is_none() => ("unknown", None),
             _ if rollout.given_up.is_some() => (if is_over { "rolled-back" } else { "rolling-back" }, None),
@@ -100,10 +103,15 @@ impl Core {
         }
     }
 
-    /// Why no further agent begins, where some wait.
+    /// Whether an update waits for a task type of the cluster.
+    fn waits_for_cluster(&self) -> bool {
+        self.is_update() && !self.cluster_is_current()
+    }
+
+    /// Why no further agent begins, where some wait, or the cluster does.
     pub(super) fn why_none_begins(&self) -> Option<String> {
         let rollout = &self.state.cluster.rollout;
-        if self.rolling.waiting() == 0 && rollout.halted.is_none() {
+        if self.rolling.waiting() == 0 && rollout.halted.is_none() && !self.waits_for_cluster() {
             return None;
         }
         let soak = |since: Timestamp| {
@@ -163,7 +171,9 @@ impl Core {
         for task_type in TaskType::ALL.into_iter().filter(|_| is_update) {
             let spec = self.settings.specs.get(&task_type);
             let steps: Vec<StepView> = match (task_type.scope(), spec) {
-                (Scope::Cluster, Some(spec)) => vec![self.cluster_update(task_type, spec, held)],
+                (Scope::Cluster, Some(spec)) => {
+                    self.cluster_update(task_type, spec, held).into_iter().collect()
+                }
                 (Scope::Cluster, None) => continue,
                 (Scope::Agent, spec) => {
                     agents.iter().filter_map(|a| self.agent_update(a, task_type, spec, held)).collect()
@@ -193,17 +203,17 @@ impl Core {
         PlanView { status, errors, strategy: self.settings.rollout.strategy.name(), phases }
     }
 
-    fn cluster_update(&self, task_type: TaskType, spec: &Spec, held: Option<&str>) -> StepView {
-        let record = self.state.cluster.tasks.get(&task_type);
-        let view = self.task_view(task_type, record);
-        let outdated = record.is_some_and(|record| Self::is_outdated_in_cluster(spec, record));
-        let (status, message) = if outdated {
+    /// The step of a task type of the cluster; none before it was launched first, which is no update.
+    fn cluster_update(&self, task_type: TaskType, spec: &Spec, held: Option<&str>) -> Option<StepView> {
+        let record = self.state.cluster.tasks.get(&task_type)?;
+        let view = self.task_view(task_type, Some(record));
+        let (status, message) = if Self::is_outdated_in_cluster(spec, record) {
             (Status::Pending, held.unwrap_or("is launched again, for its target has changed").to_owned())
         } else {
             (view.status, view.reason)
         };
         let name = task_type.name();
-        StepView { id: format!("{name}.{name}"), name: name.to_owned(), status, message }
+        Some(StepView { id: format!("{name}.{name}"), name: name.to_owned(), status, message })
     }
 
     /// One step of one agent; none where there is nothing to be shown.

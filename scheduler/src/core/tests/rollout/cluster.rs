@@ -65,7 +65,7 @@ fn where_rollouts_go_back_the_cluster_gets_what_it_had_as_well() {
 
 #[test]
 fn a_service_that_was_ended_gets_its_successor_whatever_the_cluster_waits_for() {
-    let settings = rollout(|rollout| rollout.max_attempts = 1);
+    let settings = rollout(|rollout| rollout.max_attempts = 2);
     let mut script = updating(&settings, &["a", "b"], &[NODE]);
     script.reaches("a", TaskType::Prefetch);
     let old = script.task("a", NODE);
@@ -79,8 +79,13 @@ fn a_service_that_was_ended_gets_its_successor_whatever_the_cluster_waits_for() 
     assert_eq!(script.target("a", NODE), "version 3 of calico-node");
     script.failed("b", &init, "Command exited with status 78");
     assert!(script.core.view().rollout.held.is_some_and(|why| why.starts_with("halted: cluster-init")));
+    // What dies meanwhile comes back.
+    let node = script.task("a", NODE);
+    script.failed("a", &node, "Command terminated with signal Killed");
+    script.wait(SECOND);
+    script.reaches("a", NODE);
     // Another configuration ends that.
-    let mut other = changed(rollout(|rollout| rollout.max_attempts = 1), &[NODE], 4);
+    let mut other = changed(rollout(|rollout| rollout.max_attempts = 2), &[NODE], 4);
     other.specs.get_mut(&INIT).unwrap().target = "version 3 of cluster-init".into();
     script.restart_with(with_definitions(other));
     script.resumes(&["a", "b"]);
@@ -97,4 +102,65 @@ fn a_rollout_of_what_is_done_once_is_complete_with_that() {
     script.reaches("a", INIT);
     script.wait(SECOND);
     assert!(script.stored.cluster.rollout.complete);
+}
+
+#[test]
+fn a_service_is_not_ended_before_the_cluster_has_what_its_successor_waits_for() {
+    let settings = rollout(|rollout| rollout.max_attempts = 1);
+    let mut script = updating(&settings, &["a"], &[NODE]);
+    script.launches("a", TaskType::Prefetch);
+    script.restart_with(changed(settings, &[INIT, NODE], 3));
+    script.resumes(&["a"]);
+    script.tells(&["a"]);
+    let init = script.launches("a", INIT);
+    let fetch = script.task("a", TaskType::Prefetch);
+    script.finished("a", &fetch);
+    script.reaches("a", TaskType::Prefetch);
+    assert!(
+        script.core.view().agents[0].reason.contains("waits for cluster-init"),
+        "{:?}",
+        script.agent_view("a")
+    );
+    // That is not the agent's time.
+    script.wait(Duration::from_mins(14));
+    let frame = script.finished("a", &init);
+    assert_eq!(killed(&frame).len(), 1);
+    script.wait(Duration::from_mins(2));
+    assert_eq!(script.under_way(), ["a:5051"]);
+}
+
+#[test]
+fn why_the_cluster_s_task_has_failed_is_told_when_its_last_words_come() {
+    let mut settings =
+        rollout(|rollout| (rollout.on_failure, rollout.max_attempts) = (OnFailure::Rollback, 1));
+    fetching(&mut settings);
+    let mut script = updating(&with_definitions(settings), &["a"], &[INIT, NODE]);
+    let init = script.launches("a", INIT);
+    script.failed("a", &init, "Command exited with status 78");
+    script.launches("a", INIT);
+    let text = "the pool overlaps another one".to_owned();
+    script.send(Input::Output { slot: Slot::Cluster(INIT), task: init, text });
+    let why = script.core.view().rollout.given_up.unwrap();
+    assert!(why.ends_with("the pool overlaps another one"), "{why}");
+}
+
+#[test]
+fn what_was_done_once_and_has_vanished_is_put_back_and_takes_no_update_back() {
+    let settings = rollout(|rollout| rollout.max_attempts = 1);
+    let mut script = installed(&settings, &["a", "b"]);
+    script.command(Plan::Update, Verb::Stop, None, None).unwrap();
+    script.restart_with(changed(settings, &[NODE], 2));
+    script.resumes(&["a", "b"]);
+    script.tells(&["a", "b"]);
+    script.wait(Duration::from_hours(2));
+    let look = script.launches("b", TaskType::Cni);
+    script.finished("b", &look);
+    let look = script.launches("b", INIT);
+    script.failed("b", &look, "Command exited with status 1");
+    for _ in 0..2 {
+        script.wait(Duration::from_mins(1));
+        let init = script.launches("b", INIT);
+        script.failed("b", &init, "Command exited with status 69");
+    }
+    assert_eq!(script.core.view().rollout.held.as_deref(), Some("stopped by an operator"));
 }

@@ -175,6 +175,19 @@ fn nobody_s_time_passes_while_nothing_is_decided() {
 }
 
 #[test]
+fn who_was_well_must_be_so_anew_when_nothing_was_decided_for_a_while() {
+    let mut script = updating(&rollout(|_| ()), &["a", "b"], &[NODE]);
+    script.replaces_node("a");
+    script.wait(SECOND);
+    script.now = script.now.after(Duration::from_hours(1));
+    script.send(Input::Unattended);
+    assert_eq!(script.under_way(), [""; 0], "not all of the pause is over");
+    script.wait(SOAK);
+    script.wait(SECOND);
+    assert_eq!(script.under_way(), ["b:5051"]);
+}
+
+#[test]
 fn what_was_ordered_on_all_agents_ends_with_the_first_that_fails() {
     let settings = rollout(|rollout| {
         rollout.strategy = RolloutStrategy::Serial;
