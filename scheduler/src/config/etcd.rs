@@ -22,6 +22,15 @@ pub struct Etcd {
     pub listen: SocketAddr,
 }
 
+impl Etcd {
+    /// Where hosts reach it, when that is a proxy of theirs: TLS is passed through, or spoken by it.
+    pub(super) fn local(&self) -> Option<String> {
+        let Proxy::Local(mode, _) = &self.proxy else { return None };
+        let scheme = if *mode == ProxyMode::Gateway && self.tls.is_some() { "https" } else { "http" };
+        Some(format!("{scheme}://{}", self.listen))
+    }
+}
+
 /// TLS towards etcd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
@@ -40,12 +49,15 @@ pub enum Proxy {
     Direct,
 }
 
+/// `etcd.proxy` without one.
+pub(super) const DIRECT: &str = "direct";
+
 impl Proxy {
     /// The option's word.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Local(mode, _) => mode.word(),
-            Self::Direct => "direct",
+            Self::Direct => DIRECT,
         }
     }
 }

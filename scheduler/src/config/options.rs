@@ -185,7 +185,7 @@ pub const OPTIONS: &[OptionDef] = &[
     bare(
         "rollout.allow-unsafe",
         "Options that may be changed although workloads lose their network by it, comma-separated: network.name, \
-         network.pool-cidr, network.block-size, node.profile, etcd.endpoints",
+         network.pool-cidr, network.block-size, node.profile, etcd.endpoints, etcd.proxy",
     ),
     option(
         "rollout.max-concurrent-restarts",

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::agents::share;
+use super::etcd::DIRECT;
 use super::reader::{Reader, parse};
 use super::{Target, at_least};
 use crate::core::{self, OnFailure, RolloutStrategy, Share, WindowError};
@@ -31,7 +32,7 @@ const DOMAIN_ATTRIBUTE: &str = "rollout.domain-attribute";
 type Value = fn(&Target) -> String;
 
 /// The options whose change is not safe.
-const GUARDED: [(&str, Value); 5] = [
+const GUARDED: [(&str, Value); 6] = [
     ("network.name", |target| target.network.name.clone()),
     ("network.pool-cidr", |target| target.network.pool.to_string()),
     ("network.block-size", |target| target.network.block_size.to_string()),
@@ -43,6 +44,8 @@ const GUARDED: [(&str, Value); 5] = [
             etcd.endpoints.iter().chain(&etcd.discovery_srv).map(String::as_str).collect();
         endpoints.into_iter().collect::<Vec<_>>().join(",")
     }),
+    // Where the hosts' parts reach etcd: what they were told holds for as long as a container is on the network.
+    ("etcd.proxy", |target| target.etcd.local().unwrap_or_else(|| DIRECT.to_owned())),
 ];
 
 impl Target {

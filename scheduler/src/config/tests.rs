@@ -303,6 +303,7 @@ fn what_is_guarded_is_equal_when_it_means_the_same() {
     let before = guarded(&[]);
     let expected = [
         ("etcd.endpoints", "http://10.0.0.1:2379,http://10.0.0.2:2379"),
+        ("etcd.proxy", "http://127.0.0.1:2379"),
         ("network.block-size", "26"),
         ("network.name", "calico"),
         ("network.pool-cidr", "192.168.0.0/16"),
@@ -322,6 +323,8 @@ fn what_is_guarded_is_equal_when_it_means_the_same() {
         ("NETWORK_BLOCK_SIZE", "27", "network.block-size"),
         ("NETWORK_NAME", "other", "network.name"),
         ("NETWORK_POOL_CIDR", "10.1.0.0/16", "network.pool-cidr"),
+        ("ETCD_PROXY", "direct", "etcd.proxy"),
+        ("ETCD_LISTEN", "127.0.0.1:2380", "etcd.proxy"),
     ] {
         let after = guarded(&[(name, value)]);
         let changed: Vec<&String> = before.keys().filter(|key| before.get(*key) != after.get(*key)).collect();

@@ -102,7 +102,7 @@ fn bad_input_of_every_kind_names_the_option_and_what_would_be_right() {
             "ROLLOUT_ALLOW_UNSAFE",
             "network.name,network.mtu",
             "'network.mtu' is no option whose change is unsafe; those are: network.name, network.pool-cidr, \
-             network.block-size, node.profile, etcd.endpoints",
+             network.block-size, node.profile, etcd.endpoints, etcd.proxy",
         ),
         ("SERVICE_USER", "root:root", "like root"),
         ("NODE_IMAGE", "calico/node v3", "like calico/node:v3.14.0"),

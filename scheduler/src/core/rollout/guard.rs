@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Lists of addresses: the same system as long as one of them stays.
 const LISTS: [&str; 1] = ["etcd.endpoints"];
+/// Values on which nobody depends: who reaches etcd without a proxy goes on to do so.
+const FREE: [(&str, &str); 1] = [("etcd.proxy", "direct")];
 
 /// Each guarded option that `after` has another value of than `before`, though it is not `allowed`: what would change,
 /// and what to do.
@@ -20,6 +22,7 @@ pub(super) fn contradictions(
         } else {
             old == new
         };
+        let same = same || FREE.contains(&(option, old));
         (!same && !allowed.contains(option)).then(|| {
             format!(
                 "{option} would change from '{old}' to '{new}', which cuts off workloads that are there: set it back, or \
@@ -48,6 +51,15 @@ mod tests {
         assert!(refused[0].contains("rollout.allow-unsafe"), "{refused:?}");
         let allowed = BTreeSet::from(["network.name".to_owned()]);
         assert_eq!(contradictions(&before, &after, &allowed), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_proxy_that_containers_may_still_need_stays_where_it_is() {
+        let etcd = |proxy| values(&[("etcd.proxy", proxy)]);
+        let refused = |before, after| contradictions(&etcd(before), &etcd(after), &BTreeSet::new()).len();
+        let (plain, tls) = ("http://127.0.0.1:2379", "https://127.0.0.1:2379");
+        assert_eq!([refused("direct", plain), refused(plain, plain)], [0, 0]);
+        assert_eq!([refused(plain, "direct"), refused(plain, tls)], [1, 1]);
     }
 
     #[test]
