@@ -152,7 +152,7 @@ fn another_network_on_an_etcd_with_tls_without_a_proxy_and_through_proxies_works
                 "{refused}"
             );
             for host in [&hosts[0], &hosts[2]] {
-                wait("an empty network", Duration::from_secs(60), || {
+                wait("an empty network", Duration::from_mins(1), || {
                     sh(host, "ls /var/run/mesos/isolators/network/cni").is_empty().then_some(())
                 });
             }
