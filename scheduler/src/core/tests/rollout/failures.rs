@@ -312,6 +312,18 @@ fn a_rollout_that_fails_goes_back_one_agent_after_the_other_without_a_pause() {
 }
 
 #[test]
+fn who_goes_back_needs_no_canary_and_no_pause_after_it() {
+    let mut script = updating(&going_back(|_| ()), &["a", "b"], &[NODE]);
+    script.replaces_node("a");
+    script.wait(SOAK);
+    script.fails_with_its_node("b");
+    script.comes_to("b", BEFORE);
+    assert_eq!(script.under_way(), ["a:5051"]);
+    script.comes_to("a", BEFORE);
+    assert_eq!((script.under_way(), script.stage()), (vec![], "rolled-back"));
+}
+
+#[test]
 fn why_it_goes_back_has_the_last_words_that_come_when_the_next_launch_is_made() {
     let settings = going_back(|_| ());
     let mut script = updating(&settings, &["a", "b"], &[NODE]);
