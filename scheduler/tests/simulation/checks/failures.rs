@@ -106,7 +106,7 @@ impl Failures {
     /// A launch.
     pub fn launch(&mut self, place: &Place, id: &TaskId, at: Duration, by: Circumstances) {
         let row = self.places.entry(place.clone()).or_insert_with(|| Row::new(id, at, false, 0));
-        let is_freed = by.freed.is_some_and(|freed| freed >= row.failed.unwrap_or(row.at));
+        let is_freed = by.freed.is_some_and(|freed| freed + LAG >= row.failed.unwrap_or(row.at));
         if by.is_free || is_freed {
             row.times = 0;
         } else {

@@ -329,9 +329,9 @@ impl Rollouts {
         let is_known = before.as_ref() == Some(target) || self.meant.get(&slot) == Some(target);
         let current = self.cluster.rollout.targets.get(&task_type);
         if record.settled == 0 || record.holds().is_some() {
-            // It comes back as it was, and its agent has its place by the end of the same frame.
-            let began = record.holds().map(|place| Duration::from_millis(place.since.0));
-            let as_it_was = is_known && began.is_some_and(|began| began + LAG > now);
+            // It comes back as it was, and its agent has its place by the end of the same frame, which may be stored late.
+            let began = record.holds().map(|place| place.since);
+            let as_it_was = is_known && began.zip(id.made_at()).is_some_and(|(began, made)| began >= made);
             assert!(
                 current == Some(target) || task_type == TaskType::Prefetch || as_it_was,
                 "{id} is launched on {agent} with {target}, and {current:?} is wanted"

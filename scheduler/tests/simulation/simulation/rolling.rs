@@ -217,7 +217,12 @@ impl Simulation {
             }
             // It waits for an operator: so does one that was not healthy in time after a restart of ours.
             let given_up = record.disruption.as_ref().is_some_and(|disruption| disruption.failure.is_some());
-            if record.settled == 0 && (given_up || self.mood.bad.lock().unwrap().contains(id)) {
+            let bad = self.mood.bad.lock().unwrap().contains(id);
+            if record.settled == 0 && (given_up || bad) {
+                continue;
+            }
+            // What a host could not have before comes to it without a place, and may be bad.
+            if bad && record.tasks.values().any(|task| task.phase.live().is_some() && !task.reached) {
                 continue;
             }
             if rollout.halted.is_some() {
