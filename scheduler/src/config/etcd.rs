@@ -23,11 +23,13 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// Where hosts reach it, when that is a proxy of theirs: TLS is passed through, or spoken by it.
-    pub(super) fn local(&self) -> Option<String> {
-        let Proxy::Local(mode, _) = &self.proxy else { return None };
-        let scheme = if *mode == ProxyMode::Gateway && self.tls.is_some() { "https" } else { "http" };
-        Some(format!("{scheme}://{}", self.listen))
+    /// Where hosts reach it: their proxy, which passes TLS through, or speaks it for them; or the word for none.
+    pub(super) fn reached_at(&self) -> String {
+        match &self.proxy {
+            Proxy::Direct => self.proxy.word().to_owned(),
+            Proxy::Local(ProxyMode::Gateway, _) if self.tls.is_some() => format!("https://{}", self.listen),
+            Proxy::Local(..) => format!("http://{}", self.listen),
+        }
     }
 }
 
@@ -49,15 +51,12 @@ pub enum Proxy {
     Direct,
 }
 
-/// `etcd.proxy` without one.
-pub(super) const DIRECT: &str = "direct";
-
 impl Proxy {
     /// The option's word.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Local(mode, _) => mode.word(),
-            Self::Direct => DIRECT,
+            Self::Direct => "direct",
         }
     }
 }

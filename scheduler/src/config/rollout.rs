@@ -5,7 +5,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::agents::share;
-use super::etcd::DIRECT;
 use super::reader::{Reader, parse};
 use super::{Target, at_least};
 use crate::core::{self, OnFailure, RolloutStrategy, Share, WindowError};
@@ -45,7 +44,7 @@ const GUARDED: [(&str, Value); 6] = [
         endpoints.into_iter().collect::<Vec<_>>().join(",")
     }),
     // Where the hosts' parts reach etcd: what they were told holds for as long as a container is on the network.
-    ("etcd.proxy", |target| target.etcd.local().unwrap_or_else(|| DIRECT.to_owned())),
+    ("etcd.proxy", |target| target.etcd.reached_at()),
 ];
 
 impl Target {

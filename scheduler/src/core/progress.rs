@@ -271,9 +271,8 @@ impl Core {
     /// The first task type of the cluster that this one waits for. What was there before does not wait again: what has died, or
     /// was ended for its successor.
     fn prerequisite(&self, agent: &AgentRecord, task_type: TaskType) -> Option<TaskType> {
-        let was_there = agent.tasks.get(&task_type).is_some_and(TaskRecord::is_down)
-            || agent.holds().is_some_and(|place| place.gap.is_some());
-        if was_there || Self::plan_of(agent) == Plan::Recovery {
+        let was_there = agent.tasks.get(&task_type).is_some_and(TaskRecord::is_down);
+        if was_there || agent.is_half_done() || Self::plan_of(agent) == Plan::Recovery {
             return None;
         }
         self.spec_on(agent, task_type)?.after.iter().copied().find(|task_type| {

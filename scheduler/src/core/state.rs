@@ -140,6 +140,11 @@ impl AgentRecord {
         self.place.as_deref().filter(|place| place.failure.is_none())
     }
 
+    /// Whether a service of it has ended for a successor that is not ready yet.
+    pub fn is_half_done(&self) -> bool {
+        self.holds().is_some_and(|place| place.gap.is_some())
+    }
+
     /// What an operator has ordered for a step.
     pub fn order(&self, task_type: TaskType) -> Option<&Order> {
         self.orders.as_ref()?.get(&task_type)

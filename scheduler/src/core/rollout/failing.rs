@@ -38,31 +38,22 @@ impl Core {
         }
     }
 
-    /// Task types of the cluster that others wait for, and that have failed in an update. Where all are installed first nothing
+    /// A task type of the cluster that others wait for, and that has failed in an update. Where all are installed first nothing
     /// is to be lost, and it is tried for ever; so is what was done and has vanished since.
     pub(super) fn judge_cluster(&mut self, now: Timestamp, frame: &mut Frame) {
         if self.state.cluster.rollout.complete || !self.is_update() {
             return;
         }
-        let mut failed: Vec<(TaskType, TaskRecord, String)> = Vec::new();
-        for (task_type, record) in &self.state.cluster.tasks {
-            let is_awaited = self.settings.specs.values().any(|spec| spec.after.contains(task_type));
-            if !is_awaited || record.is_down() {
-                continue;
-            }
-            let spec = self.settings.specs.get(task_type).filter(|spec| spec.enabled);
-            if spec.is_some_and(|spec| record.target.as_ref() == Some(&spec.target))
-                && let Some(why) = self.why_given_up(*task_type, record)
-            {
-                failed.push((*task_type, record.clone(), why));
-            }
-        }
-        let Some(why) = failed.first().map(|(.., why)| why.clone()) else { return };
-        for (task_type, record, _) in failed {
-            if matches!(record.phase, Phase::Backoff { .. }) {
-                let record = TaskRecord { phase: Phase::Held { since: now }, ..record };
-                self.put(frame, &Slot::Cluster(task_type), record);
-            }
+        let failed = self.awaited().find_map(|(task_type, spec)| {
+            let record = self.state.cluster.tasks.get(&task_type)?;
+            let is_its = !record.is_down() && record.target.as_ref() == Some(&spec.target);
+            let why = self.why_given_up(task_type, record).filter(|_| is_its)?;
+            Some((task_type, record.clone(), why))
+        });
+        let Some((task_type, record, why)) = failed else { return };
+        if matches!(record.phase, Phase::Backoff { .. }) {
+            let record = TaskRecord { phase: Phase::Held { since: now }, ..record };
+            self.put(frame, &Slot::Cluster(task_type), record);
         }
         if self.state.cluster.rollout.halted.is_none() {
             self.end_in_failure(now, why, frame);
@@ -135,7 +126,7 @@ impl Core {
             let Some(agent) = self.state.agents.get(&key).cloned() else { continue };
             if self.presence(&key) == Some(&Presence::Recovering)
                 || self.rolling.settling.get(&key).is_some()
-                || self.waits_its_turn(now, &agent)
+                || self.waits_its_turn(now, &agent, &self.outlook(&agent))
             {
                 self.rolling.held.insert(key, now);
                 continue;
@@ -145,23 +136,28 @@ impl Core {
         }
     }
 
-    pub(super) fn waits_its_turn(&self, now: Timestamp, agent: &AgentRecord) -> bool {
+    /// Whether an agent with a place waits for others, or for an operator, given its [`outlook`](Self::outlook).
+    pub(super) fn waits_its_turn(
+        &self,
+        now: Timestamp,
+        agent: &AgentRecord,
+        (next, waits_for_cluster): &(Next, bool),
+    ) -> bool {
         match self.presence(&agent.key) {
             Some(Presence::Active) => {}
             // Its operator wants nothing new there for now.
             Some(Presence::Deactivated | Presence::Draining { .. }) => return true,
             _ => return false,
         }
-        let (next, waits_for_cluster) = self.outlook(agent);
         match next {
-            _ if waits_for_cluster => true,
+            _ if *waits_for_cluster => true,
             Next::Launch(..) if self.maintenance.holds(now, &agent.id.0, self.settings.maintenance_lead) => {
                 true
             }
             // Nothing has failed: what is needed is the operator's permission.
             Next::Held(_) => true,
             next => {
-                self.limit_of(agent, &next) == Some(Limit::Restarts)
+                self.limit_of(agent, next) == Some(Limit::Restarts)
                     && self.is_full(Limit::Restarts, &agent.key)
             }
         }

@@ -131,16 +131,21 @@ impl Core {
         self.number() > 1 && (rolling.arrived || rolling.under_way() > 0 || rolling.waits())
     }
 
+    /// The task types of the cluster that others wait for, as the operator wants them; one as often as it is waited for.
+    fn awaited(&self) -> impl Iterator<Item = (TaskType, &Spec)> {
+        let awaited = self.settings.specs.values().flat_map(|spec| &spec.after);
+        let specs = awaited.filter_map(|task_type| Some((*task_type, self.settings.specs.get(task_type)?)));
+        specs.filter(|(_, spec)| spec.enabled)
+    }
+
     /// Whether the task types of the cluster that others wait for have the operator's target.
     pub(super) fn cluster_is_current(&self) -> bool {
-        let mut awaited = self.settings.specs.values().flat_map(|spec| &spec.after);
-        awaited.all(|task_type| {
-            let spec = self.settings.specs.get(task_type).filter(|spec| spec.enabled);
-            spec.is_none_or(|spec| {
-                self.state.cluster.tasks.get(task_type).is_some_and(|record| {
-                    record.phase.at_goal() && !Self::is_outdated_in_cluster(spec, record)
-                })
-            })
+        self.awaited().all(|(task_type, spec)| {
+            self.state
+                .cluster
+                .tasks
+                .get(&task_type)
+                .is_some_and(|record| record.phase.at_goal() && !Self::is_outdated_in_cluster(spec, record))
         })
     }
 
@@ -163,8 +168,7 @@ impl Core {
         let plan = Self::plan_of(agent);
         let is_paused = self.state.cluster.rollout.paused.contains(&plan);
         // What was ended gets its successor.
-        let half_done = agent.holds().is_some_and(|place| place.gap.is_some());
-        (is_paused && !half_done).then(|| format!("the plan {plan} is paused by an operator"))
+        (is_paused && !agent.is_half_done()).then(|| format!("the plan {plan} is paused by an operator"))
     }
 
     /// Whether a task type is one of those that agents get.

@@ -36,8 +36,8 @@ impl Core {
         if let Some(why) = self.why_failed(&agent) {
             return self.fail(now, key, &why, frame);
         }
-        let next = self.next_on(&agent);
-        if let Next::End(task_type) = next {
+        let outlook = self.outlook(&agent);
+        if let Next::End(task_type) = outlook.0 {
             return self.end(now, key, task_type, frame);
         }
         if let Some((task, id)) = Self::to_be_ended(&agent) {
@@ -57,7 +57,7 @@ impl Core {
             self.rolling.touched.remove(key);
         }
         // What it has waited for does not count as its own time.
-        if self.waits_its_turn(now, &agent) {
+        if self.waits_its_turn(now, &agent, &outlook) {
             self.rolling.idle.insert(key.clone());
         } else if self.rolling.idle.remove(key) {
             self.rolling.held.insert(key.clone(), now);

@@ -18,10 +18,8 @@ impl Core {
         let rollout = &self.state.cluster.rollout;
         let rolling = &self.rolling;
         let is_over = !rolling.waits() && rolling.under_way() == 0 && rolling.failed.is_empty();
-        if rollout.complete || !rolling.arrived || !is_over || rollout.halted.is_some() {
-            return;
-        }
-        if !self.cluster_is_current() {
+        let may_end = !rollout.complete && rolling.arrived && rollout.halted.is_none();
+        if !may_end || !is_over || !self.cluster_is_current() {
             return;
         }
         let number = rollout.number;

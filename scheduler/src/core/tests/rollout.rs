@@ -53,6 +53,16 @@ fn rollout(edit: impl FnOnce(&mut Rollout)) -> Settings {
     with_definitions(settings)
 }
 
+/// Rollouts go back when they fail.
+fn going_back(edit: impl FnOnce(&mut Rollout)) -> Settings {
+    let mut settings = rollout(|rollout| {
+        (rollout.on_failure, rollout.max_attempts) = (OnFailure::Rollback, 1);
+        edit(rollout);
+    });
+    fetching(&mut settings);
+    with_definitions(settings)
+}
+
 /// A cluster on whose agents everything is there.
 fn installed(settings: &Settings, hosts: &[&str]) -> Script {
     let mut script = Script::with_agents(settings.clone(), hosts);

@@ -50,11 +50,7 @@ fn a_first_install_tries_it_for_ever() {
 
 #[test]
 fn where_rollouts_go_back_the_cluster_gets_what_it_had_as_well() {
-    let mut settings =
-        rollout(|rollout| (rollout.on_failure, rollout.max_attempts) = (OnFailure::Rollback, 1));
-    fetching(&mut settings);
-    let settings = with_definitions(settings);
-    let mut script = updating(&settings, &["a", "b"], &[INIT, NODE]);
+    let mut script = updating(&going_back(|_| ()), &["a", "b"], &[INIT, NODE]);
     let init = script.launches("a", INIT);
     script.failed("a", &init, "Command exited with status 78");
     let view = script.core.view();
@@ -131,10 +127,7 @@ fn a_service_is_not_ended_before_the_cluster_has_what_its_successor_waits_for() 
 
 #[test]
 fn why_the_cluster_s_task_has_failed_is_told_when_its_last_words_come() {
-    let mut settings =
-        rollout(|rollout| (rollout.on_failure, rollout.max_attempts) = (OnFailure::Rollback, 1));
-    fetching(&mut settings);
-    let mut script = updating(&with_definitions(settings), &["a"], &[INIT, NODE]);
+    let mut script = updating(&going_back(|_| ()), &["a"], &[INIT, NODE]);
     let init = script.launches("a", INIT);
     script.failed("a", &init, "Command exited with status 78");
     script.launches("a", INIT);

@@ -228,16 +228,6 @@ fn what_is_left_out_where_it_has_failed_is_a_failure_no_more() {
     assert!(script.stored.cluster.rollout.complete);
 }
 
-/// Rollouts go back when they fail.
-fn going_back(edit: impl FnOnce(&mut Rollout)) -> Settings {
-    let mut settings = rollout(|rollout| {
-        (rollout.on_failure, rollout.max_attempts) = (OnFailure::Rollback, 1);
-        edit(rollout);
-    });
-    fetching(&mut settings);
-    with_definitions(settings)
-}
-
 impl Script {
     /// The node of `host`, which has its place, is replaced by what fails.
     fn fails_with_its_node(&mut self, host: &str) -> TaskId {

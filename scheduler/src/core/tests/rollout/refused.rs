@@ -2,17 +2,19 @@
 
 use super::*;
 
+/// A name of the network: its change is not safe.
+fn guarded(name: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([("network.name".to_owned(), name.to_owned())])
+}
+
 #[test]
 fn a_change_that_is_not_safe_is_refused_and_all_stay_as_they_are_until_it_is_allowed() {
-    let name = |settings: &mut Settings, name: &str| {
-        settings.rollout.guarded.insert("network.name".into(), name.into());
-    };
     let mut settings = rollout(|_| ());
-    name(&mut settings, "calico");
+    settings.rollout.guarded = guarded("calico");
     let mut script = Script::with_agents(settings.clone(), &["a"]);
     script.install("a");
     let mut other = changed(settings, &[NODE], 2);
-    name(&mut other, "blue");
+    other.rollout.guarded = guarded("blue");
     script.restart_with(other.clone());
     script.resumes(&["a"]);
     script.tells(&["a"]);
@@ -32,7 +34,6 @@ fn a_change_that_is_not_safe_is_refused_and_all_stay_as_they_are_until_it_is_all
 
 #[test]
 fn what_goes_on_while_another_configuration_is_refused_is_fetched_and_taken_back_as_before() {
-    let guarded = |name: &str| BTreeMap::from([("network.name".to_owned(), name.to_owned())]);
     let mut settings = rollout(|rollout| rollout.guarded = guarded("calico"));
     settings.rollout.strategy = RolloutStrategy::Serial;
     let mut script = updating(&settings, &["a"], &[NODE]);
@@ -61,16 +62,13 @@ fn agents_of_a_state_from_before_there_were_rollouts_have_their_turn() {
 
 #[test]
 fn what_a_refused_configuration_has_no_more_needs_of_others_what_it_did() {
-    let name = |settings: &mut Settings, name: &str| {
-        settings.rollout.guarded.insert("network.name".into(), name.into());
-    };
     let mut settings = with_definitions(docker_settings());
-    name(&mut settings, "calico");
+    settings.rollout.guarded = guarded("calico");
     let mut script = Script::with_agents(settings.clone(), &["a"]);
     script.install("a");
     // An unsafe change, and a task type that is disabled beside it.
     let mut other = changed(settings, &[], 2);
-    name(&mut other, "blue");
+    other.rollout.guarded = guarded("blue");
     let disabled = other.specs.remove(&TaskType::Libnetwork).unwrap();
     other.rollout.unwanted.insert(TaskType::Libnetwork, disabled);
     script.restart_with(other);
@@ -90,7 +88,6 @@ fn what_a_refused_configuration_has_no_more_needs_of_others_what_it_did() {
 
 #[test]
 fn a_refused_configuration_is_not_launched_either_where_nobody_knows_what_it_was_before() {
-    let guarded = |name: &str| BTreeMap::from([("network.name".to_owned(), name.to_owned())]);
     let settings = rollout(|rollout| rollout.guarded = guarded("calico"));
     let mut script = Script::with_agents(settings.clone(), &["a"]);
     script.install("a");
